@@ -1,0 +1,68 @@
+//! What commands print: data on stdout, all else on stderr. A closed pipe is not an error.
+
+use std::io::Write as _;
+
+use serde::Serialize;
+
+use crate::fault::{Fault, Kind, Result};
+
+/// `--format`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// Columns for people.
+    #[default]
+    Table,
+    /// JSON for programs.
+    Json,
+}
+
+/// Prints one line of data.
+pub fn line(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
+/// Prints one line for people on stderr.
+pub fn note(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// Prints `value` as indented JSON.
+pub fn json(value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Fault::from_error(Kind::Internal, error))?;
+    line(&text);
+    Ok(())
+}
+
+/// Prints rows under upper-case headings, columns padded with spaces as `kubectl` does.
+pub fn table(headings: &[&str], rows: &[Vec<String>]) {
+    line(&columns(headings, rows));
+}
+
+fn columns(headings: &[&str], rows: &[Vec<String>]) -> String {
+    let printable = |cell: &str| cell.chars().map(|c| if c.is_control() { '?' } else { c }).collect::<String>();
+    let mut all: Vec<Vec<String>> = vec![headings.iter().map(|h| (*h).to_owned()).collect()];
+    all.extend(rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect()));
+    let count = headings.len();
+    let widths: Vec<usize> =
+        (0..count).map(|i| all.iter().map(|row| row.get(i).map_or(0, |c| c.chars().count())).max().unwrap_or(0)).collect();
+    let text: Vec<String> = all
+        .iter()
+        .map(|row| {
+            let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+            cells.collect::<Vec<_>>().join("   ").trim_end().to_owned()
+        })
+        .collect();
+    text.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell_and_carry_no_control_characters() {
+        let text = columns(&["NAME", "IP"], &[vec!["a\x1b[31m".into(), "10.0.0.1".into()], vec!["long-name".into(), String::new()]]);
+        assert_eq!(text, "NAME        IP\na?[31m      10.0.0.1\nlong-name");
+    }
+}

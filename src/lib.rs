@@ -1,0 +1,17 @@
+//! rkbox: a low-level OCI and CNI sandbox tool that drives runc directly.
+//!
+//! Every change to the host is a value ([`step::Step`]) that can be looked at, carried out, taken back, timed,
+//! journaled and printed as shell. The floors, lowest first: words ([`fault`], [`ids`], [`script`]), meaning
+//! ([`image`], [`bundle`], [`cni`]), doors ([`sys`]), steps ([`step`]), the plan ([`plan`]), commands ([`cmd`]).
+#![deny(unsafe_code)]
+
+pub mod bundle;
+pub mod cmd;
+pub mod cni;
+pub mod fault;
+pub mod ids;
+pub mod image;
+pub mod plan;
+pub mod script;
+pub mod step;
+pub mod sys;

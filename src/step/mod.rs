@@ -1,0 +1,183 @@
+//! The steps: every change that rkbox makes to a host, one kind to a file.
+//!
+//! A step is a plain value with four verbs. `look` reads what stands there now and changes nothing; `apply` makes the change
+//! and may branch on what `look` found and on nothing else; `undo` puts that back, twice as well as once, and never removes
+//! what does not bear our mark; `script` prints the same act in shell. The laws are tested for every kind.
+
+use std::fmt;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::fault::{Fault, Result};
+use crate::script::Script;
+use crate::sys::Host;
+
+/// Who takes a thing back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tenure {
+    /// Belongs to one box and goes with it.
+    Private,
+    /// Serves many boxes: taken back only by the rollback of the plan that made it, or by `rkbox gc`, and only while unused.
+    Shared,
+}
+
+/// Which way a script goes.
+#[derive(Clone, Copy, Debug)]
+pub enum Way<'a, B> {
+    /// The act.
+    Apply,
+    /// Its undo, given what stood there before.
+    Undo(&'a B),
+}
+
+/// One kind of change to a host.
+pub trait Action: fmt::Display + Serialize + DeserializeOwned {
+    /// What stood there before: all that an undo needs. The default means "nothing was there".
+    type Before: Serialize + DeserializeOwned + Default;
+    /// Who takes it back.
+    const TENURE: Tenure = Tenure::Private;
+
+    /// Reads the host; changes nothing. What makes `apply` impossible (a name taken by somebody else) is an error here.
+    fn look(&self, host: &Host) -> Result<Self::Before>;
+
+    /// Whether the host already is as `apply` would make it, so that there is nothing to apply and nothing to undo.
+    fn already(&self, _before: &Self::Before) -> bool {
+        false
+    }
+
+    /// Makes the change.
+    fn apply(&self, before: &Self::Before, host: &Host) -> Result<()>;
+
+    /// Puts `before` back; absence is fine. A shared thing that is in use is left alone (`Ok(Undone::Kept)`).
+    fn undo(&self, before: &Self::Before, host: &Host) -> Result<Undone>;
+
+    /// Prints the same act, or its undo, as shell.
+    fn script(&self, way: Way<'_, Self::Before>, out: &mut Script);
+}
+
+/// What an undo did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Undone {
+    /// The host is as it was before, as far as this step goes.
+    Done,
+    /// The thing is shared and somebody uses it.
+    Kept,
+}
+
+macro_rules! steps {
+    ($($name:ident in $room:ident),+ $(,)?) => {
+        $(pub mod $room; pub use $room::$name;)+
+
+        /// Any step. The journal names its kind in `step`.
+        #[derive(Clone, Debug, Serialize, Deserialize)]
+        #[serde(tag = "step", rename_all = "kebab-case")]
+        pub enum Step { $(#[doc = concat!("See [`", stringify!($name), "`].")] $name($name)),+ }
+
+        $(impl From<$name> for Step { fn from(step: $name) -> Step { Step::$name(step) } })+
+
+        impl fmt::Display for Step {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self { $(Step::$name(step) => step.fmt(f)),+ }
+            }
+        }
+
+        impl Step {
+            /// See [`Action::TENURE`].
+            pub fn tenure(&self) -> Tenure {
+                match self { $(Step::$name(_) => <$name as Action>::TENURE),+ }
+            }
+            /// See [`Action::look`].
+            pub fn look(&self, host: &Host) -> Result<Value> {
+                match self { $(Step::$name(step) => to_value(&step.look(host)?)),+ }
+            }
+            /// See [`Action::already`].
+            pub fn already(&self, before: &Value) -> Result<bool> {
+                match self { $(Step::$name(step) => Ok(step.already(&from_value(before)?))),+ }
+            }
+            /// See [`Action::apply`].
+            pub fn apply(&self, before: &Value, host: &Host) -> Result<()> {
+                match self { $(Step::$name(step) => step.apply(&from_value(before)?, host)),+ }
+            }
+            /// See [`Action::undo`].
+            pub fn undo(&self, before: &Value, host: &Host) -> Result<Undone> {
+                match self { $(Step::$name(step) => step.undo(&from_value(before)?, host)),+ }
+            }
+            /// See [`Action::script`]; `None` prints the act, a value its undo.
+            pub fn script(&self, before: Option<&Value>, out: &mut Script) -> Result<()> {
+                match self { $(Step::$name(step) => match before {
+                    None => step.script(Way::Apply, out),
+                    Some(before) => step.script(Way::Undo(&from_value(before)?), out),
+                }),+ }
+                Ok(())
+            }
+            /// The `Before` of a host on which nothing of this step was there.
+            pub fn before_nothing(&self) -> Result<Value> {
+                match self { $(Step::$name(_) => to_value(&<$name as Action>::Before::default())),+ }
+            }
+        }
+    };
+}
+
+fn to_value<T: Serialize>(value: &T) -> Result<Value> {
+    serde_json::to_value(value).map_err(|error| Fault::from_error(crate::fault::Kind::Internal, error).doing("writing what a step found"))
+}
+
+fn from_value<T: DeserializeOwned>(value: &Value) -> Result<T> {
+    T::deserialize(value).map_err(|error| Fault::from_error(crate::fault::Kind::DataLoss, error).doing("reading what a step found"))
+}
+
+/// Stands in for verbs that are being written.
+macro_rules! stub {
+    ($name:ident) => {
+        impl crate::step::Action for $name {
+            type Before = ();
+            fn look(&self, _: &crate::sys::Host) -> crate::fault::Result<()> {
+                unimplemented!()
+            }
+            fn apply(&self, _: &(), _: &crate::sys::Host) -> crate::fault::Result<()> {
+                unimplemented!()
+            }
+            fn undo(&self, _: &(), _: &crate::sys::Host) -> crate::fault::Result<crate::step::Undone> {
+                unimplemented!()
+            }
+            fn script(&self, _: crate::step::Way<'_, ()>, _: &mut crate::script::Script) {
+                unimplemented!()
+            }
+        }
+    };
+}
+use stub;
+
+steps! {
+    // Files and directories.
+    Home in home,
+    Directory in directory,
+    File in file,
+    Reservation in reservation,
+    // Images and root file systems.
+    Blob in blob,
+    Layer in layer,
+    Tag in tag,
+    Skeleton in skeleton,
+    Flatten in flatten,
+    Mount in mount,
+    // Namespaces and networks.
+    NetnsRoot in netns_root,
+    Namespaces in namespaces,
+    Pool in pool,
+    Cursor in cursor,
+    Lease in lease,
+    Bridge in bridge,
+    Gateway in gateway,
+    Sysctl in sysctl,
+    NatTable in nat_table,
+    NatNetwork in nat_network,
+    Masquerade in masquerade,
+    Veth in veth,
+    Loopback in loopback,
+    Interface in interface,
+    // Processes.
+    Process in process,
+}

@@ -1,0 +1,417 @@
+//! Files and directories: atomic writes, bounded reads, removals that cannot leave their tree.
+
+use std::ffi::{CStr, CString, OsStr};
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{Mode, fstat, fstatat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use crate::fault::{Fault, Kind, kind_of_errno};
+
+/// What a call on files answered.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// A call failed.
+    #[error("{call} {path}: {errno}", path = .path.display())]
+    Call {
+        /// The verb, as `strace` would show it or near.
+        call: &'static str,
+        /// The path it was given.
+        path: PathBuf,
+        /// What the kernel answered.
+        errno: Errno,
+    },
+    /// A file is larger than what its reader accepts.
+    #[error("{path} is larger than {limit} bytes", path = .path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The bound, in bytes.
+        limit: u64,
+    },
+    /// A file that must be regular is something else.
+    #[error("{path} is not a regular file", path = .path.display())]
+    NotRegular {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl FileError {
+    /// What the kernel answered, when it was asked.
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            FileError::Call { errno, .. } => Some(*errno),
+            _ => None,
+        }
+    }
+}
+
+impl From<FileError> for Fault {
+    fn from(error: FileError) -> Fault {
+        let kind = match &error {
+            FileError::Call { errno, .. } => kind_of_errno(*errno),
+            FileError::TooLarge { .. } | FileError::NotRegular { .. } => Kind::InvalidArgument,
+        };
+        Fault::from_error(kind, error)
+    }
+}
+
+type Result<T> = std::result::Result<T, FileError>;
+
+fn failed(call: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> FileError {
+    let path = path.to_path_buf();
+    move |error| FileError::Call { call, path, errno: Errno::from_raw(error.raw_os_error().unwrap_or(0)) }
+}
+
+fn failed_errno(call: &'static str, path: &Path) -> impl FnOnce(Errno) -> FileError {
+    let path = path.to_path_buf();
+    move |errno| FileError::Call { call, path, errno }
+}
+
+/// Whether a write must survive a power cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durable {
+    /// fsync of the file before the rename and of the directory after it.
+    Yes,
+    /// For tmpfs: what dies with the kernel objects it describes.
+    No,
+}
+
+/// Whether anything (a dangling symlink included) is at `path`.
+pub fn exists(path: &Path) -> Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => Ok(false),
+        Err(error) => Err(failed("lstat", path)(error)),
+    }
+}
+
+/// Reads a regular file of at most `limit` bytes; never blocks on a FIFO, never follows a final symlink.
+pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_NOFOLLOW)
+        .open(path)
+        .map_err(failed("open", path))?;
+    read_open(file, path, limit)
+}
+
+/// As [`read`], but a final symlink is followed (host files such as `/etc/resolv.conf`).
+pub fn read_following(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let file =
+        fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path).map_err(failed("open", path))?;
+    read_open(file, path, limit)
+}
+
+fn read_open(file: fs::File, path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let meta = file.metadata().map_err(failed("stat", path))?;
+    if !meta.is_file() {
+        return Err(FileError::NotRegular { path: path.to_path_buf() });
+    }
+    let mut content = Vec::new();
+    file.take(limit + 1).read_to_end(&mut content).map_err(failed("read", path))?;
+    if content.len() as u64 > limit {
+        return Err(FileError::TooLarge { path: path.to_path_buf(), limit });
+    }
+    Ok(content)
+}
+
+/// As [`read`], `None` when nothing is there.
+pub fn find(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
+    match read(path, limit) {
+        Ok(content) => Ok(Some(content)),
+        Err(error) if matches!(error.errno(), Some(Errno::ENOENT | Errno::ENOTDIR)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The text of a small kernel file (`/proc`, `/sys`), without the newline at its end.
+pub fn read_kernel(path: &Path) -> Result<String> {
+    fs::read_to_string(path).map(|text| text.trim_end().to_owned()).map_err(failed("read", path))
+}
+
+/// Writes a kernel file (`/proc/sys`) in one `write`.
+pub fn write_kernel(path: &Path, value: &str) -> Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).open(path).map_err(failed("open", path))?;
+    file.write_all(value.as_bytes()).map_err(failed("write", path))
+}
+
+/// The names in a directory, sorted; empty when the directory is not there.
+pub fn list(path: &Path) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed("opendir", path)(error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(failed("readdir", path))?;
+        names.push(entry.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Makes one directory that must be new, with exactly `mode`.
+pub fn create_dir(path: &Path, mode: u32) -> Result<()> {
+    fs::DirBuilder::new().mode(mode).create(path).map_err(failed("mkdir", path))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed("chmod", path))
+}
+
+/// Makes a directory and its parents; those that are there stay as they are.
+pub fn ensure_dir(path: &Path, mode: u32) -> Result<()> {
+    fs::DirBuilder::new().mode(mode).recursive(true).create(path).map_err(failed("mkdir", path))
+}
+
+/// Writes `content` under a temporary dot-name beside `path`, then renames it over `path`.
+pub fn write_atomic(path: &Path, mode: u32, content: &[u8], durable: Durable) -> Result<()> {
+    let temp = temporary_beside(path);
+    let written = write_new(&temp, mode, content, durable).and_then(|()| fs::rename(&temp, path).map_err(failed("rename", path)));
+    if written.is_err() {
+        let _ = fs::remove_file(&temp);
+    }
+    written?;
+    if durable == Durable::Yes { sync_parent(path) } else { Ok(()) }
+}
+
+/// Writes a file that must be new and appears complete or not at all (`link` of a temporary dot-name); `EEXIST` when it is there.
+pub fn create_atomic(path: &Path, mode: u32, content: &[u8], durable: Durable) -> Result<()> {
+    let temp = temporary_beside(path);
+    let linked = write_new(&temp, mode, content, durable).and_then(|()| fs::hard_link(&temp, path).map_err(failed("link", path)));
+    let _ = fs::remove_file(&temp);
+    linked?;
+    if durable == Durable::Yes { sync_parent(path) } else { Ok(()) }
+}
+
+/// The dot-name that a writer of `path` uses while the content is not complete: `.NAME.PID.tmp`.
+fn temporary_beside(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or(OsStr::new("file")).to_string_lossy();
+    path.with_file_name(format!(".{name}.{}.tmp", std::process::id()))
+}
+
+fn write_new(path: &Path, mode: u32, content: &[u8], durable: Durable) -> Result<()> {
+    let _ = fs::remove_file(path);
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(failed("create", path))?;
+    file.set_permissions(fs::Permissions::from_mode(mode)).map_err(failed("chmod", path))?;
+    file.write_all(content).map_err(failed("write", path))?;
+    if durable == Durable::Yes {
+        file.sync_all().map_err(failed("fsync", path))?;
+    }
+    Ok(())
+}
+
+/// Makes the names in the directory of `path` survive a power cut.
+pub fn sync_parent(path: &Path) -> Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::File::open(parent).and_then(|dir| dir.sync_all()).map_err(failed("fsync", parent))
+}
+
+/// Renames within one file system.
+pub fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).map_err(failed("rename", to))
+}
+
+/// Makes a symlink that must be new.
+pub fn create_symlink(target: &str, path: &Path) -> Result<()> {
+    std::os::unix::fs::symlink(target, path).map_err(failed("symlink", path))
+}
+
+/// The target of a symlink; `None` when nothing is there.
+pub fn find_symlink(path: &Path) -> Result<Option<String>> {
+    match fs::read_link(path) {
+        Ok(target) => Ok(Some(target.to_string_lossy().into_owned())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("readlink", path)(error)),
+    }
+}
+
+/// Removes a file or symlink; absence is fine. Answers whether something was there.
+pub fn remove_file(path: &Path) -> Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => Ok(false),
+        Err(error) => Err(failed("unlink", path)(error)),
+    }
+}
+
+/// Removes a directory if it is empty; absence and content are both fine. Answers whether it is gone.
+pub fn remove_dir_if_empty(path: &Path) -> Result<bool> {
+    match fs::remove_dir(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(true),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOTEMPTY | libc::EEXIST | libc::EBUSY)) => Ok(false),
+        Err(error) => Err(failed("rmdir", path)(error)),
+    }
+}
+
+/// Removes a tree without following a symlink and without leaving its file system; absence is fine.
+///
+/// *Errors:* a mount point inside the tree is refused with `EXDEV`, everything else of the tree is left as it then is.
+pub fn remove_tree(path: &Path) -> Result<()> {
+    let Some(parent) = path.parent() else {
+        return Err(FileError::Call { call: "rmtree", path: path.to_path_buf(), errno: Errno::EINVAL });
+    };
+    let Some(name) = path.file_name() else {
+        return Err(FileError::Call { call: "rmtree", path: path.to_path_buf(), errno: Errno::EINVAL });
+    };
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    let dir = match fs::File::open(parent) {
+        Ok(dir) => OwnedFd::from(dir),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed("open", parent)(error)),
+    };
+    let name =
+        CString::new(name.as_bytes()).map_err(|_| FileError::Call { call: "rmtree", path: path.to_path_buf(), errno: Errno::EINVAL })?;
+    let device = match fs::symlink_metadata(path) {
+        Ok(meta) => meta.dev(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed("lstat", path)(error)),
+    };
+    remove_below(dir.as_fd().as_raw_fd(), &name, device).map_err(failed_errno("rmtree", path))
+}
+
+/// Removes `name` of `dir` and all below it with a stack of its own, so that depth costs memory and not the thread's stack.
+fn remove_below(dir: i32, name: &CStr, device: u64) -> nix::Result<()> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+    let top = borrow(dir);
+    match unlinkat(top, name, UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => return Ok(()),
+        Err(Errno::EISDIR | Errno::EPERM) => {}
+        Err(errno) => return Err(errno),
+    }
+    // Each level holds one open directory; very deep trees are flattened by moving a subtree up to the top.
+    let mut levels: Vec<(Dir, CString)> = vec![(Dir::from_fd(openat(top, name, flags, Mode::empty())?)?, name.to_owned())];
+    loop {
+        let Some((level, _)) = levels.last_mut() else { return Ok(()) };
+        let fd = level.as_fd().as_raw_fd();
+        if fstat(borrow(fd))?.st_dev != device {
+            return Err(Errno::EXDEV);
+        }
+        let mut descend = None;
+        for entry in level.iter() {
+            let entry_name = entry?.file_name().to_owned();
+            if matches!(entry_name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            match unlinkat(borrow(fd), entry_name.as_c_str(), UnlinkatFlags::NoRemoveDir) {
+                Ok(()) | Err(Errno::ENOENT) => {}
+                Err(Errno::EISDIR | Errno::EPERM) => {
+                    let stat = fstatat(borrow(fd), entry_name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+                    if stat.st_mode & libc::S_IFMT != libc::S_IFDIR {
+                        return Err(Errno::EPERM);
+                    }
+                    descend = Some(entry_name);
+                    break;
+                }
+                Err(errno) => return Err(errno),
+            }
+        }
+        match descend {
+            Some(entry_name) if levels.len() < 64 => {
+                let child = Dir::from_fd(openat(borrow(fd), entry_name.as_c_str(), flags, Mode::empty())?)?;
+                levels.push((child, entry_name));
+            }
+            Some(entry_name) => {
+                let root = levels[0].0.as_fd().as_raw_fd();
+                let lifted = CString::new(format!(".rkbox-rm-{}", levels.len())).unwrap_or_default();
+                let unique = lift_name(borrow(root), &lifted)?;
+                nix::fcntl::renameat(borrow(fd), entry_name.as_c_str(), borrow(root), unique.as_c_str())?;
+            }
+            None => {
+                let Some((_, done)) = levels.pop() else { return Ok(()) };
+                let above = levels.last().map_or(dir, |(level, _)| level.as_fd().as_raw_fd());
+                match unlinkat(borrow(above), done.as_c_str(), UnlinkatFlags::RemoveDir) {
+                    Ok(()) | Err(Errno::ENOENT) => {}
+                    Err(errno) => return Err(errno),
+                }
+                if let Some((level, _)) = levels.last_mut() {
+                    // Read the directory from its start again: entries were removed behind the cursor.
+                    let again = openat(level.as_fd(), c".", flags, Mode::empty())?;
+                    *level = Dir::from_fd(again)?;
+                }
+            }
+        }
+    }
+}
+
+fn lift_name(root: std::os::fd::BorrowedFd<'_>, base: &CStr) -> nix::Result<CString> {
+    for nth in 0_u32.. {
+        let candidate = CString::new(format!("{}-{nth}", base.to_string_lossy())).unwrap_or_default();
+        match fstatat(root, candidate.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Err(Errno::ENOENT) => return Ok(candidate),
+            Err(errno) => return Err(errno),
+            Ok(_) => {}
+        }
+    }
+    Err(Errno::EEXIST)
+}
+
+#[allow(unsafe_code)]
+fn borrow<'a>(fd: i32) -> std::os::fd::BorrowedFd<'a> {
+    // SAFETY: callers pass a descriptor that a live `Dir` or `OwnedFd` of theirs owns for the whole call.
+    unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) }
+}
+
+/// Takes ownership of a raw descriptor that a system call just returned.
+#[allow(unsafe_code)]
+pub(super) fn own(fd: i32) -> OwnedFd {
+    // SAFETY: the kernel just returned this descriptor to the caller, who passes it on exactly once.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_goes_without_what_its_links_point_to() {
+        let world = tempfile::tempdir().unwrap();
+        let canary = world.path().join("canary");
+        fs::create_dir(&canary).unwrap();
+        fs::write(canary.join("keep"), "x").unwrap();
+        let tree = world.path().join("tree");
+        let mut deep = tree.clone();
+        for _ in 0..200 {
+            deep.push("d");
+        }
+        fs::create_dir_all(&deep).unwrap();
+        fs::write(deep.join("f"), "x").unwrap();
+        std::os::unix::fs::symlink(&canary, tree.join("out")).unwrap();
+        remove_tree(&tree).unwrap();
+        assert!(!exists(&tree).unwrap());
+        assert!(exists(&canary.join("keep")).unwrap());
+        remove_tree(&tree).unwrap();
+    }
+
+    #[test]
+    fn a_created_file_is_complete_and_never_replaces() {
+        let world = tempfile::tempdir().unwrap();
+        let path = world.path().join("10.88.0.2");
+        create_atomic(&path, 0o600, b"one", Durable::Yes).unwrap();
+        let again = create_atomic(&path, 0o600, b"two", Durable::Yes).unwrap_err();
+        assert_eq!(again.errno(), Some(Errno::EEXIST));
+        assert_eq!(read(&path, 10).unwrap(), b"one");
+        assert_eq!(list(world.path()).unwrap(), ["10.88.0.2"]);
+    }
+
+    #[test]
+    fn reads_are_bounded_and_never_block() {
+        let world = tempfile::tempdir().unwrap();
+        let big = world.path().join("big");
+        fs::write(&big, vec![0; 11]).unwrap();
+        assert!(matches!(read(&big, 10), Err(FileError::TooLarge { limit: 10, .. })));
+        let fifo = world.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+        assert!(matches!(read(&fifo, 10), Err(FileError::NotRegular { .. })));
+        assert_eq!(find(&world.path().join("none"), 1).unwrap(), None);
+    }
+}

@@ -1,0 +1,76 @@
+//! The host as rkbox sees it: its roots and the settings of one command.
+
+use std::path::{Path, PathBuf};
+
+/// Who writes cgroups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CgroupDriver {
+    /// runc writes the cgroup file system.
+    Cgroupfs,
+    /// runc asks systemd for a scope.
+    Systemd,
+}
+
+/// The roots and settings of one command; every door is reached through it.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// What survives a reboot: `/var/lib/rkbox`.
+    pub root: PathBuf,
+    /// What dies with the kernel objects it describes: `/run/rkbox`.
+    pub run: PathBuf,
+    /// Named network namespaces, as `ip netns` keeps them: `/run/netns`.
+    pub netns: PathBuf,
+    /// CNI configurations: `/etc/cni/net.d`.
+    pub cni_conf: PathBuf,
+    /// Leases (`networks/`) and attachments (`results/`): `/var/lib/cni`.
+    pub cni_state: PathBuf,
+    /// The OCI runtime: a path, or a name looked up in `PATH`.
+    pub runtime: String,
+    /// Who writes cgroups.
+    pub cgroup_driver: CgroupDriver,
+    /// The parent cgroup: `/rkbox` for cgroupfs, `system.slice` for systemd.
+    pub cgroup_parent: String,
+}
+
+impl Host {
+    /// Record directory of sandbox `id`.
+    pub fn sandbox_dir(&self, id: &str) -> PathBuf {
+        self.root.join("sandboxes").join(id)
+    }
+
+    /// Record directory, and OCI bundle, of container `id`.
+    pub fn container_dir(&self, id: &str) -> PathBuf {
+        self.root.join("containers").join(id)
+    }
+
+    /// The OCI image layout of the store.
+    pub fn images(&self) -> PathBuf {
+        self.root.join("images")
+    }
+
+    /// The unpacked layers, one directory per chain id.
+    pub fn layers(&self) -> PathBuf {
+        self.root.join("layers")
+    }
+
+    /// Journals of the running boot, one per box.
+    pub fn journals(&self) -> PathBuf {
+        self.run.join("journals")
+    }
+
+    /// State of the OCI runtime (`runc --root`).
+    pub fn runtime_root(&self) -> PathBuf {
+        self.run.join("runtime")
+    }
+
+    /// The lease directory of a host-local network.
+    pub fn pool(&self, network: &str) -> PathBuf {
+        self.cni_state.join("networks").join(network)
+    }
+
+    /// Where a namespace named or pathed by a user is: a name is under `/run/netns`, a path stays as it is.
+    pub fn netns_path(&self, name_or_path: &str) -> PathBuf {
+        if name_or_path.contains('/') { Path::new(name_or_path).to_path_buf() } else { self.netns.join(name_or_path) }
+    }
+}

@@ -1,0 +1,19 @@
+//! The doors to the host: the only `unsafe`, nix, libc, netlink and `Command` of the crate.
+//!
+//! One error variant per call, with its arguments and errno. Everything goes through [`Host`], which holds the roots,
+//! so that a test gives it a world of its own and nothing of the real host can be reached by mistake.
+
+pub mod exec;
+pub mod file;
+mod host;
+pub mod lock;
+pub mod mount;
+pub mod netlink;
+pub mod nft;
+pub mod ns;
+pub mod proc;
+pub mod runc;
+pub mod signal;
+pub mod tree;
+
+pub use host::{CgroupDriver, Host};
