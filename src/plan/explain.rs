@@ -35,3 +35,13 @@ pub fn explain_removal(command: &str, status: &Status, down_to: usize) -> Result
     }
     Ok(script)
 }
+
+/// Appends the undo of every private step of `plan`, last first, as of a host on which nothing of it stood.
+pub fn append_removal(plan: &Plan, script: &mut Script) -> Result<()> {
+    for step in plan.steps.iter().rev().filter(|step| step.tenure() == Tenure::Private) {
+        script.blank();
+        script.comment(&format!("undo: {step}"));
+        step.script(Some(&step.before_nothing()?), script)?;
+    }
+    Ok(())
+}

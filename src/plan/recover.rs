@@ -14,7 +14,7 @@ pub struct Recovered {
     pub command: String,
 }
 
-/// Takes back what dead commands left: unsettled plans, removals begun, settled boxes that go with their owner.
+/// Takes back what dead commands left: unsettled plans and removals begun.
 ///
 /// *Errors:* the first, after every journal was tried.
 pub fn recover(host: &Host) -> Result<Vec<Recovered>> {
@@ -49,7 +49,6 @@ fn recover_one(host: &Host, box_id: &str) -> Result<Option<String>> {
         (true, Some(down_to), _) if down_to == 0 || status.standing().any(|(index, ..)| index >= down_to) => {
             unwind::remove_held(open, host, down_to)?
         }
-        (true, None, Keep::WhileOwned) => unwind::remove_held(open, host, 0)?,
         (true, _, Keep::Result) => open.remove()?,
         (true, ..) => return Ok(None),
     }
