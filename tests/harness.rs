@@ -42,7 +42,7 @@ fn a_world_is_not_the_machine() {
     let seen = world.observe();
     let links: Vec<_> = seen.facts.iter().filter(|(key, _)| key.starts_with("link ")).map(|(key, _)| key.as_str()).collect();
     assert_eq!(links, ["link host/lo"]);
-    world.sh("touch /run/mine; ip link add rkmine type dummy").ok();
+    world.sh("touch /run/mine; ip link add rkmine type bridge").ok();
     std::thread::spawn(|| assert!(std::fs::exists("/run/mine").unwrap(), "threads inherit the world")).join().unwrap();
     drop(world);
     assert!(!std::fs::exists("/run/mine").unwrap(), "the thread is not back");
@@ -51,7 +51,7 @@ fn a_world_is_not_the_machine() {
 #[test]
 fn links_addresses_routes_and_rules_are_seen() {
     assert_seen("ip link add left type veth peer name right", "+ link host/left");
-    assert_seen("ip link add br type bridge; ip link add p type dummy; ip link set p master br; bridge link set dev p hairpin on", "hairpin=true");
+    assert_seen("ip link add b0 type bridge; ip link add p0 type veth peer name p1; ip link set p0 master b0; bridge link set dev p0 hairpin on", "hairpin=true");
     assert_seen("ip address add 10.1.2.3/24 dev lo", "+ address host/lo 10.1.2.3/24");
     assert_seen("ip route add blackhole 10.9.0.0/16", "dst=10.9.0.0/16");
     assert_seen("ip rule add from 10.9.0.1 table 7", "+ rule host");
@@ -63,7 +63,7 @@ fn links_addresses_routes_and_rules_are_seen() {
 
 #[test]
 fn namespaces_are_seen_with_what_is_in_them() {
-    let script = "ip netns add web; ip -n web link add eth0 type dummy; ip -n web address add 10.0.0.1/8 dev eth0; ip netns exec web nft add table ip t";
+    let script = "ip netns add web; ip -n web link add eth0 type bridge; ip -n web address add 10.0.0.1/8 dev eth0; ip netns exec web nft add table ip t";
     let lines = added_by(script).join("\n");
     for wanted in ["namespace web", "link web/eth0", "address web/eth0 10.0.0.1/8", "nft web table ip t", "mount /run/netns/web", "file /run/netns/web"] {
         assert!(lines.contains(wanted), "{wanted:?} is not among\n{lines}");
@@ -162,7 +162,7 @@ fn the_images_are_real() {
     assert_eq!(shown["rootfs"]["diff_ids"].as_array().unwrap().len(), 3);
     let layout = images().layout("layers");
     world.sh(&format!("umoci unpack --image {layout}:latest $HOME/b; cd $HOME/b/rootfs; ! test -e data/removed; test -f was-dir; ls tree")).ok().prints("fresh\n");
-    let bundle = "cd $HOME; mkdir b; umoci raw unpack --image LAYOUT:latest b/rootfs; cd b; runc spec; \
+    let bundle = "cd $HOME; mkdir c; umoci raw unpack --image LAYOUT:latest c/rootfs; cd c; runc spec; \
         sed -i 's/\"terminal\": true/\"terminal\": false/; s/\"sh\"/\"echo\", \"hello\"/' config.json; \
         runc --root $HOME/runc run rkbox-harness-$$";
     world.sh(&bundle.replace("LAYOUT", &images().layout("busybox"))).ok().prints("hello\n");

@@ -45,7 +45,7 @@ fn shape(word: &str, before: &str) -> String {
     if is_time(bare) {
         return format!("{colon}<time>");
     }
-    if bare.bytes().all(|byte| byte.is_ascii_digit()) && is_passing_key(before) {
+    if !bare.is_empty() && bare.bytes().all(|byte| byte.is_ascii_digit()) && is_passing_key(before) {
         return format!("{colon}<pid>");
     }
     word.to_owned()
