@@ -6,7 +6,8 @@ use super::journal::{Event, Journal, VERSION};
 use super::{Keep, Plan, Timings, ledger, reach, unwind};
 use crate::fault::{Context, Fault, Kind, Result};
 use crate::step::{Step, Tenure};
-use crate::sys::{Host, proc, signal};
+use crate::sys::lock::Lock;
+use crate::sys::{Host, file, proc, signal};
 
 /// A plan that holds; the journal's lock is the owner's life.
 #[derive(Debug)]
@@ -40,11 +41,7 @@ pub fn carry_out(plan: Plan, host: &Host, timings: &mut Timings) -> Result<Carri
     let Plan { box_id, command, steps, keep, mut locks } = plan;
     let applied = reach("journal", 0).and_then(|()| journal.append(&planned)).and_then(|()| {
         timings.row("open the journal");
-        for (index, step) in steps.iter().enumerate() {
-            apply_one(index, step, &journal, host).doing(|| step.to_string())?;
-            timings.row(step.to_string());
-            locks.retain(|(last, _)| *last > index);
-        }
+        apply_all(&steps, &mut locks, &journal, host, timings)?;
         settle(&steps, &journal, host)
     });
     drop(locks);
@@ -72,6 +69,26 @@ fn open_new(plan: &Plan, host: &Host) -> Result<Journal> {
         }
         other => other,
     }
+}
+
+/// Applies the steps in order. What must survive a power cut is synced beside the steps that follow it: an fsync can take
+/// longer than all the rest, and nothing else of a box outlives the cut.
+fn apply_all(steps: &[Step], locks: &mut Vec<(usize, Lock)>, journal: &Journal, host: &Host, timings: &mut Timings) -> Result<()> {
+    std::thread::scope(|scope| {
+        let mut syncs = Vec::new();
+        for (index, step) in steps.iter().enumerate() {
+            apply_one(index, step, journal, host).doing(|| step.to_string())?;
+            timings.row(step.to_string());
+            locks.retain(|(last, _)| *last > index);
+            if let Some(path) = step.durable() {
+                syncs.push((step, scope.spawn(move || file::sync(path))));
+            }
+        }
+        for (step, sync) in syncs {
+            sync.join().map_err(|_| Fault::internal("the sync thread panicked"))?.doing(|| step.to_string())?;
+        }
+        Ok(())
+    })
 }
 
 fn apply_one(index: usize, step: &Step, journal: &Journal, host: &Host) -> Result<()> {

@@ -1,7 +1,7 @@
 //! Writes a text file that must be new, atomically.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +19,7 @@ pub struct File {
     pub mode: u32,
     /// The whole content.
     pub content: String,
-    /// Whether it must survive a power cut.
+    /// Whether it must survive a power cut once the plan is settled.
     pub durable: bool,
 }
 
@@ -40,9 +40,12 @@ impl Action for File {
     }
 
     fn apply(&self, (): &(), _host: &Host) -> Result<()> {
-        let durable = if self.durable { file::Durable::Yes } else { file::Durable::No };
-        file::create_atomic(&self.path, self.mode, self.content.as_bytes(), durable)?;
+        file::create_atomic(&self.path, self.mode, self.content.as_bytes(), file::Durable::No)?;
         Ok(())
+    }
+
+    fn durable(&self) -> Option<&Path> {
+        self.durable.then_some(self.path.as_path())
     }
 
     /// Whatever the content has become since: the path is of this box alone.

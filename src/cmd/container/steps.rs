@@ -27,7 +27,7 @@ pub fn steps(host: &Host, record: &ContainerRecord, texts: Texts, network: Vec<S
         Home { dirs }.into(),
         Reservation { path: host.root.join(BoxKind::Container.names()).join(record.name.as_ref()), id: record.id.clone() }.into(),
         Directory { path: dir.clone(), mode: 0o700 }.into(),
-        File { path: dir.join("record.json"), mode: 0o600, content: texts.record, durable: true }.into(),
+        File { path: dir.join("record.json"), mode: 0o600, content: texts.record, durable: !record.auto_remove }.into(),
         Directory { path: run_dir(host, &record.id), mode: 0o700 }.into(),
     ];
     if record.owns_netns {
