@@ -89,7 +89,9 @@ pub fn container(host: &Host, id: &Id) -> Result<ContainerRecord> {
 fn read<T: DeserializeOwned>(dir: &Path) -> Result<T> {
     let path = dir.join("record.json");
     let content = file::read(&path, LIMIT)?;
-    serde_json::from_slice(&content).map_err(|error| Fault::from_error(Kind::DataLoss, error)).doing(|| format!("reading {}", path.display()))
+    serde_json::from_slice(&content)
+        .map_err(|error| Fault::from_error(Kind::DataLoss, error))
+        .doing(|| format!("reading {}", path.display()))
 }
 
 /// The bytes of a record as `record.json` holds them.
