@@ -2,15 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// Who writes cgroups.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum CgroupDriver {
-    /// runc writes the cgroup file system.
-    Cgroupfs,
-    /// runc asks systemd for a scope.
-    Systemd,
-}
+use crate::ids::CgroupDriver;
 
 /// The roots and settings of one command; every door is reached through it.
 #[derive(Clone, Debug)]

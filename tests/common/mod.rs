@@ -1,0 +1,24 @@
+//! What every integration test stands on: a world of its own, what can be observed of it, and real images.
+//!
+//! Nothing in here knows how rkbox works. It looks at the kernel with `ip`, `nft`, `/proc` and the file system, so that a
+//! test compares worlds, not what rkbox says about them.
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of this")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, clippy::disallowed_methods, reason = "tests")]
+
+mod cgroup;
+mod diff;
+mod files;
+mod images;
+mod kernel;
+mod normal;
+mod observation;
+mod output;
+mod process;
+mod world;
+
+#[allow(unused_imports, reason = "not every test binary runs images")]
+pub use images::{Images, images};
+pub use normal::shapes;
+pub use observation::Observation;
+pub use output::Output;
+pub use world::World;
