@@ -81,7 +81,7 @@ fn apply_all(steps: &[Step], locks: &mut Vec<(usize, Lock)>, journal: &Journal, 
             timings.row(step.to_string());
             locks.retain(|(last, _)| *last > index);
             if let Some(path) = step.durable() {
-                syncs.push((step, scope.spawn(move || file::sync(path))));
+                syncs.push((step, scope.spawn(move || file::sync(&path))));
             }
         }
         for (step, sync) in syncs {
@@ -117,7 +117,7 @@ fn settle(steps: &[Step], journal: &Journal, host: &Host) -> Result<()> {
         let status = journal.status()?;
         let mut made = Vec::new();
         for (_, step, before) in status.standing() {
-            if step.tenure() == Tenure::Shared && !step.already(before)? {
+            if step.tenure() == Tenure::Shared && step.is_reclaimed() && !step.already(before)? {
                 made.push((step.clone(), before.clone()));
             }
         }

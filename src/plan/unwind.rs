@@ -68,7 +68,7 @@ fn play_back(journal: Journal, host: &Host, down_to: usize, depth: Depth) -> Res
 fn undo_one(journal: &Journal, host: &Host, depth: Depth, (index, step, before): (usize, &Step, &serde_json::Value)) -> Result<()> {
     reach("undo", index)?;
     let skipped = step.already(before)? || (step.tenure() == Tenure::Shared && depth == Depth::Removal);
-    if !skipped && step.undo(before, host)? == Undone::Kept {
+    if !skipped && step.undo(before, host)? == Undone::Kept && step.is_reclaimed() {
         // Somebody began to use what this plan made: from now on it is theirs, and `gc` takes it when the last one goes.
         ledger::note(&[(step.clone(), before.clone())], host)?;
     }

@@ -1,13 +1,24 @@
 //! Moves `last_reserved_ip.N` of a pool.
 
 use std::fmt;
-
-use serde::{Deserialize, Serialize};
-
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-/// Moves `last_reserved_ip.N` of a pool.
+use serde::{Deserialize, Serialize};
+
+use super::{Action, Tenure, Undone, Way, pool};
+use crate::fault::Result;
+use crate::script::{Script, quote};
+use crate::sys::file::{self, Durable, FileError};
+use crate::sys::Host;
+
+/// More than an address is garbage, which reads as the empty text.
+const LIMIT: u64 = 256;
+
+/// Moves `last_reserved_ip.N` of a pool, so that the next address is another one.
+///
+/// Only a rollback moves it back, and only if nobody moved it since; the removal of a box does not, or a container that dies
+/// and starts again would get the same address for ever. *Source:* host-local `disk.Store.Reserve`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Cursor {
     /// The pool.
@@ -24,4 +35,79 @@ impl fmt::Display for Cursor {
     }
 }
 
-super::stub!(Cursor);
+impl Cursor {
+    fn path(&self) -> PathBuf {
+        self.dir.join(format!("last_reserved_ip.{}", self.set))
+    }
+
+    fn current(&self) -> Result<Option<String>> {
+        match file::find(&self.path(), LIMIT) {
+            Ok(content) => Ok(content.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())),
+            Err(FileError::TooLarge { .. }) => Ok(Some(String::new())),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Removes what a writer left that died before its rename.
+    fn sweep(&self) -> Result<()> {
+        let prefix = format!(".last_reserved_ip.{}.", self.set);
+        for name in file::list(&self.dir)? {
+            let Some(pid) = name.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(".tmp")) else { continue };
+            if !file::exists(&PathBuf::from("/proc").join(pid))? {
+                file::remove_file(&self.dir.join(&name))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Action for Cursor {
+    /// What the file held.
+    type Before = Option<String>;
+    const TENURE: Tenure = Tenure::Shared;
+    const RECLAIMED: bool = false;
+
+    fn look(&self, _host: &Host) -> Result<Option<String>> {
+        self.current()
+    }
+
+    fn already(&self, before: &Option<String>) -> bool {
+        before.as_deref() == Some(self.last.to_string().as_str())
+    }
+
+    fn apply(&self, _before: &Option<String>, _host: &Host) -> Result<()> {
+        file::write_atomic(&self.path(), 0o600, self.last.to_string().as_bytes(), Durable::No)?;
+        Ok(())
+    }
+
+    fn undo(&self, before: &Option<String>, _host: &Host) -> Result<Undone> {
+        let Some(_held) = pool::hold(&self.dir)? else { return Ok(Undone::Done) };
+        self.sweep()?;
+        if self.current()?.as_deref() != Some(self.last.to_string().as_str()) {
+            return Ok(Undone::Done);
+        }
+        match before {
+            Some(content) => file::write_atomic(&self.path(), 0o600, content.as_bytes(), Durable::No)?,
+            None => {
+                file::remove_file(&self.path())?;
+            }
+        }
+        Ok(Undone::Done)
+    }
+
+    fn script(&self, way: Way<'_, Option<String>>, out: &mut Script) {
+        let path = self.path();
+        let path = path.to_string_lossy();
+        match way {
+            Way::Apply => out.write_file(&path, 0o600, self.last.to_string().as_bytes()),
+            Way::Undo(before) => {
+                out.raw(&format!("if [ \"$(cat {} 2>/dev/null || true)\" = {} ]; then", quote(&path), self.last));
+                match before {
+                    Some(content) => out.write_file(&path, 0o600, content.as_bytes()),
+                    None => out.run(["rm", "-f", &path]),
+                }
+                out.raw("fi");
+            }
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! Writes a text file that must be new, atomically.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -44,8 +44,8 @@ impl Action for File {
         Ok(())
     }
 
-    fn durable(&self) -> Option<&Path> {
-        self.durable.then_some(self.path.as_path())
+    fn durable(&self) -> Option<PathBuf> {
+        self.durable.then(|| self.path.clone())
     }
 
     /// Whatever the content has become since: the path is of this box alone.

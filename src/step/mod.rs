@@ -5,7 +5,7 @@
 //! what does not bear our mark; `script` prints the same act in shell. The laws are tested for every kind.
 
 use std::fmt;
-use std::path::Path;
+use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,8 @@ pub trait Action: fmt::Display + Serialize + DeserializeOwned {
     type Before: Serialize + DeserializeOwned + Default;
     /// Who takes it back.
     const TENURE: Tenure = Tenure::Private;
+    /// Whether `rkbox gc` takes it back when nobody uses it. Not so for a shared fact that stays true without users (a cursor).
+    const RECLAIMED: bool = true;
 
     /// Reads the host; changes nothing. What makes `apply` impossible (a name taken by somebody else) is an error here.
     fn look(&self, host: &Host) -> Result<Self::Before>;
@@ -52,7 +54,7 @@ pub trait Action: fmt::Display + Serialize + DeserializeOwned {
     fn apply(&self, before: &Self::Before, host: &Host) -> Result<()>;
 
     /// The file that must survive a power cut before the plan settles. The engine syncs it beside the steps that follow.
-    fn durable(&self) -> Option<&Path> {
+    fn durable(&self) -> Option<PathBuf> {
         None
     }
 
@@ -94,6 +96,10 @@ macro_rules! steps {
             pub fn tenure(&self) -> Tenure {
                 match self { $(Step::$name(_) => <$name as Action>::TENURE),+ }
             }
+            /// See [`Action::RECLAIMED`].
+            pub fn is_reclaimed(&self) -> bool {
+                match self { $(Step::$name(_) => <$name as Action>::RECLAIMED),+ }
+            }
             /// See [`Action::look`].
             pub fn look(&self, host: &Host) -> Result<Value> {
                 match self { $(Step::$name(step) => to_value(&step.look(host)?)),+ }
@@ -107,7 +113,7 @@ macro_rules! steps {
                 match self { $(Step::$name(step) => step.apply(&from_value(before)?, host)),+ }
             }
             /// See [`Action::durable`].
-            pub fn durable(&self) -> Option<&Path> {
+            pub fn durable(&self) -> Option<PathBuf> {
                 match self { $(Step::$name(step) => step.durable()),+ }
             }
             /// See [`Action::undo`].

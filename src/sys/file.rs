@@ -95,6 +95,15 @@ pub fn exists(path: &Path) -> Result<bool> {
     }
 }
 
+/// Whether a directory (or a symlink to one) is at `path`.
+pub fn is_dir(path: &Path) -> Result<bool> {
+    match fs::metadata(path) {
+        Ok(meta) => Ok(meta.is_dir()),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => Ok(false),
+        Err(error) => Err(failed("stat", path)(error)),
+    }
+}
+
 /// Reads a regular file of at most `limit` bytes; never blocks on a FIFO, never follows a final symlink.
 pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let file = fs::OpenOptions::new()
@@ -190,6 +199,26 @@ pub fn create_atomic(path: &Path, mode: u32, content: &[u8], durable: Durable) -
     let _ = fs::remove_file(&temp);
     linked?;
     if durable == Durable::Yes { sync_parent(path) } else { Ok(()) }
+}
+
+/// As [`create_atomic`] without a sync, by way of `temp`: a name that a later command can tell again, if this one dies.
+pub fn create_linked(temp: &Path, path: &Path, mode: u32, content: &[u8]) -> Result<()> {
+    let linked = write_new(temp, mode, content, Durable::No).and_then(|()| fs::hard_link(temp, path).map_err(failed("link", path)));
+    let _ = fs::remove_file(temp);
+    linked
+}
+
+/// How long ago a regular file was written, and its size in bytes; `None` for anything else.
+pub fn find_age(path: &Path) -> Result<Option<(std::time::Duration, u64)>> {
+    match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_file() => {
+            let written = meta.modified().map_err(failed("stat", path))?;
+            Ok(Some((written.elapsed().unwrap_or_default(), meta.len())))
+        }
+        Ok(_) => Ok(None),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => Ok(None),
+        Err(error) => Err(failed("lstat", path)(error)),
+    }
 }
 
 /// The dot-name that a writer of `path` uses while the content is not complete: `.NAME.PID.tmp`.
