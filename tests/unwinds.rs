@@ -1,0 +1,159 @@
+//! Every command, failed and killed at every one of its points: after `rkbox gc` the world is as it was.
+//!
+//! A debug build stops at `RKBOX_FAULT=<phase>:<index>:<fail|abort>`. For each phase the index counts up until the command
+//! does not reach it any more. What a command makes must be gone; what a command removes must be there whole or gone whole.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod common;
+
+use common::{Observation, World, images};
+
+/// The points of the engine: `plan/apply.rs`, `plan/unwind.rs`, `plan/ledger.rs`, `cmd/container/run.rs`.
+const PHASES: [&str; 13] =
+    ["journal", "before", "started", "applied", "done", "settle", "start", "remove", "removing", "undo", "undone", "unwound", "reclaim"];
+
+/// A phase has ended after this many indexes in a row that the command did not reach (a step may have nothing to do).
+const GAP: usize = 4;
+
+/// What may be left after a fault and `gc`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Law {
+    /// The world as it was.
+    Before,
+    /// The world as it was, or as after the whole command.
+    Either,
+}
+
+/// A command and the world that it needs.
+struct Row {
+    prepare: &'static str,
+    command: &'static str,
+    law: Law,
+}
+
+impl Row {
+    /// A world made ready, tidied by `gc`, and what it looks like.
+    fn world(&self) -> (World, Observation) {
+        let world = World::new();
+        world.sh(&self.filled(self.prepare)).ok();
+        world.rk("gc").ok();
+        let seen = world.observe();
+        (world, seen)
+    }
+
+    fn filled(&self, text: &str) -> String {
+        text.replace("BUSYBOX", &images().oci_archive("busybox")).replace("LAYERS", &images().layout("layers"))
+    }
+
+    /// What is there after the whole command; also checks that the command works at all.
+    fn after(&self) -> Observation {
+        let (mut world, _) = self.world();
+        world.rk(&self.filled(self.command)).ok();
+        world.rk("gc").ok();
+        world.allow_leaks();
+        world.observe().normalise_ids()
+    }
+
+    fn sweep(&self, act: &str) {
+        let after = self.after();
+        let command = self.filled(self.command);
+        let (mut world, mut before) = self.world();
+        world.allow_leaks();
+        let mut reached = 0;
+        for phase in PHASES {
+            let (mut index, mut missed) = (0, 0);
+            while missed < GAP {
+                let fault = format!("{phase}:{index}:{act}");
+                let output = world.rkbox_faulty(&fault, command.split_whitespace());
+                index += 1;
+                if output.code == 0 {
+                    missed += 1;
+                } else {
+                    (missed, reached) = (0, reached + 1);
+                    expect_the_fault(&fault, act, &output);
+                    world.rk("gc").ok();
+                    self.check(&world, &before, &after, &format!("{fault} of rkbox {command}, then gc"));
+                }
+                // The next fault needs the world of the first one again.
+                if Observation::glance(&world) != before {
+                    drop(world);
+                    (world, before) = self.world();
+                    world.allow_leaks();
+                }
+            }
+        }
+        assert!(reached > 2, "rkbox {command} has only {reached} points");
+    }
+
+    fn check(&self, world: &World, before: &Observation, after: &Observation, why: &str) {
+        if self.law == Law::Either && world.observe().normalise_ids() == *after {
+            return;
+        }
+        before.assert_again(world, why);
+    }
+}
+
+/// The command ended because of the fault and not of something else.
+#[track_caller]
+fn expect_the_fault(fault: &str, act: &str, output: &common::Output) {
+    let wanted = if act == "abort" { output.code == 134 } else { output.stderr.contains("fault injected") };
+    assert!(wanted, "{fault} ended otherwise: {output}");
+}
+
+macro_rules! sweeps {
+    ($($name:ident: $law:ident, $prepare:expr, $command:expr;)+) => { $(
+        mod $name {
+            use super::*;
+            const ROW: Row = Row { prepare: $prepare, command: $command, law: Law::$law };
+
+            #[test]
+            fn failed_at_every_point_leaves_nothing() {
+                ROW.sweep("fail");
+            }
+
+            #[test]
+            fn killed_at_every_point_leaves_nothing() {
+                ROW.sweep("abort");
+            }
+        }
+    )+ };
+}
+
+sweeps! {
+    net_add: Before, "ip netns add connet", "net add connet connet";
+    net_add_second: Before, "ip netns add one; ip netns add two; rkbox net add connet one", "net add connet two";
+    net_del: Either, "ip netns add connet; rkbox net add connet connet", "net del connet connet";
+    sandbox_create: Before, "true", "sandbox create web";
+    sandbox_create_second: Before, "rkbox sandbox create db", "sandbox create web";
+    sandbox_stop: Either, "rkbox sandbox create web", "sandbox stop web";
+    sandbox_rm: Either, "rkbox sandbox create web", "sandbox rm --force web";
+    run: Before, "rkbox image load BUSYBOX", "run --rm busybox true";
+    run_in_sandbox: Before, "rkbox image load BUSYBOX; rkbox sandbox create web", "run --rm --sandbox web busybox true";
+    rm: Either, "rkbox image load BUSYBOX; rkbox run --name c busybox true", "rm c";
+    image_load: Before, "true", "image load BUSYBOX";
+    image_load_layers: Before, "rkbox image load BUSYBOX", "image load oci:LAYERS:latest";
+    image_rm: Either, "rkbox image load BUSYBOX", "image rm busybox";
+    bundle_create: Before, "true", "bundle create oci:LAYERS:latest /tmp/rkbox-world/out";
+    bundle_create_flat: Before, "true", "bundle create --flat oci:LAYERS:latest /tmp/rkbox-world/out";
+}
+
+/// A second death, in the middle of taking back what a first one left.
+#[test]
+fn gc_killed_at_every_point_is_finished_by_the_next_one() {
+    let mut world = World::new();
+    world.allow_leaks();
+    let before = world.observe();
+    for phase in ["undo", "undone", "unwound", "reclaim"] {
+        let mut missed = 0;
+        for index in 0.. {
+            world.rkbox_faulty("settle:0:abort", ["sandbox", "create", "web"]).fails(134);
+            let fault = format!("{phase}:{index}:abort");
+            missed = if world.rkbox_faulty(&fault, ["gc"]).code == 0 { missed + 1 } else { 0 };
+            world.rk("gc").ok();
+            before.assert_again(&world, &format!("sandbox create killed before it was settled, gc killed at {fault}, gc"));
+            if missed == GAP {
+                break;
+            }
+        }
+    }
+}
