@@ -70,6 +70,16 @@ impl FromStr for Id {
     }
 }
 
+/// Who writes cgroups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CgroupDriver {
+    /// runc writes the cgroup file system.
+    Cgroupfs,
+    /// runc asks systemd for a scope.
+    Systemd,
+}
+
 /// The name of a sandbox or container; also the name of its network namespace under `/run/netns`.
 ///
 /// *Shape:* `[a-zA-Z0-9][a-zA-Z0-9_.-]*`, at most 128 bytes.

@@ -14,6 +14,7 @@ pub mod fault;
 pub mod ids;
 pub mod image;
 pub mod plan;
+pub mod record;
 pub mod script;
 pub mod step;
 pub mod sys;

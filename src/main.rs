@@ -1,1 +1,2 @@
+//! The table.
 fn main() {}

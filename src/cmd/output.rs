@@ -34,6 +34,41 @@ pub fn json(value: &impl Serialize) -> Result<()> {
     Ok(())
 }
 
+/// Prints text that brings its own line ends.
+pub fn text(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Prints a fault, once: the first, then what could not be undone, then the ways out.
+pub fn fault(fault: &Fault) {
+    note(&format!("rkbox: {}", printable(&fault.to_string())));
+    later(fault);
+    for hint in hints(fault) {
+        note(&format!("hint: {}", printable(hint)));
+    }
+}
+
+fn later(fault: &Fault) {
+    for also in fault.later() {
+        note(&format!("  then: {}", printable(&also.to_string())));
+        later(also);
+    }
+}
+
+fn hints(fault: &Fault) -> Vec<&str> {
+    let mut all: Vec<&str> = fault.hints().iter().map(String::as_str).collect();
+    for also in fault.later() {
+        all.extend(hints(also).into_iter().filter(|hint| !fault.hints().iter().any(|known| known == hint)).collect::<Vec<_>>());
+    }
+    all
+}
+
+/// Keeps what came from an image or a user from steering the terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '?' } else { c }).collect()
+}
+
 /// Prints rows under upper-case headings, columns padded with spaces as `kubectl` does.
 pub fn table(headings: &[&str], rows: &[Vec<String>]) {
     line(&columns(headings, rows));

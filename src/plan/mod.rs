@@ -1,1 +1,85 @@
-//! Room plan.
+//! The engine: a plan is a list of steps, carried out under a journal, taken back by playing the journal backwards.
+
+pub mod apply;
+pub mod explain;
+mod fault_point;
+pub mod journal;
+pub mod ledger;
+pub mod recover;
+#[cfg(test)]
+mod tests;
+pub mod timings;
+pub mod unwind;
+
+use crate::fault::{Kind, Result};
+use crate::step::Step;
+use crate::sys::Host;
+use crate::sys::lock::Lock;
+
+pub use apply::{Carried, carry_out};
+pub use fault_point::reach;
+pub use timings::Timings;
+pub use unwind::{unwind, unwind_plan};
+
+/// What is to be done for one box, closed: every name and address in it is chosen.
+#[derive(Debug)]
+pub struct Plan {
+    /// Names the journal: a sandbox or container id, `net-…` for an attachment.
+    pub box_id: String,
+    /// What it is for, in words: `create sandbox web`.
+    pub command: String,
+    /// In order.
+    pub steps: Vec<Step>,
+    /// Whether recovery removes a settled box whose owner is dead (`run --rm`).
+    pub keep: Keep,
+    /// Locks held since planning; each is freed when the step of its index is done.
+    locks: Vec<(usize, Lock)>,
+}
+
+/// What recovery does with a settled box.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Keep {
+    /// It stays until somebody removes it.
+    #[default]
+    UntilRemoved,
+    /// It goes with the command that made it and holds its lock.
+    WhileOwned,
+    /// The journal has served when the plan is settled (images, bundles): what was made stays.
+    Result,
+}
+
+impl Plan {
+    /// A plan without locks that stays until removed.
+    pub fn new(box_id: impl Into<String>, command: impl Into<String>, steps: Vec<Step>) -> Self {
+        Plan { box_id: box_id.into(), command: command.into(), steps, keep: Keep::default(), locks: Vec::new() }
+    }
+
+    /// Sets what recovery does with it once settled.
+    pub fn kept(mut self, keep: Keep) -> Self {
+        self.keep = keep;
+        self
+    }
+
+    /// Holds `lock` until the step of `index` is done.
+    pub fn release_after(mut self, index: usize, lock: Lock) -> Self {
+        self.locks.push((index, lock));
+        self
+    }
+}
+
+/// Plans and carries out, again when a race was lost, at most eight times.
+///
+/// A step that loses a race says [`Kind::Conflict`]; everything is rolled back before `plan` is asked again.
+pub fn attempt(host: &Host, timings: &mut Timings, mut plan: impl FnMut(&mut Timings) -> Result<Plan>) -> Result<Carried> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let planned = plan(timings)?;
+        timings.planned();
+        match carry_out(planned, host, timings) {
+            Err(fault) if fault.kind() == Kind::Conflict && tries < 8 => timings.retried(),
+            other => return other,
+        }
+    }
+}

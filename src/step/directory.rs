@@ -1,12 +1,18 @@
 //! Makes a directory that must be new; its undo removes the whole tree.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use std::path::PathBuf;
+use super::{Action, Undone, Way};
+use crate::fault::{Fault, Kind, Result};
+use crate::script::Script;
+use crate::sys::{Host, file};
 
 /// Makes a directory that must be new; its undo removes the whole tree.
+///
+/// The path carries the id of its box (or was just seen to be free), which is our mark on it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Directory {
     /// Where.
@@ -17,8 +23,35 @@ pub struct Directory {
 
 impl fmt::Display for Directory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "make directory {path}", path = self.path.display())
+        write!(f, "make directory {}", self.path.display())
     }
 }
 
-super::stub!(Directory);
+impl Action for Directory {
+    type Before = ();
+
+    fn look(&self, _host: &Host) -> Result<()> {
+        if file::exists(&self.path)? {
+            return Err(Fault::new(Kind::AlreadyExists, format!("{} is there already", self.path.display())));
+        }
+        Ok(())
+    }
+
+    fn apply(&self, (): &(), _host: &Host) -> Result<()> {
+        file::create_dir(&self.path, self.mode)?;
+        Ok(())
+    }
+
+    fn undo(&self, (): &(), _host: &Host) -> Result<Undone> {
+        file::remove_tree(&self.path)?;
+        Ok(Undone::Done)
+    }
+
+    fn script(&self, way: Way<'_, ()>, out: &mut Script) {
+        let path = self.path.to_string_lossy();
+        match way {
+            Way::Apply => out.run(["mkdir", "-m", &format!("{:04o}", self.mode), &path]),
+            Way::Undo(()) => out.run(["rm", "-rf", "--one-file-system", &path]),
+        }
+    }
+}

@@ -5,6 +5,7 @@
 //! what does not bear our mark; `script` prints the same act in shell. The laws are tested for every kind.
 
 use std::fmt;
+use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -49,6 +50,11 @@ pub trait Action: fmt::Display + Serialize + DeserializeOwned {
 
     /// Makes the change.
     fn apply(&self, before: &Self::Before, host: &Host) -> Result<()>;
+
+    /// The file that must survive a power cut before the plan settles. The engine syncs it beside the steps that follow.
+    fn durable(&self) -> Option<&Path> {
+        None
+    }
 
     /// Puts `before` back; absence is fine. A shared thing that is in use is left alone (`Ok(Undone::Kept)`).
     fn undo(&self, before: &Self::Before, host: &Host) -> Result<Undone>;
@@ -99,6 +105,10 @@ macro_rules! steps {
             /// See [`Action::apply`].
             pub fn apply(&self, before: &Value, host: &Host) -> Result<()> {
                 match self { $(Step::$name(step) => step.apply(&from_value(before)?, host)),+ }
+            }
+            /// See [`Action::durable`].
+            pub fn durable(&self) -> Option<&Path> {
+                match self { $(Step::$name(step) => step.durable()),+ }
             }
             /// See [`Action::undo`].
             pub fn undo(&self, before: &Value, host: &Host) -> Result<Undone> {

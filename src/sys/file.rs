@@ -215,6 +215,12 @@ pub fn sync_parent(path: &Path) -> Result<()> {
     fs::File::open(parent).and_then(|dir| dir.sync_all()).map_err(failed("fsync", parent))
 }
 
+/// Makes a file, and its name, survive a power cut.
+pub fn sync(path: &Path) -> Result<()> {
+    fs::File::open(path).and_then(|file| file.sync_all()).map_err(failed("fsync", path))?;
+    sync_parent(path)
+}
+
 /// Renames within one file system.
 pub fn rename(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to).map_err(failed("rename", to))

@@ -2,15 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// Who writes cgroups.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum CgroupDriver {
-    /// runc writes the cgroup file system.
-    Cgroupfs,
-    /// runc asks systemd for a scope.
-    Systemd,
-}
+use crate::ids::CgroupDriver;
 
 /// The roots and settings of one command; every door is reached through it.
 #[derive(Clone, Debug)]
@@ -34,6 +26,20 @@ pub struct Host {
 }
 
 impl Host {
+    /// A host whose roots are all below `dir`: nothing of the real one can be reached by mistake.
+    pub fn below(dir: &Path) -> Self {
+        Host {
+            root: dir.join("lib"),
+            run: dir.join("run"),
+            netns: dir.join("netns"),
+            cni_conf: dir.join("net.d"),
+            cni_state: dir.join("cni"),
+            runtime: "runc".to_owned(),
+            cgroup_driver: CgroupDriver::Cgroupfs,
+            cgroup_parent: "/rkbox-below".to_owned(),
+        }
+    }
+
     /// Record directory of sandbox `id`.
     pub fn sandbox_dir(&self, id: &str) -> PathBuf {
         self.root.join("sandboxes").join(id)

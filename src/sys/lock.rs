@@ -37,12 +37,39 @@ impl Lock {
 /// *Errors:* `DeadlineExceeded` after `limit`, with the file named. *Source:* RELIABILITY 4.5; upstream host-local blocks on the same flock.
 #[allow(clippy::disallowed_methods)] // flock(2) has no deadline of its own: short pauses, doubled up to 10 ms
 pub fn acquire(path: &Path, limit: Duration) -> Result<Lock> {
+    wait(path, limit, Absent::Make)?.ok_or_else(|| Fault::internal(format!("lock {} vanished", path.display())))
+}
+
+/// As [`acquire`], but `None` when the file is not there.
+pub fn acquire_existing(path: &Path, limit: Duration) -> Result<Option<Lock>> {
+    wait(path, limit, Absent::Leave)
+}
+
+/// What to do about a lock file that is not there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Absent {
+    Make,
+    Leave,
+}
+
+/// What one try found.
+enum Try {
+    Mine(Lock),
+    Held,
+    Absent,
+}
+
+fn wait(path: &Path, limit: Duration, absent: Absent) -> Result<Option<Lock>> {
     let started = Instant::now();
     let mut pause = Duration::from_micros(200);
     loop {
-        if let Some(mut lock) = find_free(path)? {
-            lock.waited = started.elapsed();
-            return Ok(lock);
+        match try_once(path, absent)? {
+            Try::Mine(mut lock) => {
+                lock.waited = started.elapsed();
+                return Ok(Some(lock));
+            }
+            Try::Absent => return Ok(None),
+            Try::Held => {}
         }
         if started.elapsed() >= limit {
             let holder = holder_of(path).map_or(String::new(), |pid| format!(" (held by pid {pid})"));
@@ -58,23 +85,37 @@ pub fn acquire(path: &Path, limit: Duration) -> Result<Lock> {
 
 /// Takes the exclusive lock of `path` if it is free at once; `None` when somebody holds it.
 pub fn find_free(path: &Path) -> Result<Option<Lock>> {
+    match try_once(path, Absent::Make)? {
+        Try::Mine(lock) => Ok(Some(lock)),
+        Try::Held | Try::Absent => Ok(None),
+    }
+}
+
+/// As [`find_free`], but a file that is not there is not made.
+pub fn find_free_existing(path: &Path) -> Result<Option<Lock>> {
+    match try_once(path, Absent::Leave)? {
+        Try::Mine(lock) => Ok(Some(lock)),
+        Try::Held | Try::Absent => Ok(None),
+    }
+}
+
+fn try_once(path: &Path, absent: Absent) -> Result<Try> {
     loop {
-        let file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(path)
-            .map_err(|error| io_fault(&error, format!("opening lock {}", path.display())))?;
+        let mut options = OpenOptions::new();
+        options.read(true).append(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+        let file = match options.create(absent == Absent::Make).open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && absent == Absent::Leave => return Ok(Try::Absent),
+            Err(error) => return Err(io_fault(&error, format!("opening lock {}", path.display()))),
+        };
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::WouldBlock) => return Ok(Try::Held),
             Err(TryLockError::Error(error)) => return Err(io_fault(&error, format!("locking {}", path.display()))),
         }
         // The file may have been removed or replaced between open and flock: then this lock guards nothing.
         if is_same(&file, path) {
-            return Ok(Some(Lock { file, path: path.to_path_buf(), waited: Duration::ZERO }));
+            return Ok(Try::Mine(Lock { file, path: path.to_path_buf(), waited: Duration::ZERO }));
         }
     }
 }

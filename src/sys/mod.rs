@@ -16,4 +16,5 @@ pub mod runc;
 pub mod signal;
 pub mod tree;
 
-pub use host::{CgroupDriver, Host};
+pub use crate::ids::CgroupDriver;
+pub use host::Host;

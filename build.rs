@@ -1,0 +1,51 @@
+//! Builds the pause program, so that a checkout holds no binary and a fresh machine needs no second tool chain.
+
+use std::env;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Flags that make the program small and free of any library.
+const FLAGS: [&str; 12] = [
+    "--edition=2024",
+    "--crate-type=bin",
+    "--crate-name=pause",
+    "-Copt-level=s",
+    "-Cpanic=abort",
+    "-Cstrip=symbols",
+    "-Crelocation-model=static",
+    "-Cdebuginfo=0",
+    "-Clink-arg=-nostartfiles",
+    "-Clink-arg=-nostdlib",
+    "-Clink-arg=-static",
+    "-Clink-arg=-Wl,--build-id=none,-n,--gc-sections,--no-eh-frame-hdr",
+];
+
+fn main() {
+    println!("cargo::rerun-if-changed=pause/pause.rs");
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-env-changed=RUSTC_LINKER");
+    let variable = |name: &str| env::var_os(name).unwrap_or_else(|| panic!("cargo did not set {name}"));
+    let program = PathBuf::from(variable("OUT_DIR")).join("pause");
+
+    // The compiler is called without its wrapper and without the flags of the crate: crt-static, sanitizers or
+    // coverage have no meaning for a program without a library.
+    let mut compiler = Command::new(variable("RUSTC"));
+    compiler.args(FLAGS).arg("--target").arg(variable("TARGET")).arg("-o").arg(&program).arg("pause/pause.rs");
+    for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"] {
+        compiler.env_remove(name);
+    }
+    if env::var("CARGO_CFG_TARGET_ENV").as_deref() == Ok("musl") {
+        // musl targets bring start files of their own, which would define a second `_start`.
+        compiler.arg("-Clink-self-contained=no");
+    }
+    if let Some(linker) = env::var_os("RUSTC_LINKER") {
+        let mut flag = std::ffi::OsString::from("-Clinker=");
+        flag.push(linker);
+        compiler.arg(flag);
+    }
+    match compiler.status() {
+        Ok(status) if status.success() => {}
+        Ok(status) => panic!("compiling pause/pause.rs: {status}"),
+        Err(error) => panic!("compiling pause/pause.rs: {error}"),
+    }
+}

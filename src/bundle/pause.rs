@@ -1,0 +1,78 @@
+//! The pause program and its configuration: the process that keeps a sandbox's pid namespace and reaps its orphans.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+
+use oci_spec::runtime::{LinuxBuilder, LinuxNamespaceType, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder};
+
+use super::capabilities::{self, CapabilitySet, Holder};
+use super::spec::{OCI_VERSION, denied_devices, finish, internal, namespace};
+use super::{canonical, mounts};
+use crate::fault::Result;
+
+/// The static program, about 1 KB; built from `pause/pause.rs` by `build.rs`.
+pub const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pause"));
+
+/// Where the program is in the root file system of a sandbox.
+pub const PATH: &str = "/pause";
+
+/// Everything that decides the configuration of a pause process.
+#[derive(Clone, Debug)]
+pub struct PauseRequest {
+    /// A directory with `/pause`, `/dev` and `/proc`; never written.
+    pub rootfs: PathBuf,
+    /// The pinned network namespace; `None` for the host's.
+    pub network: Option<PathBuf>,
+    /// The pinned ipc namespace; `None` for the host's.
+    pub ipc: Option<PathBuf>,
+    /// The pinned uts namespace, which has its host name already; `None` for the host's.
+    pub uts: Option<PathBuf>,
+    /// From [`super::cgroup`].
+    pub cgroups_path: String,
+    /// Our own annotations.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Builds the specification: no capability, no seccomp (it makes six system calls), two mounts, a read-only root, a pid namespace of its own.
+pub fn spec(request: &PauseRequest) -> Result<Spec> {
+    let mut namespaces = vec![namespace(LinuxNamespaceType::Mount, None)?, namespace(LinuxNamespaceType::Pid, None)?];
+    let joined =
+        [(LinuxNamespaceType::Network, &request.network), (LinuxNamespaceType::Ipc, &request.ipc), (LinuxNamespaceType::Uts, &request.uts)];
+    for (kind, path) in joined {
+        if let Some(path) = path {
+            namespaces.push(namespace(kind, Some(path.clone()))?);
+        }
+    }
+    let mut linux = LinuxBuilder::default().build().map_err(internal)?;
+    linux
+        .set_namespaces(Some(namespaces))
+        .set_cgroups_path(Some(PathBuf::from(&request.cgroups_path)))
+        .set_resources(Some(denied_devices()?.build().map_err(internal)?))
+        .set_masked_paths(None)
+        .set_readonly_paths(None);
+    let process = ProcessBuilder::default()
+        .terminal(false)
+        .user(UserBuilder::default().uid(0_u32).gid(0_u32).build().map_err(internal)?)
+        .args(vec![PATH.to_owned()])
+        .env(vec![format!("PATH={}", super::process::DEFAULT_PATH)])
+        .cwd("/")
+        .capabilities(capabilities::linux(&CapabilitySet::new(), Holder::Root)?)
+        .no_new_privileges(true);
+    let mut process = process.build().map_err(internal)?;
+    process.set_rlimits(None);
+    finish(
+        SpecBuilder::default()
+            .version(OCI_VERSION)
+            .process(process)
+            .root(RootBuilder::default().path(request.rootfs.clone()).readonly(true).build().map_err(internal)?)
+            .mounts(vec![mounts::proc()?, mounts::dev()?])
+            .annotations(request.annotations.clone().into_iter().collect::<HashMap<_, _>>())
+            .linux(linux),
+        None,
+    )
+}
+
+/// Builds the bytes of `config.json`, the same for the same request.
+pub fn json(request: &PauseRequest) -> Result<Vec<u8>> {
+    canonical::bytes(&spec(request)?)
+}

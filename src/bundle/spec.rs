@@ -1,0 +1,238 @@
+//! The runtime specification of a container, whole, through builders.
+//!
+//! Never from `Spec::default()`, which holds another project's version, host name and mounts. Labels of an image are not
+//! copied into annotations: runtimes and hooks act on annotations, and labels are chosen by a stranger (CVE-2026-53488).
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+
+use oci_spec::OciSpecError;
+use oci_spec::runtime::{
+    Linux, LinuxBuilder, LinuxCpuBuilder, LinuxDeviceCgroupBuilder, LinuxMemoryBuilder, LinuxNamespace, LinuxNamespaceBuilder,
+    LinuxNamespaceType, LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process,
+    ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
+};
+
+use super::capabilities::{self, CapabilitySet, Holder};
+use super::mounts::{self, Access, Bind, Shm};
+use super::process::Terminal;
+use super::user::Identity;
+use super::{canonical, paths};
+use crate::fault::{Fault, Kind, Result};
+
+/// The version of the runtime specification that is written; old runtimes accept it and nothing newer is used.
+pub(super) const OCI_VERSION: &str = "1.0.2";
+
+/// The most processes and threads of a container unless told otherwise. *Source:* podman.
+pub const DEFAULT_PIDS: i64 = 2048;
+
+/// Soft and hard limit of open files that are asked for; the host may allow less.
+pub const NOFILE: (u64, u64) = (1024, 524_288);
+
+/// Which namespace of a kind a container lives in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Namespace {
+    /// One of its own.
+    New,
+    /// The one pinned at this path.
+    Join(PathBuf),
+    /// The host's.
+    Host,
+}
+
+/// The namespaces of a container; the mount namespace is always its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Isolation {
+    /// Network.
+    pub network: Namespace,
+    /// Shared memory and message queues.
+    pub ipc: Namespace,
+    /// Host name.
+    pub uts: Namespace,
+    /// Processes.
+    pub pid: Namespace,
+    /// Control groups: `New` on cgroup v2, `Host` on v1, where the runtime binds the container's own groups.
+    pub cgroup: Namespace,
+}
+
+/// Whether programs may gain privileges that their process does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Privileges {
+    /// Set-uid bits and file capabilities have no effect (`no_new_privs`), the default.
+    Fixed,
+    /// They have (`--allow-new-privs`).
+    Gainable,
+}
+
+/// What a container may use. `None` is no limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Processes and threads.
+    pub pids: Option<i64>,
+    /// Memory in bytes.
+    pub memory_bytes: Option<i64>,
+    /// Processor time in thousandths of one processor.
+    pub cpu_millis: Option<i64>,
+    /// The hard limit of open files that the host allows its own processes: a container cannot be given more.
+    pub host_nofile: u64,
+}
+
+impl Limits {
+    /// The default limits on a host whose hard limit of open files is `host_nofile`.
+    pub fn new(host_nofile: u64) -> Self {
+        Limits { pids: Some(DEFAULT_PIDS), memory_bytes: None, cpu_millis: None, host_nofile }
+    }
+}
+
+/// Everything that decides the configuration of a container.
+#[derive(Clone, Debug)]
+pub struct ContainerRequest {
+    /// From [`super::process::arguments`].
+    pub args: Vec<String>,
+    /// From [`super::process::environment`].
+    pub env: Vec<String>,
+    /// From [`super::process::working_directory`].
+    pub cwd: String,
+    /// From [`super::user::resolve`].
+    pub identity: Identity,
+    /// Whether it has a terminal.
+    pub terminal: Terminal,
+    /// Whether it may gain privileges.
+    pub privileges: Privileges,
+    /// From [`super::capabilities::select`].
+    pub capabilities: CapabilitySet,
+    /// Which namespaces it lives in.
+    pub isolation: Isolation,
+    /// The host name, only with a uts namespace of its own; `None` where the namespace has one already.
+    pub hostname: Option<String>,
+    /// The root file system, absolute or relative to the bundle.
+    pub rootfs: PathBuf,
+    /// Whether the root file system can be written.
+    pub root_access: Access,
+    /// Where `/dev/shm` comes from.
+    pub shm: Shm,
+    /// Volumes, and `/etc/hosts`, `/etc/hostname`, `/etc/resolv.conf` of the sandbox.
+    pub binds: Vec<Bind>,
+    /// From [`super::cgroup`].
+    pub cgroups_path: String,
+    /// What it may use.
+    pub limits: Limits,
+    /// Processors of the host with a thermal throttle counter, to be masked.
+    pub throttled_cpus: Vec<u32>,
+    /// Our own annotations.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Builds the specification. *Errors:* `InvalidArgument` for a request that contradicts itself.
+pub fn container(request: &ContainerRequest) -> Result<Spec> {
+    if request.hostname.is_some() && request.isolation.uts == Namespace::Host {
+        return Err(Fault::invalid("a host name cannot be set in the uts namespace of the host"));
+    }
+    let root = RootBuilder::default().path(request.rootfs.clone()).readonly(request.root_access == Access::ReadOnly).build();
+    let builder = SpecBuilder::default()
+        .version(OCI_VERSION)
+        .process(process(request)?)
+        .root(root.map_err(internal)?)
+        .mounts(mounts::all(&request.shm, &request.binds)?)
+        .linux(linux(request)?)
+        .annotations(request.annotations.clone().into_iter().collect::<HashMap<_, _>>());
+    finish(builder, request.hostname.clone())
+}
+
+/// Builds the bytes of `config.json`, the same for the same request.
+pub fn container_json(request: &ContainerRequest) -> Result<Vec<u8>> {
+    canonical::bytes(&container(request)?)
+}
+
+/// Ends a builder: what it leaves unset comes from `Spec::default()`, whose host name is another project's.
+pub(super) fn finish(builder: SpecBuilder, hostname: Option<String>) -> Result<Spec> {
+    let mut spec = builder.build().map_err(internal)?;
+    spec.set_hostname(hostname);
+    Ok(spec)
+}
+
+fn process(request: &ContainerRequest) -> Result<Process> {
+    let identity = &request.identity;
+    let user = UserBuilder::default().uid(identity.uid).gid(identity.gid).umask(0o022_u32).additional_gids(identity.groups.clone());
+    let holder = if identity.uid == 0 { Holder::Root } else { Holder::User };
+    ProcessBuilder::default()
+        .terminal(request.terminal == Terminal::Pty)
+        .user(user.build().map_err(internal)?)
+        .args(request.args.clone())
+        .env(request.env.clone())
+        .cwd(request.cwd.clone())
+        .capabilities(capabilities::linux(&request.capabilities, holder)?)
+        .rlimits(rlimits(request.limits.host_nofile)?)
+        .no_new_privileges(request.privileges == Privileges::Fixed)
+        .build()
+        .map_err(internal)
+}
+
+fn rlimits(host_nofile: u64) -> Result<Vec<PosixRlimit>> {
+    let limit = |kind, soft: u64, hard: u64| PosixRlimitBuilder::default().typ(kind).soft(soft).hard(hard).build().map_err(internal);
+    let (soft, hard) = NOFILE;
+    let hard = hard.min(host_nofile);
+    Ok(vec![limit(PosixRlimitType::RlimitCore, 0, 0)?, limit(PosixRlimitType::RlimitNofile, soft.min(hard), hard)?])
+}
+
+fn linux(request: &ContainerRequest) -> Result<Linux> {
+    let empty = LinuxBuilder::default().build().map_err(internal)?;
+    let mut linux = empty;
+    linux
+        .set_namespaces(Some(namespaces(&request.isolation)?))
+        .set_cgroups_path(Some(PathBuf::from(&request.cgroups_path)))
+        .set_resources(Some(resources(&request.limits)?))
+        .set_masked_paths(Some(paths::masked(&request.throttled_cpus)))
+        .set_readonly_paths(Some(paths::read_only()));
+    Ok(linux)
+}
+
+fn namespaces(isolation: &Isolation) -> Result<Vec<LinuxNamespace>> {
+    let mut list = vec![namespace(LinuxNamespaceType::Mount, None)?];
+    let kinds = [
+        (LinuxNamespaceType::Pid, &isolation.pid),
+        (LinuxNamespaceType::Network, &isolation.network),
+        (LinuxNamespaceType::Ipc, &isolation.ipc),
+        (LinuxNamespaceType::Uts, &isolation.uts),
+        (LinuxNamespaceType::Cgroup, &isolation.cgroup),
+    ];
+    for (kind, which) in kinds {
+        match which {
+            Namespace::New => list.push(namespace(kind, None)?),
+            Namespace::Join(path) => list.push(namespace(kind, Some(path.clone()))?),
+            Namespace::Host => {}
+        }
+    }
+    Ok(list)
+}
+
+pub(super) fn namespace(kind: LinuxNamespaceType, path: Option<PathBuf>) -> Result<LinuxNamespace> {
+    let builder = LinuxNamespaceBuilder::default().typ(kind);
+    let builder = if let Some(path) = path { builder.path(path) } else { builder };
+    builder.build().map_err(internal)
+}
+
+fn resources(limits: &Limits) -> Result<LinuxResources> {
+    let mut builder = denied_devices()?;
+    if let Some(limit) = limits.pids {
+        builder = builder.pids(LinuxPidsBuilder::default().limit(limit).build().map_err(internal)?);
+    }
+    if let Some(bytes) = limits.memory_bytes {
+        builder = builder.memory(LinuxMemoryBuilder::default().limit(bytes).build().map_err(internal)?);
+    }
+    if let Some(millis) = limits.cpu_millis {
+        let cpu = LinuxCpuBuilder::default().shares((millis * 1024 / 1000).max(2).unsigned_abs()).quota(millis * 100).period(100_000_u64);
+        builder = builder.cpu(cpu.build().map_err(internal)?);
+    }
+    builder.build().map_err(internal)
+}
+
+/// Denies every device; the runtime then allows its own defaults (null, zero, full, random, urandom, tty, the terminal).
+pub(super) fn denied_devices() -> Result<LinuxResourcesBuilder> {
+    let deny = LinuxDeviceCgroupBuilder::default().allow(false).access("rwm").build().map_err(internal)?;
+    Ok(LinuxResourcesBuilder::default().devices(vec![deny]))
+}
+
+pub(super) fn internal(error: OciSpecError) -> Fault {
+    Fault::from_error(Kind::Internal, error).doing("building the runtime specification")
+}

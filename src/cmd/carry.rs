@@ -1,0 +1,69 @@
+//! What every command with a plan shares: `--explain`, `--timings`, retries.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{Context, Format, output};
+use crate::fault::Result;
+use crate::plan::{self, Carried, Plan, Timings, explain};
+use crate::script::Script;
+
+/// `--explain` and `--timings`.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct PlanArgs {
+    /// Print a POSIX shell script that does the same, and do nothing
+    #[arg(long)]
+    pub explain: bool,
+    /// Print to stderr how long each step took
+    #[arg(long, conflicts_with = "explain")]
+    pub timings: bool,
+}
+
+/// Plans, then explains or carries out. `None` means that it was only explained.
+pub fn carry(
+    cx: &Context,
+    args: PlanArgs,
+    timings: &mut Timings,
+    mut plan: impl FnMut(&mut Timings) -> Result<Plan>,
+) -> Result<Option<Carried>> {
+    if args.explain {
+        let planned = plan(timings)?;
+        show(&explain::explain(&planned, &cx.host)?);
+        return Ok(None);
+    }
+    plan::attempt(&cx.host, timings, plan).map(Some)
+}
+
+/// Prints a script.
+pub fn show(script: &Script) {
+    output::text(script.as_str());
+}
+
+/// Prints the rows of `--timings` to stderr, as a table or as JSON.
+pub fn report(cx: &Context, args: PlanArgs, timings: Timings) {
+    if !args.timings {
+        return;
+    }
+    let (rows, total) = timings.finish();
+    match cx.format {
+        Format::Json => {
+            let rows: Vec<_> = rows.iter().map(|(what, took)| serde_json::json!({"step": what, "micros": micros(*took)})).collect();
+            output::note(&serde_json::json!({"rows": rows, "total_micros": micros(total)}).to_string());
+        }
+        Format::Table => {
+            for (what, took) in rows {
+                output::note(&format!("{:>9.3} ms  {what}", millis(took)));
+            }
+            output::note(&format!("{:>9.3} ms  in all", millis(total)));
+        }
+    }
+}
+
+fn micros(took: Duration) -> f64 {
+    took.as_secs_f64() * 1e6
+}
+
+fn millis(took: Duration) -> f64 {
+    took.as_secs_f64() * 1e3
+}

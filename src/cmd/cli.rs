@@ -1,0 +1,177 @@
+//! The command line: what there is to say, and where each word goes.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::{Context, Format, bundle, container, gc, image, network, sandbox};
+use crate::fault::{Fault, Result};
+use crate::ids::CgroupDriver;
+use crate::sys::{Host, proc};
+
+/// Drives runc directly: images, namespaces, networks, pods. No daemon.
+#[derive(Debug, Parser)]
+#[command(name = "rkbox", version, about, max_term_width = 80, propagate_version = true, subcommand_required = true, arg_required_else_help = true, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit status of run: the container's own; 125 rkbox failed, 126 not executable,
+127 not found, 128+n ended by signal n. Of all other commands: 0 done, 1 internal,
+2 bad input, 3 not found, 4 exists, 5 state forbids it, 6 exhausted, 7 permission,
+8 unavailable, 9 not implemented, 10 timed out, 11 lost races, 13 damaged data.";
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+struct Global {
+    /// What survives a reboot: images, layers, records
+    #[arg(long, global = true, env = "RKBOX_ROOT", value_name = "DIR", default_value = "/var/lib/rkbox", hide_env = true)]
+    root: PathBuf,
+    /// What does not: journals, locks, runtime state
+    #[arg(long, global = true, env = "RKBOX_RUN", value_name = "DIR", default_value = "/run/rkbox", hide_env = true)]
+    run: PathBuf,
+    /// CNI network configurations
+    #[arg(long, global = true, env = "RKBOX_CNI_CONF_DIR", value_name = "DIR", default_value = "/etc/cni/net.d", hide_env = true)]
+    cni_conf_dir: PathBuf,
+    /// CNI leases and results
+    #[arg(long, global = true, env = "RKBOX_CNI_STATE_DIR", value_name = "DIR", default_value = "/var/lib/cni", hide_env = true)]
+    cni_state_dir: PathBuf,
+    /// OCI runtime: a path, or a name in PATH
+    #[arg(long, global = true, env = "RKBOX_RUNTIME", value_name = "PROGRAM", default_value = "runc", hide_env = true)]
+    runtime: String,
+    /// cgroupfs or systemd; by default what the host runs
+    #[arg(long, global = true, env = "RKBOX_CGROUP_DRIVER", value_name = "DRIVER", hide_env = true)]
+    cgroup_driver: Option<String>,
+    /// Parent cgroup (/rkbox, or system.slice)
+    #[arg(long, global = true, env = "RKBOX_CGROUP_PARENT", value_name = "CGROUP", hide_env = true)]
+    cgroup_parent: Option<String>,
+    /// How to print
+    #[arg(long, global = true, env = "RKBOX_FORMAT", value_enum, default_value_t, hide_env = true)]
+    format: Format,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Load, list, inspect and remove images
+    #[command(subcommand)]
+    Image(image::Command),
+    /// Make, list, inspect, stop and remove pod sandboxes
+    #[command(subcommand)]
+    Sandbox(sandbox::Command),
+    /// Attach network namespaces to CNI networks
+    #[command(subcommand)]
+    Net(network::Command),
+    /// Make OCI bundles
+    #[command(subcommand)]
+    Bundle(bundle::Command),
+    /// Run a container and wait for it
+    Run(container::RunArgs),
+    /// List containers
+    Ps(container::PsArgs),
+    /// Remove containers
+    Rm(container::RmArgs),
+    /// Undo what killed commands left behind
+    Gc(gc::GcArgs),
+    /// Print a completion script for a shell
+    Completion(CompletionArgs),
+}
+
+/// Arguments of `rkbox completion`.
+#[derive(Debug, Args)]
+struct CompletionArgs {
+    /// The shell
+    shell: clap_complete::Shell,
+}
+
+impl Global {
+    fn context(self) -> Result<Context> {
+        let driver = match self.cgroup_driver.as_deref() {
+            None | Some("auto") => proc::host_cgroup_driver(),
+            Some("cgroupfs") => CgroupDriver::Cgroupfs,
+            Some("systemd") => CgroupDriver::Systemd,
+            Some(other) => return Err(Fault::invalid(format!("cgroup driver {other:?} is not known")).hint("use cgroupfs, systemd or auto")),
+        };
+        let default_parent = match driver {
+            CgroupDriver::Cgroupfs => "/rkbox",
+            CgroupDriver::Systemd => "system.slice",
+        };
+        let host = Host {
+            root: absolute(self.root)?,
+            run: absolute(self.run)?,
+            netns: PathBuf::from("/run/netns"),
+            cni_conf: absolute(self.cni_conf_dir)?,
+            cni_state: absolute(self.cni_state_dir)?,
+            runtime: self.runtime,
+            cgroup_driver: driver,
+            cgroup_parent: self.cgroup_parent.unwrap_or_else(|| default_parent.to_owned()),
+        };
+        Ok(Context { host, format: self.format })
+    }
+}
+
+fn absolute(path: PathBuf) -> Result<PathBuf> {
+    std::path::absolute(&path).map_err(|error| Fault::invalid(format!("{}: {error}", path.display())))
+}
+
+impl Cli {
+    /// Whether every fault of this command answers 125, so that it cannot be taken for the container's own status.
+    pub fn runs_a_container(&self) -> bool {
+        matches!(self.command, Command::Run(_))
+    }
+
+    /// Carries the command out; answers the exit status.
+    pub fn run(self) -> Result<u8> {
+        if let Command::Completion(args) = self.command {
+            return complete(args.shell);
+        }
+        let context = self.global.context()?;
+        match self.command {
+            Command::Image(command) => image::run(&context, command),
+            Command::Sandbox(command) => sandbox::run(&context, command),
+            Command::Net(command) => network::run(&context, command),
+            Command::Bundle(command) => bundle::run(&context, command),
+            Command::Run(args) => container::run(&context, args),
+            Command::Ps(args) => container::ps(&context, &args),
+            Command::Rm(args) => container::rm(&context, &args),
+            Command::Gc(args) => gc::run(&context, &args),
+            Command::Completion(_) => Ok(0),
+        }
+    }
+}
+
+fn complete(shell: clap_complete::Shell) -> Result<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut <Cli as clap::CommandFactory>::command(), "rkbox", &mut script);
+    super::output::text(&String::from_utf8_lossy(&script));
+    Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn every_help_fits_eighty_columns() {
+        fn check(command: &mut clap::Command) {
+            let help = command.render_long_help().to_string() + &command.render_help().to_string();
+            for line in help.lines() {
+                assert!(line.chars().count() <= 80, "{}: {line}", command.get_name());
+            }
+            for sub in command.get_subcommands_mut() {
+                check(sub);
+            }
+        }
+        let mut command = <Cli as clap::CommandFactory>::command();
+        command.build();
+        check(&mut command);
+    }
+}

@@ -1,0 +1,87 @@
+//! `rkbox rm`, and what `gc` does about containers whose owner is dead.
+
+use super::{RmArgs, steps};
+use crate::cmd::network::attach;
+use crate::cmd::{Context, carry, output, records};
+use crate::fault::{Context as _, Fault, Kind, Result};
+use crate::ids::Id;
+use crate::plan::journal::{self, Journal};
+use crate::plan::{self, Keep, Plan, Timings, explain};
+use crate::sys::{Host, file, proc, runc};
+
+/// Removes each container named; one that fails does not stop the others.
+pub fn run(cx: &Context, args: &RmArgs) -> Result<u8> {
+    let mut first: Option<Fault> = None;
+    for key in &args.keys {
+        match one(cx, args, key) {
+            Ok(()) if !args.plan.explain => output::line(key),
+            Ok(()) => {}
+            Err(fault) if args.force && fault.kind() == Kind::NotFound => {}
+            Err(fault) => {
+                first = Some(match first {
+                    None => fault,
+                    Some(earlier) => earlier.and_also(fault),
+                });
+            }
+        }
+    }
+    first.map_or(Ok(0), Err)
+}
+
+fn one(cx: &Context, args: &RmArgs, key: &str) -> Result<()> {
+    let mut timings = Timings::start();
+    let id = records::find(&cx.host, records::BoxKind::Container, key)?;
+    if args.plan.explain {
+        let status = journal::read(&journal::path(&cx.host, id.as_str()))?;
+        let status = status.ok_or_else(|| Fault::new(Kind::FailedPrecondition, format!("container {} has no journal", id.short())))?;
+        carry::show(&explain::explain_removal(&format!("remove container {}", id.short()), &status, 0)?);
+        return Ok(());
+    }
+    if !args.force && runc::running_pid(&cx.host, id.as_str())?.is_some() {
+        return Err(Fault::new(Kind::FailedPrecondition, format!("container {key} runs")).hint(format!("kill and remove it: rkbox rm --force {key}")));
+    }
+    timings.row("find");
+    remove(&cx.host, &id).doing(|| format!("cannot remove container {key}"))?;
+    timings.row("take back");
+    carry::report(cx, args.plan, timings);
+    Ok(())
+}
+
+/// Kills what runs in container `id`; its record stays.
+pub fn stop(host: &Host, id: &Id) -> Result<()> {
+    runc::kill_and_delete(host, id.as_str())
+}
+
+/// Kills what runs in container `id`, then takes it back.
+pub fn remove(host: &Host, id: &Id) -> Result<()> {
+    stop(host, id)?;
+    if plan::unwind(id.as_str(), host, 0)? || !file::exists(&host.container_dir(id.as_str()))? {
+        return Ok(());
+    }
+    let record = records::container(host, id)?;
+    let mut network = Vec::new();
+    for attachment in &record.attachments {
+        network.extend(attach::steps_of(host, attachment, record.netns.as_deref())?);
+    }
+    let (all, _) = steps::steps(host, &record, steps::Texts::default(), network);
+    plan::unwind_plan(Plan::new(id.as_str(), "take back a container", all), host)
+}
+
+/// Removes the containers of `run --rm` whose command is dead, and what containers of a former boot hold.
+pub fn reclaim(host: &Host) -> Result<Vec<String>> {
+    let boot = proc::boot_id()?;
+    let mut gone = Vec::new();
+    for id in records::ids(host, records::BoxKind::Container)? {
+        let path = journal::path(host, id.as_str());
+        let orphaned = match Journal::open_free(&path)? {
+            Some(open) => open.status()?.keep == Keep::WhileOwned,
+            None if file::exists(&path)? => false,
+            None => records::container(host, &id).is_ok_and(|record| record.boot_id != boot && record.auto_remove),
+        };
+        if orphaned {
+            remove(host, &id)?;
+            gone.push(format!("container {} whose command is dead", id.short()));
+        }
+    }
+    Ok(gone)
+}

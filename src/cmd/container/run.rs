@@ -1,0 +1,170 @@
+//! `rkbox run`: plan, settle, start, wait, and take back with `--rm`.
+
+use super::request::{self, Facts, Net};
+use super::{RunArgs, run_dir, steps};
+use crate::cmd::network::{attach, networks};
+use crate::cmd::{Context, carry, image, output, records, sandbox};
+use crate::fault::{Context as _, Fault, Kind, Result};
+use crate::ids::{Id, IfName};
+use crate::plan::{Keep, Plan, Timings, explain, reach};
+use crate::record::{Attachment, ContainerRecord, SandboxRecord};
+use crate::script::Script;
+use crate::sys::{Host, file, ns, proc, runc};
+
+/// Runs a container in the foreground; answers its own exit status.
+pub fn run(cx: &Context, args: RunArgs) -> Result<u8> {
+    let mut timings = Timings::start();
+    proc::require_capabilities()?;
+    let found = image::store::find(&cx.host, &args.image)?;
+    let lowers = image::store::lowers(&cx.host, &found)?;
+    let joined = args.sandbox.as_deref().map(|key| ready_sandbox(&cx.host, key)).transpose()?;
+    let id = Id::from_bytes(proc::random_bytes()?);
+    let facts = Facts { args: &args, id, image: &found, lowers: &lowers, sandbox: joined.as_ref() };
+    let mut made = None;
+    let mut planned = |timings: &mut Timings| {
+        let (plan, record) = plan(cx, &facts, timings)?;
+        made = Some(record);
+        Ok(plan)
+    };
+    if args.plan.explain {
+        let plan = planned(&mut timings)?;
+        let record = made.ok_or_else(|| Fault::internal("a plan without a record"))?;
+        carry::show(&script(cx, &args, &plan, &record)?);
+        return Ok(0);
+    }
+    let carried = carry::carry(cx, args.plan, &mut timings, planned)?;
+    let (Some(carried), Some(record)) = (carried, made) else { return Ok(0) };
+    let outcome = start(&cx.host, &record, &mut timings);
+    let removed = match args.rm {
+        true => carried.remove(&cx.host),
+        false => {
+            carried.release();
+            Ok(())
+        }
+    };
+    timings.row("take back");
+    carry::report(cx, args.plan, timings);
+    match (outcome, removed) {
+        (Ok(status), Ok(())) => Ok(status),
+        (Ok(_), Err(fault)) => Err(fault),
+        (Err(fault), Ok(())) => failed_start(fault),
+        (Err(fault), Err(later)) => Err(fault.and_also(later)),
+    }
+}
+
+/// The runtime could not start the process: 126 and 127 speak of the command, all else of rkbox.
+fn failed_start(fault: StartFault) -> Result<u8> {
+    output::fault(&fault.fault);
+    Ok(fault.status)
+}
+
+struct StartFault {
+    fault: Fault,
+    status: u8,
+}
+
+impl StartFault {
+    fn and_also(self, later: Fault) -> Fault {
+        self.fault.and_also(later)
+    }
+}
+
+fn start(host: &Host, record: &ContainerRecord, timings: &mut Timings) -> std::result::Result<u8, StartFault> {
+    let tool = |fault: Fault| StartFault { fault, status: 125 };
+    reach("start", 0).map_err(tool)?;
+    let run = run_dir(host, &record.id);
+    let foreground = runc::Foreground { id: &record.id, bundle: &record.bundle, log: &run.join("runtime.log"), pid_file: &run.join("pid"), stdin: record.stdin || record.tty };
+    let ended = runc::run_foreground(host, &record.runtime, &foreground);
+    timings.row("run the container");
+    let ended = ended.map_err(|failure| {
+        let status = failure.exit_status();
+        StartFault { fault: Fault::from(failure).doing(format!("cannot start container {}", record.name)), status }
+    })?;
+    if !record.auto_remove {
+        let exit = serde_json::json!({ "v": 1, "finished_at": proc::now(), "exit_code": ended.code, "signal": ended.signal, "oom_killed": null, "reason": "exited" });
+        file::write_atomic(&record.bundle.join("exit.json"), 0o600, exit.to_string().as_bytes(), file::Durable::Yes).map_err(|error| tool(error.into()))?;
+    }
+    Ok(ended.code)
+}
+
+fn ready_sandbox(host: &Host, key: &str) -> Result<SandboxRecord> {
+    let id = records::find(host, records::BoxKind::Sandbox, key)?;
+    let record = records::sandbox(host, &id)?;
+    if sandbox::state(host, &record)?.pid().is_none() {
+        let fault = Fault::new(Kind::FailedPrecondition, format!("sandbox {key} is not ready: its pause process does not run"));
+        return Err(fault.hint(format!("make it again: rkbox sandbox rm {key} && rkbox sandbox create {key}")));
+    }
+    Ok(record)
+}
+
+fn plan(cx: &Context, facts: &Facts<'_>, timings: &mut Timings) -> Result<(Plan, ContainerRecord)> {
+    let host = &cx.host;
+    let mut attached = attach::Attached::default();
+    let net = network(cx, facts, &mut attached).doing(|| "planning the network")?;
+    if let Some(lock) = &attached.lock {
+        timings.waited(lock.waited());
+    }
+    let record = request::record(cx, facts, net)?;
+    let texts = request::texts(facts, &record)?;
+    let (all, network_end) = steps::steps(host, &record, texts, std::mem::take(&mut attached.steps));
+    let keep = if record.auto_remove { Keep::WhileOwned } else { Keep::UntilRemoved };
+    let mut plan = Plan::new(record.id.as_str(), format!("run {} in {}", facts.args.image, record.name), all).kept(keep);
+    if let Some(lock) = attached.lock {
+        plan = plan.release_after(network_end, lock);
+    }
+    Ok((plan, record))
+}
+
+fn network(cx: &Context, facts: &Facts<'_>, attached: &mut attach::Attached) -> Result<Net> {
+    let (host, args) = (&cx.host, facts.args);
+    let joined = |path| Net { path, owned: false, attachments: Vec::new() };
+    if let Some(sandbox) = facts.sandbox {
+        return Ok(joined(sandbox.netns.clone()));
+    }
+    if let Some(netns) = &args.netns {
+        let path = host.netns_path(netns);
+        ns::require_netns(&path)?;
+        return Ok(joined(Some(path)));
+    }
+    if args.network.as_deref() == Some("host") {
+        return Ok(joined(None));
+    }
+    let name = args.name.as_ref().map_or(facts.id.short(), AsRef::as_ref);
+    let netns = host.netns_path(name);
+    if args.network.as_deref() == Some("none") {
+        attached.steps.push(crate::step::Loopback { netns: netns.clone() }.into());
+        return Ok(Net { path: Some(netns), owned: true, attachments: Vec::new() });
+    }
+    let wanted = args.network.as_deref().map(str::parse).transpose()?;
+    let conf = networks::find_network(host, wanted.as_ref())?;
+    let ifname: IfName = "eth0".parse()?;
+    let ask = attach::Attach { network: &conf, owner: facts.id.as_str(), ifname: &ifname, netns: &netns, own_netns: true, acting: !args.plan.explain };
+    *attached = attach::plan_attach(host, &ask)?;
+    let attachment = Attachment {
+        network: conf.name.to_string(),
+        ifname: ifname.to_string(),
+        owner: facts.id.to_string(),
+        addresses: attached.addresses.clone(),
+        gateway: attached.gateway,
+        result: attached.result.clone(),
+    };
+    Ok(Net { path: Some(netns), owned: true, attachments: vec![attachment] })
+}
+
+/// The whole life as a script: make, run, and with `--rm` take back.
+fn script(cx: &Context, args: &RunArgs, plan: &Plan, record: &ContainerRecord) -> Result<Script> {
+    let mut script = explain::explain(plan, &cx.host)?;
+    let run = run_dir(&cx.host, &record.id);
+    let words = runc::foreground_words(&record.runtime, &record.id, &record.bundle, &run.join("pid"));
+    script.blank();
+    script.comment("run the container");
+    if !args.rm {
+        script.run(&words);
+        return Ok(script);
+    }
+    let line = words.iter().map(|word| crate::script::quote(word)).collect::<Vec<_>>().join(" ");
+    script.raw(&format!("status=0; {line} || status=$?"));
+    explain::append_removal(plan, &mut script)?;
+    script.raw("exit \"$status\"");
+    Ok(script)
+}

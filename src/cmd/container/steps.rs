@@ -1,0 +1,54 @@
+//! The plan of a container: a function of its record and of the texts that its files hold.
+
+use super::run_dir;
+use crate::cmd::records::BoxKind;
+use crate::record::ContainerRecord;
+use crate::step::mount::MountKind;
+use crate::step::{Directory, File, Home, Mount, Namespaces, NetnsRoot, Reservation, Skeleton, Step};
+use crate::sys::Host;
+
+/// What the files of a container hold; empty texts are enough to take a container back.
+#[derive(Debug, Default)]
+pub struct Texts {
+    /// `record.json`.
+    pub record: String,
+    /// `config.json`.
+    pub config: String,
+    /// `/etc/hosts`, `/etc/hostname`, `/etc/resolv.conf`; none when they are a sandbox's.
+    pub files: Vec<(&'static str, String)>,
+}
+
+/// Puts the steps of `record` in order; answers also the index of the last one of its network.
+pub fn steps(host: &Host, record: &ContainerRecord, texts: Texts, network: Vec<Step>) -> (Vec<Step>, usize) {
+    let dir = &record.bundle;
+    let dirs = [host.root.clone(), host.root.join("names"), host.root.join(BoxKind::Container.names()), host.root.join(BoxKind::Container.dir())];
+    let dirs = dirs.into_iter().chain([host.run.clone(), host.run.join("containers"), host.runtime_root()]).collect();
+    let mut all: Vec<Step> = vec![
+        Home { dirs }.into(),
+        Reservation { path: host.root.join(BoxKind::Container.names()).join(record.name.as_ref()), id: record.id.clone() }.into(),
+        Directory { path: dir.clone(), mode: 0o700 }.into(),
+        File { path: dir.join("record.json"), mode: 0o600, content: texts.record, durable: !record.auto_remove }.into(),
+        Directory { path: run_dir(host, &record.id), mode: 0o700 }.into(),
+    ];
+    if record.owns_netns {
+        all.push(NetnsRoot { path: host.netns.clone() }.into());
+        all.push(Namespaces { net: record.netns.clone(), ipc: None, uts: None, hostname: None }.into());
+    }
+    all.extend(network);
+    let network_end = all.len() - 1;
+    let [init, upper, work, rootfs] = ["init", "upper", "work", "rootfs"].map(|name| dir.join(name));
+    let mut lowers = vec![init.clone()];
+    lowers.extend(record.lowers.iter().cloned());
+    all.extend::<[Step; 5]>([
+        Skeleton { path: init, pause: false, like: record.lowers.clone() }.into(),
+        Directory { path: upper.clone(), mode: 0o755 }.into(),
+        Directory { path: work.clone(), mode: 0o700 }.into(),
+        Directory { path: rootfs.clone(), mode: 0o755 }.into(),
+        Mount { what: MountKind::Overlay { lowers, upper, work }, target: rootfs }.into(),
+    ]);
+    for (name, content) in texts.files {
+        all.push(File { path: dir.join(name), mode: 0o644, content, durable: false }.into());
+    }
+    all.push(File { path: dir.join("config.json"), mode: 0o600, content: texts.config, durable: false }.into());
+    (all, network_end)
+}

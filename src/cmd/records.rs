@@ -1,0 +1,102 @@
+//! Finding boxes by id, unique prefix or name, and reading their records.
+
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+
+use crate::fault::{Context as _, Fault, Kind, Result};
+use crate::ids::Id;
+use crate::record::{ContainerRecord, SandboxRecord};
+use crate::sys::{Host, file};
+
+/// A record larger than this is not ours.
+const LIMIT: u64 = 16 << 20;
+
+/// The two kinds of box that have a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BoxKind {
+    /// `sandboxes/<id>`.
+    Sandbox,
+    /// `containers/<id>`.
+    Container,
+}
+
+impl BoxKind {
+    /// Directory of the records, below the root.
+    pub fn dir(self) -> &'static str {
+        match self {
+            BoxKind::Sandbox => "sandboxes",
+            BoxKind::Container => "containers",
+        }
+    }
+
+    /// Directory of the name reservations, below the root.
+    pub fn names(self) -> &'static str {
+        match self {
+            BoxKind::Sandbox => "names/sandboxes",
+            BoxKind::Container => "names/containers",
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            BoxKind::Sandbox => "sandbox",
+            BoxKind::Container => "container",
+        }
+    }
+}
+
+/// All ids of a kind, damaged records included.
+pub fn ids(host: &Host, kind: BoxKind) -> Result<Vec<Id>> {
+    Ok(file::list(&host.root.join(kind.dir()))?.iter().filter_map(|name| name.parse().ok()).collect())
+}
+
+/// Finds a box by name, whole id, or unique prefix of its id.
+///
+/// *Errors:* `NotFound`; `InvalidArgument` when a prefix fits several.
+pub fn find(host: &Host, kind: BoxKind, key: &str) -> Result<Id> {
+    if !key.contains('/') && !key.is_empty() {
+        if let Some(id) = file::find_symlink(&host.root.join(kind.names()).join(key))?.and_then(|target| target.parse::<Id>().ok()) {
+            if file::exists(&host.root.join(kind.dir()).join(id.as_str()))? {
+                return Ok(id);
+            }
+        }
+    }
+    let fitting: Vec<Id> = ids(host, kind)?.into_iter().filter(|id| !key.is_empty() && id.as_str().starts_with(key)).collect();
+    match fitting.as_slice() {
+        [one] => Ok(one.clone()),
+        [] => Err(Fault::not_found(format!("no {} is named {key}", kind.word())).hint(match kind {
+            BoxKind::Sandbox => "rkbox sandbox ls shows them",
+            BoxKind::Container => "rkbox ps shows them",
+        })),
+        several => {
+            let list: Vec<&str> = several.iter().map(Id::short).collect();
+            Err(Fault::invalid(format!("{key} fits {} {}s: {}", several.len(), kind.word(), list.join(", "))).hint("give more digits"))
+        }
+    }
+}
+
+/// Reads the record of sandbox `id`.
+pub fn sandbox(host: &Host, id: &Id) -> Result<SandboxRecord> {
+    read(&host.sandbox_dir(id.as_str()))
+}
+
+/// Reads the record of container `id`.
+pub fn container(host: &Host, id: &Id) -> Result<ContainerRecord> {
+    read(&host.container_dir(id.as_str()))
+}
+
+fn read<T: DeserializeOwned>(dir: &Path) -> Result<T> {
+    let path = dir.join("record.json");
+    let content = file::read(&path, LIMIT)?;
+    serde_json::from_slice(&content)
+        .map_err(|error| Fault::from_error(Kind::DataLoss, error))
+        .doing(|| format!("reading {}", path.display()))
+}
+
+/// The bytes of a record as `record.json` holds them.
+pub fn write(record: &impl serde::Serialize) -> Result<String> {
+    let mut text = serde_json::to_string_pretty(record).map_err(|error| Fault::from_error(Kind::Internal, error))?;
+    text.push('\n');
+    Ok(text)
+}

@@ -1,0 +1,145 @@
+//! `rkbox sandbox create`.
+
+use std::net::IpAddr;
+
+use clap::Args;
+
+use super::steps::{self, Texts};
+use crate::bundle::{etc, pause};
+use crate::cmd::network::{attach, networks};
+use crate::cmd::{Context, Format, PlanArgs, carry, output, records};
+use crate::fault::{Fault, Result};
+use crate::ids::{Id, IfName, Name};
+use crate::plan::{Plan, Timings};
+use crate::record::{Attachment, Metadata, Pairs, RawConfig, RuntimeFacts, SandboxRecord, VERSION};
+use crate::sys::{proc, runc};
+
+/// Arguments of `rkbox sandbox create`.
+#[derive(Debug, Args)]
+pub struct CreateArgs {
+    /// Name of the sandbox, and of its namespace for `ip -n`
+    pub name: Name,
+    /// CNI network to attach to; `none` for only lo, `host` for the host's
+    #[arg(long = "net", value_name = "NETWORK")]
+    pub network: Option<String>,
+    /// Host name inside; by default the sandbox's name
+    #[arg(long, value_parser = crate::cmd::parse::hostname)]
+    pub hostname: Option<String>,
+    /// Label, may be repeated
+    #[arg(short, long = "label", value_name = "KEY=VALUE", value_parser = crate::cmd::parse::pair)]
+    pub labels: Vec<(String, String)>,
+    /// Annotation, may be repeated
+    #[arg(long = "annotation", value_name = "KEY=VALUE", value_parser = crate::cmd::parse::pair)]
+    pub annotations: Vec<(String, String)>,
+    #[command(flatten)]
+    pub plan: PlanArgs,
+}
+
+/// Makes a sandbox; prints its id.
+pub fn run(cx: &Context, args: &CreateArgs) -> Result<u8> {
+    let mut timings = Timings::start();
+    proc::require_capabilities()?;
+    let mut made = None;
+    let carried = carry::carry(cx, args.plan, &mut timings, |timings| {
+        let (plan, record) = plan(cx, args, timings)?;
+        made = Some(record);
+        Ok(plan)
+    })?;
+    let (Some(carried), Some(record)) = (carried, made) else { return Ok(0) };
+    carried.release();
+    match cx.format {
+        Format::Json => output::json(&record)?,
+        Format::Table => output::line(record.id.as_str()),
+    }
+    carry::report(cx, args.plan, timings);
+    Ok(0)
+}
+
+fn plan(cx: &Context, args: &CreateArgs, timings: &mut Timings) -> Result<(Plan, SandboxRecord)> {
+    let host = &cx.host;
+    let id = Id::from_bytes(proc::random_bytes()?);
+    let netns = (args.network.as_deref() != Some("host")).then(|| host.netns_path(args.name.as_ref()));
+    let mut network = attach::Attached::default();
+    let mut attachments = Vec::new();
+    if let Some(netns) = &netns {
+        let ifname: IfName = "eth0".parse()?;
+        if args.network.as_deref() == Some("none") {
+            network.steps.push(crate::step::Loopback { netns: netns.clone() }.into());
+        } else {
+            let wanted = args.network.as_deref().map(str::parse).transpose()?;
+            let conf = networks::find_network(host, wanted.as_ref())?;
+            let ask = attach::Attach { network: &conf, owner: id.as_str(), ifname: &ifname, netns, own_netns: true, acting: !args.plan.explain };
+            network = attach::plan_attach(host, &ask)?;
+            attachments.push(Attachment {
+                network: conf.name.to_string(),
+                ifname: ifname.to_string(),
+                owner: id.to_string(),
+                addresses: network.addresses.clone(),
+                gateway: network.gateway,
+                result: network.result.clone(),
+            });
+        }
+    }
+    if let Some(lock) = &network.lock {
+        timings.waited(lock.waited());
+    }
+    let record = record(cx, args, id, attachments)?;
+    let addresses: Vec<IpAddr> = network.addresses.iter().map(ipnetwork::IpNetwork::ip).collect();
+    let texts = Texts {
+        record: records::write(&record)?,
+        config: pause_config(&record)?,
+        hosts: etc::hosts(&record.hostname, &addresses),
+        resolv_conf: etc::resolv_conf(&crate::cmd::parse::host_resolv_conf()),
+    };
+    let steps = steps::steps(host, &record, texts, std::mem::take(&mut network.steps))?;
+    let mut plan = Plan::new(record.id.as_str(), format!("create sandbox {}", record.name), steps.all);
+    if let Some(lock) = network.lock {
+        plan = plan.release_after(steps.network_end, lock);
+    }
+    Ok((plan, record))
+}
+
+fn record(cx: &Context, args: &CreateArgs, id: Id, attachments: Vec<Attachment>) -> Result<SandboxRecord> {
+    let host = &cx.host;
+    let run = steps::run_dir(host, id.as_str());
+    let pairs = |pairs: &[(String, String)]| pairs.iter().cloned().collect::<Pairs>();
+    Ok(SandboxRecord {
+        v: VERSION,
+        name: args.name.clone(),
+        metadata: Metadata { name: args.name.to_string(), ..Metadata::default() },
+        labels: pairs(&args.labels),
+        annotations: pairs(&args.annotations),
+        hostname: args.hostname.clone().unwrap_or_else(|| args.name.to_string()),
+        owner: "cli".to_owned(),
+        created_at: proc::now(),
+        boot_id: proc::boot_id()?,
+        rkbox: env!("CARGO_PKG_VERSION").to_owned(),
+        netns: (args.network.as_deref() != Some("host")).then(|| host.netns_path(args.name.as_ref())),
+        ipcns: run.join("ipc"),
+        utsns: run.join("uts"),
+        shm: run.join("shm"),
+        files: host.sandbox_dir(id.as_str()),
+        attachments,
+        runtime: RuntimeFacts {
+            path: runc::find(host)?,
+            state: host.runtime_root(),
+            cgroup_driver: host.cgroup_driver,
+            cgroups_path: crate::bundle::cgroup::cgroups_path(host.cgroup_driver, &host.cgroup_parent, id.as_str())?,
+        },
+        config: RawConfig { kind: "rkbox.v1".to_owned(), raw: crate::cmd::parse::command_line() },
+        id,
+        extra: serde_json::Map::new(),
+    })
+}
+
+fn pause_config(record: &SandboxRecord) -> Result<String> {
+    let request = pause::PauseRequest {
+        rootfs: "rootfs".into(),
+        network: record.netns.clone(),
+        ipc: Some(record.ipcns.clone()),
+        uts: Some(record.utsns.clone()),
+        cgroups_path: record.runtime.cgroups_path.clone(),
+        annotations: [("org.rkbox.id".to_owned(), record.id.to_string())].into(),
+    };
+    String::from_utf8(pause::json(&request)?).map_err(|error| Fault::internal(error.to_string()))
+}

@@ -1,0 +1,85 @@
+//! `rkbox sandbox`: a pause process that holds the namespaces of a pod.
+
+mod create;
+mod ls;
+mod remove;
+mod steps;
+
+use clap::{Args, Subcommand};
+
+use super::{Context, PlanArgs, output, records};
+use crate::fault::Result;
+
+pub use create::CreateArgs;
+pub use ls::{State, state};
+pub use remove::{reclaim, remove};
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a sandbox: namespaces, network, pause process
+    Create(Box<CreateArgs>),
+    /// List sandboxes
+    Ls(LsArgs),
+    /// Print everything known of sandboxes as JSON
+    Inspect(KeysArgs),
+    /// End the processes and free the network; the record stays
+    Stop(RemoveArgs),
+    /// Remove sandboxes
+    Rm(RemoveArgs),
+}
+
+/// Arguments of `ls`.
+#[derive(Debug, Args)]
+pub struct LsArgs {
+    /// Print only ids
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Print whole ids
+    #[arg(long)]
+    pub no_trunc: bool,
+}
+
+/// Names or ids.
+#[derive(Debug, Args)]
+pub struct KeysArgs {
+    /// Names, ids or unique prefixes of ids
+    #[arg(required = true, value_name = "SANDBOX")]
+    pub keys: Vec<String>,
+}
+
+/// Arguments of `stop` and `rm`.
+#[derive(Debug, Args)]
+pub struct RemoveArgs {
+    /// Names, ids or unique prefixes of ids
+    #[arg(required = true, value_name = "SANDBOX")]
+    pub keys: Vec<String>,
+    /// Also remove its containers; a missing sandbox is no error
+    #[arg(short, long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub plan: PlanArgs,
+}
+
+/// Carries a verb out.
+pub fn run(cx: &Context, command: Command) -> Result<u8> {
+    match command {
+        Command::Create(args) => create::run(cx, &args),
+        Command::Ls(args) => ls::run(cx, &args),
+        Command::Inspect(args) => inspect(cx, &args),
+        Command::Stop(args) => remove::run(cx, &args, remove::Extent::Stop),
+        Command::Rm(args) => remove::run(cx, &args, remove::Extent::All),
+    }
+}
+
+fn inspect(cx: &Context, args: &KeysArgs) -> Result<u8> {
+    let mut all = Vec::new();
+    for key in &args.keys {
+        let id = records::find(&cx.host, records::BoxKind::Sandbox, key)?;
+        let record = records::sandbox(&cx.host, &id)?;
+        let state = state(&cx.host, &record)?;
+        all.push(serde_json::json!({ "state": state.word(), "pid": state.pid(), "record": record }));
+    }
+    output::json(&all)?;
+    Ok(0)
+}

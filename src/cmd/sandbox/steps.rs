@@ -1,0 +1,86 @@
+//! The plan of a sandbox: a function of its record and of the texts that its files hold.
+
+use std::path::PathBuf;
+
+use crate::cmd::records::BoxKind;
+use crate::fault::Result;
+use crate::record::SandboxRecord;
+use crate::step::mount::MountKind;
+use crate::step::{Directory, File, Home, Mount, Namespaces, NetnsRoot, Process, Reservation, Skeleton, Step};
+use crate::sys::Host;
+
+/// Size of `/dev/shm`, as docker, containerd and podman make it.
+const SHM_KIB: u64 = 64 << 10;
+
+/// What the files of a sandbox hold; empty texts are enough to take a sandbox back.
+#[derive(Debug, Default)]
+pub struct Texts {
+    /// `record.json`.
+    pub record: String,
+    /// `config.json` of the pause bundle.
+    pub config: String,
+    /// `/etc/hosts`.
+    pub hosts: String,
+    /// `/etc/resolv.conf`.
+    pub resolv_conf: String,
+}
+
+/// The steps of a sandbox, and the index of the first that `stop` takes back.
+#[derive(Debug)]
+pub struct Steps {
+    /// All of them.
+    pub all: Vec<Step>,
+    /// The first after the record.
+    pub stop_at: usize,
+    /// The last of the network.
+    pub network_end: usize,
+}
+
+/// Where the volatile things of sandbox `id` are.
+pub fn run_dir(host: &Host, id: &str) -> PathBuf {
+    host.run.join("sandboxes").join(id)
+}
+
+/// Puts the steps of `record` in order, those of its network between the namespaces and the pause process.
+pub fn steps(host: &Host, record: &SandboxRecord, texts: Texts, network: Vec<Step>) -> Result<Steps> {
+    let dir = host.sandbox_dir(record.id.as_str());
+    let run = run_dir(host, record.id.as_str());
+    let dirs = [host.root.clone(), host.root.join("names"), host.root.join(BoxKind::Sandbox.names()), host.root.join(BoxKind::Sandbox.dir())];
+    let dirs = dirs.into_iter().chain([host.run.clone(), host.run.join("sandboxes"), host.runtime_root()]).collect();
+    let mut all: Vec<Step> = vec![
+        Home { dirs }.into(),
+        Reservation { path: host.root.join(BoxKind::Sandbox.names()).join(record.name.as_ref()), id: record.id.clone() }.into(),
+        Directory { path: dir.clone(), mode: 0o700 }.into(),
+        File { path: dir.join("record.json"), mode: 0o600, content: texts.record, durable: true }.into(),
+    ];
+    let stop_at = all.len();
+    all.push(Directory { path: run.clone(), mode: 0o700 }.into());
+    if record.netns.is_some() {
+        all.push(NetnsRoot { path: host.netns.clone() }.into());
+    }
+    let (ipc, uts) = (Some(record.ipcns.clone()), Some(record.utsns.clone()));
+    all.push(Namespaces { net: record.netns.clone(), ipc, uts, hostname: Some(record.hostname.clone()) }.into());
+    all.extend(network);
+    let network_end = all.len() - 1;
+    let file = |name: &str, content: String| File { path: dir.join(name), mode: 0o644, content, durable: false }.into();
+    all.extend::<[Step; 8]>([
+        Directory { path: record.shm.clone(), mode: 0o755 }.into(),
+        Mount { what: MountKind::Tmpfs { size_kib: SHM_KIB, mode: 0o1777 }, target: record.shm.clone() }.into(),
+        file("hosts", texts.hosts),
+        file("hostname", format!("{}\n", record.hostname)),
+        file("resolv.conf", texts.resolv_conf),
+        Skeleton { path: dir.join("rootfs"), pause: true, like: Vec::new() }.into(),
+        file("config.json", texts.config),
+        Process {
+            id: record.id.clone(),
+            runtime: record.runtime.path.clone(),
+            state: record.runtime.state.clone(),
+            systemd_cgroup: record.runtime.cgroup_driver == crate::ids::CgroupDriver::Systemd,
+            bundle: dir.clone(),
+            pid_file: run.join("pid"),
+            log: run.join("runtime.log"),
+        }
+        .into(),
+    ]);
+    Ok(Steps { all, stop_at, network_end })
+}

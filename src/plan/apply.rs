@@ -1,0 +1,136 @@
+//! Carrying a plan out: journal first, then the step; any failure rolls everything back.
+
+use std::time::Instant;
+
+use super::journal::{Event, Journal, VERSION};
+use super::{Keep, Plan, Timings, ledger, reach, unwind};
+use crate::fault::{Context, Fault, Kind, Result};
+use crate::step::{Step, Tenure};
+use crate::sys::lock::Lock;
+use crate::sys::{Host, file, proc, signal};
+
+/// A plan that holds; the journal's lock is the owner's life.
+#[derive(Debug)]
+pub struct Carried {
+    /// Names the journal.
+    pub box_id: String,
+    journal: Option<Journal>,
+}
+
+impl Carried {
+    /// Takes the box back, with the lock already held.
+    pub fn remove(self, host: &Host) -> Result<()> {
+        match self.journal {
+            Some(journal) => unwind::remove_held(journal, host, 0).doing(|| format!("removing {}", self.box_id)),
+            None => Ok(()),
+        }
+    }
+
+    /// Frees the lock; the box stays.
+    pub fn release(self) {}
+}
+
+/// Carries `plan` out. On success the journal is settled and its lock still held by the answer.
+///
+/// *Errors:* the first one, after everything was taken back; what could not be taken back is listed under it and stays in the journal
+/// for `rkbox gc`. SIGINT and SIGTERM between steps count as a failure of the next step.
+pub fn carry_out(plan: Plan, host: &Host, timings: &mut Timings) -> Result<Carried> {
+    let journal = open_new(&plan, host)?;
+    let planned =
+        Event::Planned { v: VERSION, command: plan.command.clone(), boot: proc::boot_id()?, keep: plan.keep, steps: plan.steps.clone() };
+    let Plan { box_id, command, steps, keep, mut locks } = plan;
+    let applied = reach("journal", 0).and_then(|()| journal.append(&planned)).and_then(|()| {
+        timings.row("open the journal");
+        apply_all(&steps, &mut locks, &journal, host, timings)?;
+        settle(&steps, &journal, host)
+    });
+    drop(locks);
+    if let Err(fault) = applied {
+        return Err(roll_back(fault.doing(format!("cannot {command}")), journal, host));
+    }
+    timings.row("settle");
+    if keep == Keep::Result {
+        journal.remove()?;
+        return Ok(Carried { box_id, journal: None });
+    }
+    Ok(Carried { box_id, journal: Some(journal) })
+}
+
+/// Opens the journal of a new box; one that a dead command left unsettled is unwound first.
+fn open_new(plan: &Plan, host: &Host) -> Result<Journal> {
+    match Journal::create(host, &plan.box_id) {
+        Err(fault) if fault.kind() == Kind::AlreadyExists => {
+            let Some(left) = Journal::open(host, &plan.box_id)? else { return Journal::create(host, &plan.box_id) };
+            if !left.is_blank() && left.status()?.settled {
+                return Err(fault.hint("remove it first"));
+            }
+            unwind::roll_back_held(left, host).doing(|| format!("taking back what an interrupted command left of {}", plan.box_id))?;
+            Journal::create(host, &plan.box_id)
+        }
+        other => other,
+    }
+}
+
+/// Applies the steps in order. What must survive a power cut is synced beside the steps that follow it: an fsync can take
+/// longer than all the rest, and nothing else of a box outlives the cut.
+fn apply_all(steps: &[Step], locks: &mut Vec<(usize, Lock)>, journal: &Journal, host: &Host, timings: &mut Timings) -> Result<()> {
+    std::thread::scope(|scope| {
+        let mut syncs = Vec::new();
+        for (index, step) in steps.iter().enumerate() {
+            apply_one(index, step, journal, host).doing(|| step.to_string())?;
+            timings.row(step.to_string());
+            locks.retain(|(last, _)| *last > index);
+            if let Some(path) = step.durable() {
+                syncs.push((step, scope.spawn(move || file::sync(path))));
+            }
+        }
+        for (step, sync) in syncs {
+            sync.join().map_err(|_| Fault::internal("the sync thread panicked"))?.doing(|| step.to_string())?;
+        }
+        Ok(())
+    })
+}
+
+fn apply_one(index: usize, step: &Step, journal: &Journal, host: &Host) -> Result<()> {
+    if let Some(signal) = signal::pending() {
+        return Err(Fault::new(Kind::Cancelled, format!("stopped by signal {signal}")));
+    }
+    reach("before", index)?;
+    let before = step.look(host)?;
+    journal.append(&Event::Started { index, before: before.clone() })?;
+    reach("started", index)?;
+    let started = Instant::now();
+    if !step.already(&before)? {
+        step.apply(&before, host)?;
+    }
+    reach("applied", index)?;
+    journal.append(&Event::Done { index, micros: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX) })?;
+    reach("done", index)
+}
+
+/// Writes down which shared things this plan made, then that it holds.
+fn settle(steps: &[Step], journal: &Journal, host: &Host) -> Result<()> {
+    if let Some(signal) = signal::pending() {
+        return Err(Fault::new(Kind::Cancelled, format!("stopped by signal {signal}")));
+    }
+    if steps.iter().any(|step| step.tenure() == Tenure::Shared) {
+        let status = journal.status()?;
+        let mut made = Vec::new();
+        for (_, step, before) in status.standing() {
+            if step.tenure() == Tenure::Shared && !step.already(before)? {
+                made.push((step.clone(), before.clone()));
+            }
+        }
+        made.reverse();
+        ledger::note(&made, host)?;
+    }
+    reach("settle", 0)?;
+    journal.append(&Event::Settled)
+}
+
+fn roll_back(fault: Fault, journal: Journal, host: &Host) -> Fault {
+    match unwind::roll_back_held(journal, host) {
+        Ok(()) => fault,
+        Err(later) => fault.and_also(later.hint("rkbox gc tries again")),
+    }
+}

@@ -1,0 +1,86 @@
+//! The ledger of shared things that rkbox made in this boot, so that `gc` can take back those that nobody uses.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::journal::PATIENCE;
+use super::reach;
+use crate::fault::{Context, Fault, Kind, Result};
+use crate::step::{Step, Undone};
+use crate::sys::lock::{self, Lock};
+use crate::sys::{Host, file};
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Entry {
+    step: Step,
+    before: Value,
+}
+
+fn path(host: &Host) -> PathBuf {
+    host.run.join("shared.jsonl")
+}
+
+/// Appends shared steps that were applied, oldest first.
+pub fn note(made: &[(Step, Value)], host: &Host) -> Result<()> {
+    if made.is_empty() {
+        return Ok(());
+    }
+    let mut lines = String::new();
+    for (step, before) in made {
+        let line = serde_json::to_string(&Entry { step: step.clone(), before: before.clone() });
+        lines.push_str(&line.map_err(|error| Fault::from_error(Kind::Internal, error))?);
+        lines.push('\n');
+    }
+    file::ensure_dir(&host.run, 0o700)?;
+    let held = lock::acquire(&path(host), PATIENCE)?;
+    write(&held, &lines)
+}
+
+fn write(held: &Lock, lines: &str) -> Result<()> {
+    let mut open = held.file();
+    open.write_all(lines.as_bytes())
+        .map_err(|error| Fault::internal(error.to_string()))
+        .doing(|| format!("writing {}", held.path().display()))
+}
+
+/// Takes back what nobody uses, newest first; answers the phrases of what went. What is in use stays in the ledger.
+pub fn reclaim(host: &Host) -> Result<Vec<String>> {
+    let Some(held) = lock::acquire_existing(&path(host), PATIENCE)? else { return Ok(Vec::new()) };
+    let content = file::read(held.path(), 64 << 20)?;
+    let text = String::from_utf8_lossy(&content);
+    let entries: Vec<Entry> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let mut gone = Vec::new();
+    let mut kept = Vec::new();
+    let mut first: Option<Fault> = None;
+    for (index, entry) in entries.into_iter().enumerate().rev() {
+        reach("reclaim", index)?;
+        match entry.step.undo(&entry.before, host) {
+            Ok(Undone::Done) => gone.push(entry.step.to_string()),
+            Ok(Undone::Kept) => kept.push(entry),
+            Err(fault) => {
+                first.get_or_insert(fault.doing(format!("undoing \"{}\"", entry.step)));
+                kept.push(entry);
+            }
+        }
+    }
+    kept.reverse();
+    rewrite(&kept, &held)?;
+    first.map_or(Ok(gone), Err)
+}
+
+fn rewrite(kept: &[Entry], held: &Lock) -> Result<()> {
+    if kept.is_empty() {
+        file::remove_file(held.path())?;
+        return Ok(());
+    }
+    let mut lines = String::new();
+    for entry in kept {
+        lines.push_str(&serde_json::to_string(entry).map_err(|error| Fault::from_error(Kind::Internal, error))?);
+        lines.push('\n');
+    }
+    file::write_atomic(held.path(), 0o600, lines.as_bytes(), file::Durable::No)?;
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! The record of a container.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{Attachment, Metadata, Pairs, RawConfig, RuntimeFacts};
+use crate::ids::{Id, Name};
+
+/// The image of a container, as asked for and as found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ImageUsed {
+    /// What the user wrote.
+    pub requested: String,
+    /// The reference that it was found under.
+    pub reference: String,
+    /// Digest of its configuration.
+    pub id: String,
+    /// Digest of its manifest.
+    pub manifest: String,
+    /// Chain ids, lowest first.
+    pub chain: Vec<String>,
+}
+
+/// A bind mount as asked for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Volume {
+    /// On the host.
+    pub source: PathBuf,
+    /// In the container.
+    pub destination: PathBuf,
+    /// Whether it is read-only.
+    pub read_only: bool,
+}
+
+/// What was asked of a container, and the names and addresses that were chosen for it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ContainerRecord {
+    /// [`super::VERSION`].
+    pub v: u32,
+    /// The id.
+    pub id: Id,
+    /// The unique name.
+    pub name: Name,
+    /// The sandbox whose namespaces it joins.
+    pub sandbox_id: Option<Id>,
+    /// CRI metadata.
+    pub metadata: Metadata,
+    /// Labels.
+    #[serde(default)]
+    pub labels: Pairs,
+    /// Annotations.
+    #[serde(default)]
+    pub annotations: Pairs,
+    /// The image.
+    pub image: ImageUsed,
+    /// Digest of the image's configuration, where `image rm` looks for it.
+    pub image_id: String,
+    /// The process arguments.
+    pub args: Vec<String>,
+    /// The whole environment.
+    pub env: Vec<String>,
+    /// The working directory.
+    pub cwd: String,
+    /// Bind mounts.
+    #[serde(default)]
+    pub volumes: Vec<Volume>,
+    /// Whether it has a terminal.
+    pub tty: bool,
+    /// Whether it has the caller's standard input.
+    pub stdin: bool,
+    /// Effective stop signal.
+    pub stop_signal: String,
+    /// Effective uid, gid and supplementary groups.
+    pub user: (u32, u32, Vec<u32>),
+    /// Whether it is removed when it ends.
+    pub auto_remove: bool,
+    /// Who made it.
+    pub owner: String,
+    /// When, RFC 3339 with nanoseconds.
+    pub created_at: String,
+    /// The boot in which it was made.
+    pub boot_id: String,
+    /// Version of rkbox.
+    pub rkbox: String,
+    /// Whether `netns` is its own, made by its plan and gone with it.
+    pub owns_netns: bool,
+    /// The network namespace it joins; `None` is the host's.
+    pub netns: Option<PathBuf>,
+    /// Its own network attachments.
+    #[serde(default)]
+    pub attachments: Vec<Attachment>,
+    /// The OCI bundle.
+    pub bundle: PathBuf,
+    /// Overlay layers, highest first.
+    pub lowers: Vec<PathBuf>,
+    /// Runtime and cgroups.
+    pub runtime: RuntimeFacts,
+    /// The request, verbatim.
+    pub config: RawConfig,
+    /// What a later version wrote.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
