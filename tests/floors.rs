@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 const FLOORS: [(u8, &[&str]); 6] = [
     (0, &["fault", "ids", "script"]),
-    (1, &["image", "bundle", "cni", "pod", "rules"]),
+    (1, &["record", "image", "bundle", "cni", "pod", "rules"]),
     (2, &["sys"]),
     (3, &["step"]),
     (4, &["plan"]),

@@ -25,7 +25,10 @@ enum Law {
 }
 
 /// A command and the world that it needs.
+#[derive(Clone, Copy)]
 struct Row {
+    /// Instead of rkbox: a script that stands in for it, to test the sweep.
+    stand_in: Option<&'static str>,
     prepare: &'static str,
     command: &'static str,
     law: Law,
@@ -34,7 +37,11 @@ struct Row {
 impl Row {
     /// A world made ready, tidied by `gc`, and what it looks like.
     fn world(&self) -> (World, Observation) {
-        let world = World::new();
+        let mut world = World::new();
+        if let Some(script) = self.stand_in {
+            world.program = world.path("stand-in");
+            world.sh(&format!("cat >$HOME/stand-in <<'EOF'\n{script}\nEOF\nchmod +x $HOME/stand-in")).ok();
+        }
         world.sh(&self.filled(self.prepare)).ok();
         world.rk("gc").ok();
         let seen = world.observe();
@@ -101,17 +108,19 @@ fn expect_the_fault(fault: &str, act: &str, output: &common::Output) {
 }
 
 macro_rules! sweeps {
-    ($($name:ident: $law:ident, $prepare:expr, $command:expr;)+) => { $(
+    ($($(#[$row:meta])* $name:ident: $law:ident, $prepare:expr, $command:expr;)+) => { $(
         mod $name {
             use super::*;
-            const ROW: Row = Row { prepare: $prepare, command: $command, law: Law::$law };
+            const ROW: Row = Row { stand_in: None, prepare: $prepare, command: $command, law: Law::$law };
 
             #[test]
+            $(#[$row])*
             fn failed_at_every_point_leaves_nothing() {
                 ROW.sweep("fail");
             }
 
             #[test]
+            $(#[$row])*
             fn killed_at_every_point_leaves_nothing() {
                 ROW.sweep("abort");
             }
@@ -120,25 +129,41 @@ macro_rules! sweeps {
 }
 
 sweeps! {
+    #[ignore = "not landed"]
     net_add: Before, "ip netns add connet", "net add connet connet";
+    #[ignore = "not landed"]
     net_add_second: Before, "ip netns add one; ip netns add two; rkbox net add connet one", "net add connet two";
+    #[ignore = "not landed"]
     net_del: Either, "ip netns add connet; rkbox net add connet connet", "net del connet connet";
+    #[ignore = "not landed"]
     sandbox_create: Before, "true", "sandbox create web";
+    #[ignore = "not landed"]
     sandbox_create_second: Before, "rkbox sandbox create db", "sandbox create web";
+    #[ignore = "not landed"]
     sandbox_stop: Either, "rkbox sandbox create web", "sandbox stop web";
+    #[ignore = "not landed"]
     sandbox_rm: Either, "rkbox sandbox create web", "sandbox rm --force web";
+    #[ignore = "not landed"]
     run: Before, "rkbox image load BUSYBOX", "run --rm busybox true";
+    #[ignore = "not landed"]
     run_in_sandbox: Before, "rkbox image load BUSYBOX; rkbox sandbox create web", "run --rm --sandbox web busybox true";
+    #[ignore = "not landed"]
     rm: Either, "rkbox image load BUSYBOX; rkbox run --name c busybox true", "rm c";
+    #[ignore = "not landed"]
     image_load: Before, "true", "image load BUSYBOX";
+    #[ignore = "not landed"]
     image_load_layers: Before, "rkbox image load BUSYBOX", "image load oci:LAYERS:latest";
+    #[ignore = "not landed"]
     image_rm: Either, "rkbox image load BUSYBOX", "image rm busybox";
+    #[ignore = "not landed"]
     bundle_create: Before, "true", "bundle create oci:LAYERS:latest /tmp/rkbox-world/out";
+    #[ignore = "not landed"]
     bundle_create_flat: Before, "true", "bundle create --flat oci:LAYERS:latest /tmp/rkbox-world/out";
 }
 
 /// A second death, in the middle of taking back what a first one left.
 #[test]
+#[ignore = "not landed"]
 fn gc_killed_at_every_point_is_finished_by_the_next_one() {
     let mut world = World::new();
     world.allow_leaks();
@@ -155,5 +180,38 @@ fn gc_killed_at_every_point_is_finished_by_the_next_one() {
                 break;
             }
         }
+    }
+}
+
+/// Two steps, each a file; `gc` takes both back.
+const HONEST: &str = r#"#!/bin/sh
+undo() { rm -f "$HOME/a" "$HOME/b"; }
+point() {
+    case ${RKBOX_FAULT:-} in
+    "$1:fail") echo "fault injected at $1" >&2; undo; exit 1 ;;
+    "$1:abort") kill -ABRT $$ ;;
+    esac
+}
+case $1 in
+gc) [ -e "$HOME/settled" ] || undo ;;
+make) point before:0; touch "$HOME/a"; point applied:0; point before:1; touch "$HOME/b"; point applied:1; undo ;;
+esac"#;
+
+fn stand_in(script: &'static str) -> Row {
+    Row { stand_in: Some(script), prepare: "true", command: "make", law: Law::Before }
+}
+
+#[test]
+fn the_sweep_accepts_a_command_that_takes_everything_back() {
+    stand_in(HONEST).sweep("fail");
+    stand_in(HONEST).sweep("abort");
+}
+
+#[test]
+fn the_sweep_finds_one_file_left_after_one_fault() {
+    let leaky: &'static str = HONEST.replace("rm -f \"$HOME/a\" \"$HOME/b\"", "rm -f \"$HOME/a\"").leak();
+    for act in ["fail", "abort"] {
+        let message = *std::panic::catch_unwind(|| stand_in(leaky).sweep(act)).unwrap_err().downcast::<String>().unwrap();
+        assert!(message.contains("applied:1") && message.contains("+ file /tmp/rkbox-world/b"), "{message}");
     }
 }
