@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 const FLOORS: [(u8, &[&str]); 6] = [
     (0, &["fault", "ids", "script"]),
-    (1, &["image", "bundle", "cni", "pod", "rules"]),
+    (1, &["record", "image", "bundle", "cni", "pod", "rules"]),
     (2, &["sys"]),
     (3, &["step"]),
     (4, &["plan"]),
@@ -35,8 +35,8 @@ fn code(text: &str) -> String {
             rest.find('\n').unwrap_or(rest.len())
         } else if rest.starts_with("/*") {
             rest.find("*/").map_or(rest.len(), |end| end + 2)
-        } else if rest.starts_with("r#\"") {
-            rest[3..].find("\"#").map_or(rest.len(), |end| end + 5)
+        } else if let Some(raw) = rest.strip_prefix("r#\"") {
+            raw.find("\"#").map_or(rest.len(), |end| end + 5)
         } else if rest.starts_with('"') {
             quoted(rest.as_bytes())
         } else if rest.starts_with('\'') {

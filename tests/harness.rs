@@ -1,4 +1,5 @@
 //! Tests of the tests: whatever a command could leave behind is seen, and nothing is seen when nothing was done.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 mod common;
 
@@ -60,7 +61,7 @@ fn links_addresses_routes_and_rules_are_seen() {
     assert_seen("ip rule add from 10.9.0.1 table 7", "+ rule host");
     assert_seen("ip link set lo mtu 1400", "mtu=1400");
     assert_seen("nft add table inet t; nft add chain inet t c; nft add rule inet t c ip saddr 1.2.3.4 drop", "nft host rule inet t c 1");
-    assert_seen("nft 'table ip t { set s { type ipv4_addr; elements = { 1.2.3.4 } } }'", "1.2.3.4");
+    assert_seen("nft add table ip t; nft 'add set ip t s { type ipv4_addr; }'; nft 'add element ip t s { 1.2.3.4 }'", "1.2.3.4");
     assert_seen("echo 1 >/proc/sys/net/ipv4/ip_forward", "+ sysctl host ipv4/ip_forward: 1");
 }
 
