@@ -1,2 +1,32 @@
-//! The table.
-fn main() {}
+//! The table: arguments in, one fault out, an exit status.
+#![deny(unsafe_code)]
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use rkbox::cmd::{cli::Cli, output};
+use rkbox::sys::signal;
+
+/// What `docker run` and its kin answer when the tool itself failed.
+const TOOL_FAILED: u8 = 125;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            let first = std::env::args().nth(1);
+            let usage = if first.as_deref() == Some("run") { TOOL_FAILED } else { 2 };
+            return ExitCode::from(if error.use_stderr() { usage } else { 0 });
+        }
+    };
+    signal::install();
+    let runs_a_container = cli.runs_a_container();
+    match cli.run() {
+        Ok(status) => ExitCode::from(status),
+        Err(fault) => {
+            output::fault(&fault);
+            ExitCode::from(if runs_a_container { TOOL_FAILED } else { fault.kind().exit_code() })
+        }
+    }
+}

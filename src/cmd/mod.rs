@@ -1,9 +1,16 @@
 //! The commands: arguments → facts → plan → run. No system calls here.
 
+pub mod bundle;
 pub mod carry;
+pub mod cli;
+pub mod container;
+pub mod gc;
+pub mod image;
+pub mod network;
 pub mod output;
 pub mod parse;
 pub mod records;
+pub mod sandbox;
 
 use crate::sys::Host;
 

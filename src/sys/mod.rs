@@ -12,12 +12,14 @@ pub mod mount;
 pub mod netlink;
 pub mod nft;
 pub mod ns;
+pub mod privilege;
 pub mod proc;
 pub mod rootfs;
 pub mod runc;
 pub mod runc_log;
 pub mod signal;
 pub mod tree;
+pub mod view;
 
 pub use crate::ids::CgroupDriver;
 pub use host::Host;

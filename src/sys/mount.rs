@@ -249,7 +249,7 @@ fn unescape(field: &[u8]) -> Vec<u8> {
 }
 
 #[allow(unsafe_code)]
-fn fs_open(kind: &std::ffi::CStr) -> nix::Result<OwnedFd> {
+pub(super) fn fs_open(kind: &std::ffi::CStr) -> nix::Result<OwnedFd> {
     const FSOPEN_CLOEXEC: u32 = 1;
     // SAFETY: the name is a C string; a descriptor that comes back is ours.
     let fd = Errno::result(unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), FSOPEN_CLOEXEC) })?;
@@ -257,7 +257,7 @@ fn fs_open(kind: &std::ffi::CStr) -> nix::Result<OwnedFd> {
 }
 
 #[allow(unsafe_code)]
-fn fs_config(context: &OwnedFd, key: &str, value: &Path) -> nix::Result<()> {
+pub(super) fn fs_config(context: &OwnedFd, key: &str, value: &Path) -> nix::Result<()> {
     const SET_STRING: u32 = 1;
     let key = CString::new(key).map_err(|_| Errno::EINVAL)?;
     let value = CString::new(value.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
@@ -267,7 +267,7 @@ fn fs_config(context: &OwnedFd, key: &str, value: &Path) -> nix::Result<()> {
 }
 
 #[allow(unsafe_code)]
-fn fs_mount(context: &OwnedFd) -> nix::Result<OwnedFd> {
+pub(super) fn fs_mount(context: &OwnedFd) -> nix::Result<OwnedFd> {
     const CMD_CREATE: u32 = 6;
     const FSMOUNT_CLOEXEC: u32 = 1;
     const MOUNT_ATTR_NODEV: u32 = 4;

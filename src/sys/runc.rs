@@ -97,6 +97,18 @@ impl Runc {
         if self.driver == CgroupDriver::Systemd { exec.arg("--systemd-cgroup") } else { exec }
     }
 
+    /// The words of a shell command that runs a container in the foreground.
+    pub fn foreground_words(&self, launch: &Launch<'_>) -> Vec<String> {
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let mut words = vec![text(&self.program), "--root".to_owned(), text(&self.root)];
+        if self.driver == CgroupDriver::Systemd {
+            words.push("--systemd-cgroup".to_owned());
+        }
+        words.extend(["run", "--pid-file"].map(str::to_owned));
+        words.extend([text(launch.pid_file), "--bundle".to_owned(), text(launch.bundle), launch.id.to_owned()]);
+        words
+    }
+
     fn run(&self, launch: &Launch<'_>, detach: bool) -> Exec {
         let exec = self.exec().arg("--log").arg(launch.log).args(["--log-format", "json", "run"]);
         let exec = if detach { exec.arg("--detach") } else { exec };
@@ -170,6 +182,13 @@ impl Runc {
             Ok(state) => proc::open_same(state.init_process_pid, state.init_process_start),
             Err(_) => Ok(None),
         }
+    }
+
+    /// The pid of the first process of a container; `None` when it has ended.
+    pub fn running_pid(&self, id: &str) -> Result<Option<i32>> {
+        let Some(content) = file::find(&self.state_dir(id).join("state.json"), STATE_FILE_LIMIT)? else { return Ok(None) };
+        let Ok(state) = serde_json::from_slice::<StateFile>(&content) else { return Ok(None) };
+        Ok(proc::open_same(state.init_process_pid, state.init_process_start)?.map(|_| state.init_process_pid))
     }
 
     /// Ends a container and removes all that the runtime keeps of it; absence is fine, and so is a half-made one.
