@@ -14,6 +14,8 @@ pub mod ns;
 pub mod proc;
 pub mod runc;
 pub mod signal;
+pub mod sysctl;
 pub mod tree;
 
 pub use host::{CgroupDriver, Host};
+pub use nix::errno::Errno;
