@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use std::path::{Path, PathBuf};
 
+use ipnetwork::IpNetwork;
+
 use crate::fault::Result;
 use crate::script::Script;
 use crate::step::{Action, Undone, Way};
@@ -35,6 +37,15 @@ impl fmt::Display for Loopback {
 pub struct LoopbackBefore {
     /// It was up.
     pub up: bool,
+    /// It had an address; the kernel gives it 127.0.0.1/8 when it goes up without one.
+    pub addressed: bool,
+}
+
+/// The kernel gives lo the first ifindex of every namespace.
+const LO: u32 = 1;
+
+fn is_given(address: &IpNetwork) -> bool {
+    address.ip().is_loopback() && address.prefix() == 8
 }
 
 impl Action for Loopback {
@@ -45,8 +56,9 @@ impl Action for Loopback {
             return Ok(LoopbackBefore::default());
         }
         drop(ns::open_foreign_netns(&self.netns)?);
-        let link = Netlink::open_in(&self.netns)?.find_link("lo")?;
-        Ok(LoopbackBefore { up: link.is_some_and(|link| link.up) })
+        let mut inside = Netlink::open_in(&self.netns)?;
+        let link = inside.find_link("lo")?;
+        Ok(LoopbackBefore { up: link.is_some_and(|link| link.up), addressed: !inside.addresses(LO)?.is_empty() })
     }
 
     fn already(&self, before: &LoopbackBefore) -> bool {
@@ -54,8 +66,7 @@ impl Action for Loopback {
     }
 
     fn apply(&self, _: &LoopbackBefore, _: &Host) -> Result<()> {
-        // The kernel gives lo the first index of every namespace.
-        Ok(Netlink::open_in(&self.netns)?.set_up("lo", 1)?)
+        Ok(Netlink::open_in(&self.netns)?.set_up("lo", LO)?)
     }
 
     /// A namespace of our own takes lo with it. Another's gets lo down again, unless links of other networks are still in it.
@@ -68,17 +79,23 @@ impl Action for Loopback {
         if links.iter().any(|link| link.up && link.name != "lo") {
             return Ok(Undone::Kept);
         }
-        inside.set_down("lo", 1)?;
+        inside.set_down("lo", LO)?;
+        let given: Vec<IpNetwork> = inside.addresses(LO)?.into_iter().filter(|address| !before.addressed && is_given(address)).collect();
+        inside.replace_addresses("lo", LO, &given, None)?;
         Ok(Undone::Done)
     }
 
     fn script(&self, way: Way<'_, LoopbackBefore>, out: &mut Script) {
-        let verb = match way {
-            Way::Apply => "up",
-            Way::Undo(before) if before.up || self.own_netns => return,
-            Way::Undo(_) => "down",
-        };
-        out.run(in_netns(&self.netns, &["ip", "link", "set", "dev", "lo", verb]));
+        match way {
+            Way::Apply => out.run(in_netns(&self.netns, &["ip", "link", "set", "dev", "lo", "up"])),
+            Way::Undo(before) if before.up || self.own_netns => {}
+            Way::Undo(before) => {
+                out.run(in_netns(&self.netns, &["ip", "link", "set", "dev", "lo", "down"]));
+                if !before.addressed {
+                    out.run_ignoring(in_netns(&self.netns, &["ip", "address", "delete", "127.0.0.1/8", "dev", "lo"]));
+                }
+            }
+        }
     }
 }
 

@@ -66,6 +66,11 @@ pub enum Undone {
     Kept,
 }
 
+#[cfg(test)]
+mod network_laws;
+#[cfg(test)]
+mod test_world;
+
 macro_rules! steps {
     ($($name:ident in $room:ident),+ $(,)?) => {
         $(pub mod $room; pub use $room::$name;)+
