@@ -69,6 +69,8 @@ pub enum Undone {
 #[cfg(test)]
 mod network_laws;
 #[cfg(test)]
+mod network_speed;
+#[cfg(test)]
 mod test_world;
 
 macro_rules! steps {

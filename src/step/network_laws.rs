@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::interface::Route;
-use super::test_world::{assert_laws, assert_script, leave, netns, observe, run, sh};
+use super::test_world::{assert_laws, assert_script, assert_seen, leave, netns, observe, run, sh};
 use super::*;
 use crate::fault::Kind;
 use crate::ids::{Mac, VethNames, veth_names};
@@ -219,18 +219,18 @@ fn an_attachment() {
     let fault = second.look(&host).unwrap_err();
     assert!(fault.to_string().contains("namespace already attached") && fault.to_string().contains("10.88.0.7/16"), "{fault}");
     assert_eq!(second.apply(&(), &host).unwrap_err().kind(), Kind::Conflict);
-    assert_eq!(observe(), applied);
+    assert_seen(&applied, "not as applied");
     // A link of that name with another MAC is not ours.
     Veth { host_mac: Mac([2, 0, 0, 0, 0, 9]), ..pair.clone() }.undo(&(), &host).unwrap();
-    assert_eq!(observe(), applied);
+    assert_seen(&applied, "not as applied");
     inner.undo(&(), &host).unwrap();
     pair.undo(&(), &host).unwrap();
     assert_eq!(lo.undo(&lo_before, &host).unwrap(), Undone::Done);
-    assert_eq!(observe(), start);
+    assert_seen(&start, "not as before");
     run(|out| lo.script(Way::Apply, out));
     run(|out| pair.script(Way::Apply, out));
     run(|out| inner.script(Way::Apply, out));
-    assert_eq!(observe(), applied, "the scripts of an attachment make something else");
+    assert_seen(&applied, "the scripts of an attachment make something else");
 }
 
 #[test]
@@ -264,7 +264,7 @@ fn a_whole_plan_goes_back_to_where_it_began() {
     for (step, before) in steps.iter().zip(&befores).rev() {
         assert_eq!(step.undo(before, &host).unwrap(), Undone::Done, "{step}");
     }
-    assert_eq!(observe(), start);
+    assert_seen(&start, "not as before");
 }
 
 #[test]
@@ -300,7 +300,7 @@ fn hostile_namespace_paths_are_refused_and_the_host_stays_untouched() {
     }
     let fault = veth(Path::new("/run/netns/none")).look(&host).unwrap_err();
     assert_eq!(fault.hints(), ["make it first: ip netns add none"]);
-    assert_eq!(observe(), start);
+    assert_seen(&start, "not as before");
 }
 
 #[test]

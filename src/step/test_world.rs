@@ -88,7 +88,7 @@ fn observe_netns(enter: &[&str]) -> Value {
 
 /// Takes out numbers that the kernel gives, random MACs of bridges, timers, and what depends on the moment (operational state).
 fn normalise(value: &mut Value) {
-    const NOISE: [&str; 32] = [
+    const NOISE: [&str; 33] = [
         "ifindex",
         "link_index",
         "link_netnsid",
@@ -121,6 +121,7 @@ fn normalise(value: &mut Value) {
         "topology_change",
         "topology_change_detected",
         "qdisc",
+        "tso_max_size",
     ];
     match value {
         Value::Array(all) => {
@@ -157,16 +158,16 @@ where
 {
     let start = observe();
     let before = step.look(host).unwrap();
-    assert_eq!(observe(), start, "look of {step} changed the world");
+    assert_seen(&start, &format!("look of {step} changed the world"));
     assert!(!step.already(&before), "{step} is already");
     step.undo(&before, host).unwrap();
-    assert_eq!(observe(), start, "undo of {step} before its apply changed the world");
+    assert_seen(&start, &format!("undo of {step} before its apply changed the world"));
     step.apply(&before, host).unwrap();
     assert_ne!(observe(), start, "apply of {step} changed nothing");
     assert_eq!(step.undo(&before, host).unwrap(), Undone::Done);
-    assert_eq!(observe(), start, "undo of {step} did not put all back");
+    assert_seen(&start, &format!("undo of {step} did not put all back"));
     step.undo(&before, host).unwrap();
-    assert_eq!(observe(), start, "a second undo of {step} changed the world");
+    assert_seen(&start, &format!("a second undo of {step} changed the world"));
     let before = step.look(host).unwrap();
     step.apply(&before, host).unwrap();
     before
@@ -178,9 +179,9 @@ pub fn assert_script<S: Action>(step: &S, before: &S::Before, host: &Host) {
     step.undo(before, host).unwrap();
     let start = observe();
     run(|out| step.script(Way::Apply, out));
-    assert_eq!(observe(), applied, "the script of {step} makes something else");
+    assert_seen(&applied, &format!("the script of {step} makes something else"));
     run(|out| step.script(Way::Undo(before), out));
-    assert_eq!(observe(), start, "the undo script of {step} leaves something else");
+    assert_seen(&start, &format!("the undo script of {step} leaves something else"));
     step.apply(before, host).unwrap();
 }
 
@@ -195,4 +196,17 @@ pub fn run(write: impl FnOnce(&mut Script)) {
 pub fn netns(name: &str) -> PathBuf {
     sh(&format!("ip netns add {name}"));
     Path::new("/run/netns").join(name)
+}
+
+/// Asserts that the world is as `expected`; says which lines differ.
+pub fn assert_seen(expected: &Value, why: &str) {
+    let now = observe();
+    if now == *expected {
+        return;
+    }
+    let lines = |value: &Value| serde_json::to_string_pretty(value).unwrap().lines().map(str::to_owned).collect::<Vec<_>>();
+    let (now, then) = (lines(&now), lines(expected));
+    let from = now.iter().zip(&then).position(|(a, b)| a != b).unwrap_or(now.len().min(then.len()));
+    let part = |all: &[String]| all[from.saturating_sub(3)..(from + 25).min(all.len())].join("\n");
+    panic!("{why}\n--- expected\n{}\n--- found\n{}", part(&then), part(&now));
 }

@@ -70,16 +70,21 @@ impl Ask {
 
 impl Netlink {
     /// Makes a bridge that must be new, up, with its MAC pinned (else it would follow the lowest MAC of its ports).
-    pub fn create_bridge(&mut self, name: &IfName, mac: Mac, mtu: Option<u32>, promisc: bool) -> Result<(), NetlinkError> {
+    pub fn create_bridge(&mut self, name: &IfName, mac: Mac, promisc: bool) -> Result<(), NetlinkError> {
         let mut builder = LinkBridge::new(name.as_ref()).address(mac.0.to_vec());
-        if let Some(mtu) = mtu {
-            builder = builder.mtu(mtu);
-        }
         if promisc {
             builder = builder.promiscuous(true);
         }
         let request = Request::CreateBridge { name: name.to_string() };
         self.carry_out(vec![Ask::new(request, NEW, RouteNetlinkMessage::NewLink(builder.build()))])
+    }
+
+    /// Sets the MTU of a link, in bytes.
+    ///
+    /// A bridge keeps an MTU that is set this way. One that it is created with follows the lowest of its ports, and goes back to
+    /// 1500 with the last of them (seen on 6.18): only a change marks it as the user's.
+    pub fn set_mtu(&mut self, name: &str, index: u32, mtu: u32) -> Result<(), NetlinkError> {
+        self.set_link(Request::SetMtu { name: name.to_owned(), mtu }, LinkUnspec::new_with_index(index).mtu(mtu).build())
     }
 
     /// Makes a veth pair that must be new: names, MACs, namespace, master, MTU and host side up in one RTM_NEWLINK.
