@@ -15,5 +15,13 @@ pub mod proc;
 pub mod runc;
 pub mod signal;
 pub mod tree;
+mod tree_copy;
+mod tree_hide;
+mod tree_merged;
+mod tree_names;
+pub mod tree_partial;
+mod tree_pending;
+mod tree_write;
+mod tree_xattr;
 
 pub use host::{CgroupDriver, Host};
