@@ -103,6 +103,8 @@ pub fn read_layer<T>(
         // A broken stream shows first in the consumer, as a read error; what the inflating side says of it is clearer.
         match (made, inflated) {
             (Ok((made, diff_id)), Ok(Some((digest, size)))) => check(claim, &digest, size, &diff_id).map(|()| made),
+            // A cut tar is better told as a blob that is not the claimed one.
+            (Err(fault), Ok(Some((digest, size)))) if digest != claim.digest => Err(check_blob(claim, &digest, size).err().unwrap_or(fault)),
             (Err(fault), Ok(_)) => Err(fault),
             (Err(fault), Err(inflating)) => Err(if fault.kind() == Kind::DataLoss { inflating } else { fault }),
             (Ok(_), Err(inflating)) => Err(inflating),
@@ -119,17 +121,25 @@ fn check_digest(digest: &str) -> Result<()> {
     Err(Fault::invalid(format!("digest {digest:?} is not sha256 and 64 lowercase hex digits")))
 }
 
+fn wrong(what: String) -> Result<()> {
+    Err(Fault::new(Kind::DataLoss, what).hint("import the image again: the stored blob is damaged"))
+}
+
 fn check(claim: &Claim<'_>, digest: &str, size: u64, diff_id: &str) -> Result<()> {
-    let wrong = |what: String| Err(Fault::new(Kind::DataLoss, what).hint("import the image again: the stored blob is damaged"));
+    check_blob(claim, digest, size)?;
+    if diff_id != claim.diff_id {
+        return wrong(format!("the layer has diffID {diff_id} where {} is claimed", claim.diff_id));
+    }
+    Ok(())
+}
+
+fn check_blob(claim: &Claim<'_>, digest: &str, size: u64) -> Result<()> {
     if size != claim.size {
         let found = if size > claim.size { "more".to_owned() } else { size.to_string() };
         return wrong(format!("the blob has {found} bytes where {} are claimed", claim.size));
     }
     if digest != claim.digest {
         return wrong(format!("the blob has digest {digest} where {} is claimed", claim.digest));
-    }
-    if diff_id != claim.diff_id {
-        return wrong(format!("the layer has diffID {diff_id} where {} is claimed", claim.diff_id));
     }
     Ok(())
 }

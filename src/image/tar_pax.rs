@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn records_are_read() {
-        let pax = Pax::parse(b"12 path=a/b\n6 a=b\n22 mtime=-1.5000000009\n25 SCHILY.xattr.user.x=1\n14 size=12345\n", 0).unwrap();
+        let pax = Pax::parse(b"12 path=a/b\n6 a=b\n23 mtime=-1.5000000009\n25 SCHILY.xattr.user.x=1\n14 size=12345\n", 0).unwrap();
         assert_eq!(pax.path.as_deref(), Some(&b"a/b"[..]));
         assert_eq!(pax.mtime, Some(Moment { seconds: -2, nanos: 500_000_000 }));
         assert_eq!(pax.size, Some(12345));
@@ -151,7 +151,7 @@ mod tests {
         let bad: [&[u8]; 16] = [
             b"5 a=b\n", b"7 a=b\n", b"6 a=b ", b"6 ab \n", b"6 =ab\n", b"x a=b\n", b"-6 a=b\n", b"06 a=b", b"99999999999999999999999 a=b\n",
             b"18 uid=4294967295\n", b"18 uid=4294967296\n", b"10 uid=-1\n", b"11 size=-1\n", b"13 path=a\x00bc\n",
-            b"22 GNU.sparse.major=1\n", b"24 SCHILY.xattr.a\x00user=1\n",
+            b"22 GNU.sparse.major=1\n", b"25 SCHILY.xattr.a\x00user=1\n",
         ];
         for record in bad {
             assert!(Pax::parse(record, 0).is_err(), "{}", record.escape_ascii());
