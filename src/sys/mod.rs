@@ -20,9 +20,16 @@ pub mod runc_log;
 pub mod signal;
 pub mod sysctl;
 pub mod tree;
+mod tree_copy;
+mod tree_hide;
+mod tree_merged;
+mod tree_names;
+pub mod tree_partial;
+mod tree_pending;
+mod tree_write;
+mod tree_xattr;
 pub mod view;
 
 pub use crate::ids::CgroupDriver;
 pub use host::Host;
-pub use host::{CgroupDriver, Host};
 pub use nix::errno::Errno;
