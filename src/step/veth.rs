@@ -27,6 +27,9 @@ pub struct Veth {
     pub mtu: Option<u32>,
     /// Hairpin mode of the bridge port.
     pub hairpin: bool,
+    /// Whether the namespace belongs to the same box, so that the pair goes with it.
+    #[serde(default)]
+    pub own_netns: bool,
 }
 
 impl fmt::Display for Veth {
