@@ -14,6 +14,9 @@ pub struct Masquerade {
     pub network: NetworkName,
     /// The pod.
     pub address: IpAddr,
+    /// Comment of the element, our mark: the CNI container id.
+    #[serde(default)]
+    pub owner: String,
 }
 
 impl fmt::Display for Masquerade {

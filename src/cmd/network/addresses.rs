@@ -16,7 +16,7 @@ use crate::sys::lock::Lock;
 use crate::sys::{Host, file};
 
 /// A lease is at most this large.
-const LIMIT: u64 = 4096;
+const LIMIT: usize = 4096;
 /// How many holders of a full pool are named.
 const NAMED: usize = 3;
 
@@ -65,12 +65,15 @@ pub fn choose(host: &Host, network: &Network, ipam: &HostLocal, asker: Asker<'_>
     let dir = pool_dir(host, network, ipam);
     let lock = if asker.acting { pool::hold(&dir)? } else { None };
     let contents = Contents { names: file::list(&dir)?, dir: dir.clone() };
-    contents.refuse_duplicate(asker)?;
+    let own = contents.held_by(asker.owner, asker.ifname);
     let mut requested = ipam.requested.clone();
     let mut steps: Vec<Step> = vec![Pool { dir: dir.clone() }.into()];
     let mut choices = Vec::new();
     for (index, set) in ipam.sets.iter().enumerate() {
         let wanted = requested.iter().position(|address| set.find(*address).is_some()).map(|at| requested.remove(at));
+        if let Some(address) = own.iter().find(|address| set.find(**address).is_some()) {
+            return Err(duplicate(index, *address, asker.owner));
+        }
         let choice = contents.next(set, index, wanted).map_err(|refusal| contents.explain(index, &refusal))?;
         let address = choice.address.ip();
         if asker.acting && contents.holds(address) {
@@ -89,33 +92,34 @@ pub fn choose(host: &Host, network: &Network, ipam: &HostLocal, asker: Asker<'_>
 
 /// The addresses that an owner's interface holds in a pool.
 pub fn held_by(dir: &Path, owner: &str, ifname: &IfName) -> Result<Vec<IpAddr>> {
-    let names = file::list(dir)?;
-    let (mut exact, mut old) = (Vec::new(), Vec::new());
-    for (name, address) in names.iter().filter_map(|name| Some((name, name.parse::<IpAddr>().ok()?))) {
-        match content(&dir.join(name)).map(|content| lease_file::compare(&content, owner, ifname)) {
-            Some(Match::Exact) => exact.push(address),
-            Some(Match::OldForm) => old.push(address),
-            Some(Match::Other) | None => {}
-        }
-    }
-    Ok(if exact.is_empty() { old } else { exact })
+    Ok(Contents { names: file::list(dir)?, dir: dir.to_path_buf() }.held_by(owner, ifname))
 }
 
-/// A file that cannot be read holds its address for somebody else, as upstream takes it.
-fn content(path: &Path) -> Option<Vec<u8>> {
-    file::find(path, LIMIT).ok().flatten()
+fn duplicate(index: usize, address: IpAddr, owner: &str) -> Fault {
+    let message = format!("failed to allocate for range {index}: {address} has been allocated to {owner}, duplicate allocation is not allowed");
+    Fault::new(Kind::AlreadyExists, message).hint("detach it first: rkbox net del, or rkbox gc when its owner is gone")
 }
 
 impl Contents {
-    fn refuse_duplicate(&self, asker: Asker<'_>) -> Result<()> {
-        match held_by(&self.dir, asker.owner, asker.ifname)?.first() {
-            Some(address) => Err(Fault::new(
-                Kind::AlreadyExists,
-                format!("{address} has been allocated to {}, duplicate allocation is not allowed", asker.owner),
-            )
-            .hint("detach it first: rkbox net del, or rkbox gc when its owner is gone")),
-            None => Ok(()),
+    /// Exact leases, else those in the old form. A file that cannot be read is somebody else's, as upstream takes it.
+    fn held_by(&self, owner: &str, ifname: &IfName) -> Vec<IpAddr> {
+        let mut buffer = [0; LIMIT];
+        let (mut exact, mut old) = (Vec::new(), Vec::new());
+        for (name, address) in self.names.iter().filter_map(|name| Some((name, name.parse::<IpAddr>().ok()?))) {
+            let Ok(Some(content)) = file::peek(&self.dir.join(name), &mut buffer) else { continue };
+            match lease_file::compare(content, owner, ifname) {
+                Match::Exact => exact.push(address),
+                Match::OldForm => old.push(address),
+                Match::Other => {}
+            }
         }
+        if exact.is_empty() { old } else { exact }
+    }
+
+    /// The start of a file of the pool.
+    fn content(&self, name: &str) -> Option<Vec<u8>> {
+        let mut buffer = [0; LIMIT];
+        file::peek(&self.dir.join(name), &mut buffer).ok().flatten().map(<[u8]>::to_vec)
     }
 
     fn holds(&self, address: IpAddr) -> bool {
@@ -124,7 +128,7 @@ impl Contents {
 
     fn next(&self, set: &RangeSet, index: usize, wanted: Option<IpAddr>) -> std::result::Result<Choice, Refusal> {
         // Read without trimming, as upstream does: anything but a bare address begins the round anew.
-        let cursor = content(&self.dir.join(format!("last_reserved_ip.{index}")));
+        let cursor = self.content(&format!("last_reserved_ip.{index}"));
         let last = cursor.and_then(|text| String::from_utf8(text).ok()?.parse::<IpAddr>().ok()).map(|address| address.to_canonical());
         let taken = |address: IpAddr| {
             self.holds(address) && !lease::is_leaked(&self.dir.join(address.to_string())).unwrap_or(false)
@@ -137,7 +141,7 @@ impl Contents {
         match refusal {
             Refusal::Exhausted(_) => {
                 let held: Vec<&String> = self.names.iter().filter(|name| name.parse::<IpAddr>().is_ok()).collect();
-                let names = held.iter().filter_map(|name| lease_file::holder(&content(&self.dir.join(name))?));
+                let names = held.iter().filter_map(|name| lease_file::holder(&self.content(name)?));
                 let mut named: Vec<String> = names.take(NAMED).map(|(owner, ifname)| match ifname {
                     Some(ifname) => format!("{owner} ({ifname})"),
                     None => owner,

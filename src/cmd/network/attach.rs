@@ -175,7 +175,9 @@ fn host_steps(attach: &Attach<'_>, conf: &BridgeConf, result: &CniResult) -> Vec
         let network = attach.network.name.clone();
         steps.push(step::NatTable {}.into());
         steps.push(step::NatNetwork { network: network.clone(), subnets }.into());
-        steps.extend(result.ips.iter().map(|ip| step::Masquerade { network: network.clone(), address: ip.address.ip() }.into()));
+        let masquerade =
+            |ip: &Ip| step::Masquerade { network: network.clone(), address: ip.address.ip(), owner: attach.owner.to_owned() }.into();
+        steps.extend(result.ips.iter().map(masquerade));
     }
     steps
 }

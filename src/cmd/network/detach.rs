@@ -62,7 +62,7 @@ pub fn steps_of_cached(host: &Host, handle: &Handle, cached: &cache::Attachment)
         }
         if conf.ip_masq {
             let masquerade = |ip: &crate::cni::result::Ip| {
-                step::Masquerade { network: handle.network.clone(), address: ip.address.ip() }.into()
+                step::Masquerade { network: handle.network.clone(), address: ip.address.ip(), owner: handle.owner.clone() }.into()
             };
             steps.extend(result.ips.iter().map(masquerade));
         }
@@ -124,7 +124,9 @@ pub fn steps_of(host: &Host, attachment: &record::Attachment, netns: Option<&Pat
     for network in &attachment.addresses {
         let lease = step::Lease { dir: dir.clone(), address: network.ip(), owner: handle.owner.clone(), ifname: handle.ifname.clone() };
         steps.push(lease.into());
-        steps.push(step::Masquerade { network: handle.network.clone(), address: network.ip() }.into());
+        let masquerade =
+            step::Masquerade { network: handle.network.clone(), address: network.ip(), owner: handle.owner.clone() };
+        steps.push(masquerade.into());
     }
     let result = CniResult::from_json(&attachment.result)?;
     let bridge = result.interfaces.first().and_then(|interface| interface.name.parse::<IfName>().ok());
