@@ -1,4 +1,5 @@
 //! Tests of the tests: whatever a command could leave behind is seen, and nothing is seen when nothing was done.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 mod common;
 
@@ -51,13 +52,16 @@ fn a_world_is_not_the_machine() {
 #[test]
 fn links_addresses_routes_and_rules_are_seen() {
     assert_seen("ip link add left type veth peer name right", "+ link host/left");
-    assert_seen("ip link add b0 type bridge; ip link add p0 type veth peer name p1; ip link set p0 master b0; bridge link set dev p0 hairpin on", "hairpin=true");
+    assert_seen(
+        "ip link add b0 type bridge; ip link add p0 type veth peer name p1; ip link set p0 master b0; bridge link set dev p0 hairpin on",
+        "hairpin=true",
+    );
     assert_seen("ip address add 10.1.2.3/24 dev lo", "+ address host/lo 10.1.2.3/24");
     assert_seen("ip route add blackhole 10.9.0.0/16", "dst=10.9.0.0/16");
     assert_seen("ip rule add from 10.9.0.1 table 7", "+ rule host");
     assert_seen("ip link set lo mtu 1400", "mtu=1400");
     assert_seen("nft add table inet t; nft add chain inet t c; nft add rule inet t c ip saddr 1.2.3.4 drop", "nft host rule inet t c 1");
-    assert_seen("nft 'table ip t { set s { type ipv4_addr; elements = { 1.2.3.4 } } }'", "1.2.3.4");
+    assert_seen("nft add table ip t; nft 'add set ip t s { type ipv4_addr; }'; nft 'add element ip t s { 1.2.3.4 }'", "1.2.3.4");
     assert_seen("echo 1 >/proc/sys/net/ipv4/ip_forward", "+ sysctl host ipv4/ip_forward: 1");
 }
 
@@ -65,7 +69,14 @@ fn links_addresses_routes_and_rules_are_seen() {
 fn namespaces_are_seen_with_what_is_in_them() {
     let script = "ip netns add web; ip -n web link add eth0 type bridge; ip -n web address add 10.0.0.1/8 dev eth0; ip netns exec web nft add table ip t";
     let lines = added_by(script).join("\n");
-    for wanted in ["namespace web", "link web/eth0", "address web/eth0 10.0.0.1/8", "nft web table ip t", "mount /run/netns/web", "file /run/netns/web"] {
+    for wanted in [
+        "namespace web",
+        "link web/eth0",
+        "address web/eth0 10.0.0.1/8",
+        "nft web table ip t",
+        "mount /run/netns/web",
+        "file /run/netns/web",
+    ] {
         assert!(lines.contains(wanted), "{wanted:?} is not among\n{lines}");
     }
 }
@@ -78,7 +89,10 @@ fn mounts_and_files_are_seen() {
     assert_seen("echo hi >$HOME/f; chmod 4711 $HOME/f; chown 5:6 $HOME/f", "4755 5:6".replace("4755", "0711").as_str());
     assert_seen("echo hi >$HOME/f; ln $HOME/f $HOME/g", "same file as /tmp/rkbox-world/f");
     assert_seen("mknod $HOME/wh c 0 0", "char device 0:0");
-    assert_seen("mkdir $HOME/d; python3 -c 'import os; os.setxattr(\"/tmp/rkbox-world/d\", \"trusted.overlay.opaque\", b\"y\")'", "trusted.overlay.opaque=y");
+    assert_seen(
+        "mkdir $HOME/d; python3 -c 'import os; os.setxattr(\"/tmp/rkbox-world/d\", \"trusted.overlay.opaque\", b\"y\")'",
+        "trusted.overlay.opaque=y",
+    );
     assert_seen("head -c 100000 /dev/zero >$HOME/big", "100000 bytes, sha256");
 }
 
@@ -161,7 +175,10 @@ fn the_images_are_real() {
     assert_eq!(shown["config"]["User"], "alice:audio");
     assert_eq!(shown["rootfs"]["diff_ids"].as_array().unwrap().len(), 3);
     let layout = images().layout("layers");
-    world.sh(&format!("umoci unpack --image {layout}:latest $HOME/b; cd $HOME/b/rootfs; ! test -e data/removed; test -f was-dir; ls tree")).ok().prints("fresh\n");
+    world
+        .sh(&format!("umoci unpack --image {layout}:latest $HOME/b; cd $HOME/b/rootfs; ! test -e data/removed; test -f was-dir; ls tree"))
+        .ok()
+        .prints("fresh\n");
     let bundle = "cd $HOME; mkdir c; umoci raw unpack --image LAYOUT:latest c/rootfs; cd c; runc spec; \
         sed -i 's/\"terminal\": true/\"terminal\": false/; s/\"sh\"/\"echo\", \"hello\"/' config.json; \
         runc --root $HOME/runc run rkbox-harness-$$";

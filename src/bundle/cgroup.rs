@@ -33,6 +33,14 @@ pub fn systemd_path(parent: &str, id: &str) -> Result<String> {
     Ok(format!("{slice}:{SCOPE_PREFIX}:{id}"))
 }
 
+/// Builds the `linux.cgroupsPath` for `driver`.
+pub fn path(driver: crate::ids::CgroupDriver, parent: &str, id: &str) -> Result<String> {
+    match driver {
+        crate::ids::CgroupDriver::Cgroupfs => cgroupfs_path(parent, id),
+        crate::ids::CgroupDriver::Systemd => systemd_path(parent, id),
+    }
+}
+
 /// Tells where below each hierarchy the control group of a `cgroupsPath` is, without a slash at its start.
 ///
 /// *Shape:* `/rkbox/ab` → `rkbox/ab`; `a-b.slice:rkbox:ab` → `a.slice/a-b.slice/rkbox-ab.scope` (dashes nest). *Source:* systemd.slice(5).

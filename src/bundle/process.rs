@@ -203,8 +203,12 @@ mod tests {
     fn the_environment_keeps_its_order_and_is_changed_in_place() {
         let image = ["A=1", "PATH=/x", "B=2", "bare", "=odd"].map(str::to_owned);
         let lookup = |name: &str| (name == "FROM").then(|| "caller=1".to_owned());
-        let changes =
-            [parse_env("A=9", lookup).unwrap(), parse_env("B", lookup).unwrap(), parse_env("FROM", lookup).unwrap(), parse_env("E=", lookup).unwrap()];
+        let changes = [
+            parse_env("A=9", lookup).unwrap(),
+            parse_env("B", lookup).unwrap(),
+            parse_env("FROM", lookup).unwrap(),
+            parse_env("E=", lookup).unwrap(),
+        ];
         let env = environment(&image, Terminal::Pty, Some("web"), &changes).unwrap();
         assert_eq!(env, ["PATH=/x", "TERM=xterm", "A=9", "HOSTNAME=web", "FROM=caller=1", "E="]);
         assert_eq!(environment(&[], Terminal::None, None, &[]).unwrap(), [format!("PATH={DEFAULT_PATH}")]);

@@ -185,7 +185,8 @@ mod tests {
 
     #[test]
     fn what_is_out_of_range_never_becomes_another_user() {
-        for bad in ["4294967296", "2147483648", "-1", "+0", "99999999999999999999", "0:4294967296", "a:b:c", "wide", "a b", "x\n", "web:-1"] {
+        for bad in ["4294967296", "2147483648", "-1", "+0", "99999999999999999999", "0:4294967296", "a:b:c", "wide", "a b", "x\n", "web:-1"]
+        {
             assert!(resolve(bad, &accounts(), &[]).is_err(), "{bad:?}");
         }
         assert_eq!(resolve("nobody", &accounts(), &[]).unwrap_err().kind(), Kind::NotFound);

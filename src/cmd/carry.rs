@@ -21,7 +21,12 @@ pub struct PlanArgs {
 }
 
 /// Plans, then explains or carries out. `None` means that it was only explained.
-pub fn carry(cx: &Context, args: PlanArgs, timings: &mut Timings, mut plan: impl FnMut(&mut Timings) -> Result<Plan>) -> Result<Option<Carried>> {
+pub fn carry(
+    cx: &Context,
+    args: PlanArgs,
+    timings: &mut Timings,
+    mut plan: impl FnMut(&mut Timings) -> Result<Plan>,
+) -> Result<Option<Carried>> {
     if args.explain {
         let planned = plan(timings)?;
         show(&explain::explain(&planned, &cx.host)?);

@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use super::{Context, Format, bundle, container, gc, image, network, sandbox};
 use crate::fault::{Fault, Result};
 use crate::ids::CgroupDriver;
-use crate::sys::{Host, proc};
+use crate::sys::{Host, privilege};
 
 /// Drives runc directly: images, namespaces, networks, pods. No daemon.
 #[derive(Debug, Parser)]
@@ -90,7 +90,7 @@ struct CompletionArgs {
 impl Global {
     fn context(self) -> Result<Context> {
         let driver = match self.cgroup_driver.as_deref() {
-            None | Some("auto") => proc::host_cgroup_driver(),
+            None | Some("auto") => privilege::cgroup_driver(),
             Some("cgroupfs") => CgroupDriver::Cgroupfs,
             Some("systemd") => CgroupDriver::Systemd,
             Some(other) => return Err(Fault::invalid(format!("cgroup driver {other:?} is not known")).hint("use cgroupfs, systemd or auto")),

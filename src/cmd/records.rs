@@ -6,8 +6,9 @@ use serde::de::DeserializeOwned;
 
 use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::ids::Id;
-use crate::record::{ContainerRecord, SandboxRecord};
-use crate::sys::{Host, file};
+use crate::record::{ContainerRecord, RuntimeFacts, SandboxRecord};
+use crate::sys::runc::Runc;
+use crate::sys::{Host, file, proc};
 
 /// A record larger than this is not ours.
 const LIMIT: u64 = 16 << 20;
@@ -89,7 +90,22 @@ pub fn container(host: &Host, id: &Id) -> Result<ContainerRecord> {
 fn read<T: DeserializeOwned>(dir: &Path) -> Result<T> {
     let path = dir.join("record.json");
     let content = file::read(&path, LIMIT)?;
-    serde_json::from_slice(&content).map_err(|error| Fault::from_error(Kind::DataLoss, error)).doing(|| format!("reading {}", path.display()))
+    serde_json::from_slice(&content)
+        .map_err(|error| Fault::from_error(Kind::DataLoss, error))
+        .doing(|| format!("reading {}", path.display()))
+}
+
+/// The runtime that a record names.
+pub fn runtime(facts: &RuntimeFacts) -> Runc {
+    Runc::new(facts.path.clone(), facts.state.clone(), facts.cgroup_driver)
+}
+
+/// The first process of a box of this boot; `None` when it does not run.
+pub fn running_pid(facts: &RuntimeFacts, boot_id: &str, id: &Id) -> Result<Option<i32>> {
+    if boot_id != proc::boot_id()? {
+        return Ok(None);
+    }
+    runtime(facts).running_pid(id.as_str())
 }
 
 /// The bytes of a record as `record.json` holds them.

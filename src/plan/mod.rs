@@ -6,6 +6,8 @@ mod fault_point;
 pub mod journal;
 pub mod ledger;
 pub mod recover;
+#[cfg(test)]
+mod tests;
 pub mod timings;
 pub mod unwind;
 

@@ -1,10 +1,14 @@
 //! Mounts a file system.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use std::path::PathBuf;
+use super::{Action, Undone, Way};
+use crate::fault::{Fault, Kind, Result};
+use crate::script::{Script, quote};
+use crate::sys::{Host, file, mount};
 
 /// A file system to mount.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -28,7 +32,18 @@ pub enum MountKind {
     },
 }
 
-/// Mounts a file system.
+impl MountKind {
+    fn file_system(&self) -> &'static str {
+        match self {
+            MountKind::Overlay { .. } => "overlay",
+            MountKind::Tmpfs { .. } => "tmpfs",
+        }
+    }
+}
+
+/// Mounts a file system, with the source `rkbox` as our mark.
+///
+/// The undo takes off what bears the mark, is of the same type and stands on exactly that path; anything else stays.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Mount {
     /// Overlay or tmpfs.
@@ -39,8 +54,146 @@ pub struct Mount {
 
 impl fmt::Display for Mount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "mount on {target}", target = self.target.display())
+        write!(f, "mount {} on {}", self.what.file_system(), self.target.display())
     }
 }
 
-super::stub!(Mount);
+impl Mount {
+    fn is_ours(&self, row: &mount::MountRow) -> bool {
+        row.source == mount::SOURCE && row.kind == self.what.file_system()
+    }
+
+    fn options(&self) -> Result<String> {
+        Ok(match &self.what {
+            MountKind::Overlay { lowers, upper, work } => {
+                let options = script_options(lowers, upper, work)?;
+                format!("nodev,{options}")
+            }
+            MountKind::Tmpfs { size_kib, mode } => format!("nosuid,nodev,noexec,size={size_kib}k,mode={mode:04o}"),
+        })
+    }
+}
+
+fn script_options(lowers: &[PathBuf], upper: &Path, work: &Path) -> Result<String> {
+    Ok(mount::overlay_options(mount::Overlay { lowers, upper, work })?.to_string_lossy().into_owned())
+}
+
+impl Action for Mount {
+    type Before = ();
+
+    fn look(&self, _: &Host) -> Result<()> {
+        if mount::is_mountpoint(&self.target)? {
+            return Err(Fault::new(Kind::FailedPrecondition, format!("something is mounted on {} already", self.target.display()))
+                .hint(format!("umount {}", quote(&self.target.to_string_lossy()))));
+        }
+        Ok(())
+    }
+
+    fn apply(&self, _: &(), _: &Host) -> Result<()> {
+        match &self.what {
+            MountKind::Overlay { lowers, upper, work } => mount::overlay(mount::Overlay { lowers, upper, work }, &self.target)?,
+            MountKind::Tmpfs { size_kib, mode } => mount::tmpfs(&self.target, *size_kib, *mode)?,
+        }
+        Ok(())
+    }
+
+    fn undo(&self, _: &(), _: &Host) -> Result<Undone> {
+        if mount::find_at(&self.target)?.is_some_and(|row| self.is_ours(&row)) {
+            mount::unmount(&self.target)?;
+        }
+        // overlayfs leaves a directory of mode 0000 in its scratch; only the kernel writes there.
+        if let MountKind::Overlay { work, .. } = &self.what {
+            file::remove_dir_if_empty(&work.join("work"))?;
+        }
+        Ok(Undone::Done)
+    }
+
+    fn script(&self, way: Way<'_, ()>, out: &mut Script) {
+        let target = self.target.to_string_lossy();
+        match way {
+            Way::Apply => match self.options() {
+                Ok(options) => out.run(["mount", "-t", self.what.file_system(), mount::SOURCE, "-o", &options, &target]),
+                // More layers than one option string holds: mount(8) has no other way to say them.
+                Err(fault) => {
+                    out.comment(&fault.to_string());
+                    out.run(["false"]);
+                }
+            },
+            Way::Undo(()) => {
+                out.raw(&format!("if mountpoint -q {target}; then umount -l {target}; fi", target = quote(&target)));
+                if let MountKind::Overlay { work, .. } = &self.what {
+                    out.run_ignoring(["rmdir", &work.join("work").to_string_lossy()]);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn world() -> (tempfile::TempDir, Host) {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+        let private = nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE;
+        nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
+        let world = tempfile::tempdir().unwrap();
+        mount::tmpfs(world.path(), 65536, 0o755).unwrap();
+        let host = crate::step::skeleton::tests::host(world.path());
+        (world, host)
+    }
+
+    fn steps(at: &Path) -> Vec<Mount> {
+        for dir in ["low", "up", "work", "merged", "tmp"] {
+            fs::create_dir(at.join(dir)).unwrap();
+        }
+        fs::write(at.join("low/file"), "x").unwrap();
+        let what = MountKind::Overlay { lowers: vec![at.join("low")], upper: at.join("up"), work: at.join("work") };
+        vec![Mount { what, target: at.join("merged") }, Mount { what: MountKind::Tmpfs { size_kib: 64, mode: 0o1777 }, target: at.join("tmp") }]
+    }
+
+    #[test]
+    fn a_mount_obeys_the_laws() {
+        let (world, host) = world();
+        for step in steps(world.path()) {
+            let rows = mount::list().unwrap();
+            step.look(&host).unwrap();
+            assert_eq!(mount::list().unwrap(), rows);
+            step.undo(&(), &host).unwrap();
+            step.apply(&(), &host).unwrap();
+            assert!(mount::find_at(&step.target).unwrap().is_some_and(|row| step.is_ours(&row)));
+            assert_eq!(step.look(&host).unwrap_err().kind(), Kind::FailedPrecondition);
+            for _ in 0..2 {
+                step.undo(&(), &host).unwrap();
+                assert_eq!(mount::list().unwrap(), rows);
+            }
+            // A stranger's mount on our path stays.
+            nix::mount::mount(Some("theirs"), &step.target, Some("tmpfs"), nix::mount::MsFlags::empty(), None::<&str>).unwrap();
+            step.undo(&(), &host).unwrap();
+            assert!(mount::is_mountpoint(&step.target).unwrap());
+            mount::unmount(&step.target).unwrap();
+        }
+        assert!(fs::read_dir(world.path().join("work")).unwrap().next().is_none());
+    }
+
+    #[test]
+    fn the_script_mounts_the_same() {
+        let (world, host) = world();
+        for step in steps(world.path()) {
+            step.apply(&(), &host).unwrap();
+            let ours = mount::find_at(&step.target).unwrap().unwrap();
+            step.undo(&(), &host).unwrap();
+            for (way, mounted) in [(Way::Apply, true), (Way::Undo(&()), false)] {
+                let mut script = Script::new();
+                step.script(way, &mut script);
+                let done = crate::sys::exec::Exec::new(Path::new("/bin/sh")).args(["-c", script.as_str()]).capture(std::time::Duration::from_secs(9)).unwrap();
+                assert!(done.status.success(), "{}", done.stderr);
+                assert_eq!(mount::is_mountpoint(&step.target).unwrap(), mounted);
+                if let Some(row) = mount::find_at(&step.target).unwrap() {
+                    assert_eq!((row.kind, row.source), (ours.kind.clone(), ours.source.clone()));
+                }
+            }
+        }
+    }
+}

@@ -26,6 +26,20 @@ pub struct Host {
 }
 
 impl Host {
+    /// A host whose roots are all below `dir`: nothing of the real one can be reached by mistake.
+    pub fn below(dir: &Path) -> Self {
+        Host {
+            root: dir.join("lib"),
+            run: dir.join("run"),
+            netns: dir.join("netns"),
+            cni_conf: dir.join("net.d"),
+            cni_state: dir.join("cni"),
+            runtime: "runc".to_owned(),
+            cgroup_driver: CgroupDriver::Cgroupfs,
+            cgroup_parent: "/rkbox-below".to_owned(),
+        }
+    }
+
     /// Record directory of sandbox `id`.
     pub fn sandbox_dir(&self, id: &str) -> PathBuf {
         self.root.join("sandboxes").join(id)

@@ -35,7 +35,6 @@ impl Lock {
 /// Waits for the exclusive lock of `path`, making the file (mode 0600) when it is not there.
 ///
 /// *Errors:* `DeadlineExceeded` after `limit`, with the file named. *Source:* RELIABILITY 4.5; upstream host-local blocks on the same flock.
-#[allow(clippy::disallowed_methods)] // flock(2) has no deadline of its own: short pauses, doubled up to 10 ms
 pub fn acquire(path: &Path, limit: Duration) -> Result<Lock> {
     wait(path, limit, Absent::Make)?.ok_or_else(|| Fault::internal(format!("lock {} vanished", path.display())))
 }
@@ -59,6 +58,7 @@ enum Try {
     Absent,
 }
 
+#[allow(clippy::disallowed_methods)] // flock(2) has no deadline of its own: short pauses, doubled up to 10 ms
 fn wait(path: &Path, limit: Duration, absent: Absent) -> Result<Option<Lock>> {
     let started = Instant::now();
     let mut pause = Duration::from_micros(200);

@@ -3,6 +3,7 @@
 //! One error variant per call, with its arguments and errno. Everything goes through [`Host`], which holds the roots,
 //! so that a test gives it a world of its own and nothing of the real host can be reached by mistake.
 
+pub mod cgroup;
 pub mod exec;
 pub mod file;
 mod host;
@@ -11,10 +12,14 @@ pub mod mount;
 pub mod netlink;
 pub mod nft;
 pub mod ns;
+pub mod privilege;
 pub mod proc;
+pub mod rootfs;
 pub mod runc;
+pub mod runc_log;
 pub mod signal;
 pub mod tree;
+pub mod view;
 
 pub use crate::ids::CgroupDriver;
 pub use host::Host;

@@ -1,6 +1,261 @@
-//! Door proc.
+//! Processes: who they are, their pidfds, our own rights and limits, time and randomness.
 
-/// Stub.
-pub fn boot_id() -> crate::fault::Result<String> {
-    Ok(crate::sys::file::read_kernel(std::path::Path::new("/proc/sys/kernel/random/boot_id"))?)
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde::{Deserialize, Serialize};
+
+use super::file;
+use crate::fault::{Fault, Kind, Result as FaultResult, kind_of_errno};
+
+/// What a call on processes answered.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcError {
+    /// pidfd_open(2).
+    #[error("pidfd_open {pid}: {errno}")]
+    OpenPidfd {
+        /// The process.
+        pid: i32,
+        /// What the kernel answered.
+        errno: Errno,
+    },
+    /// pidfd_send_signal(2).
+    #[error("pidfd_send_signal {signal}: {errno}")]
+    Send {
+        /// The signal's number.
+        signal: i32,
+        /// What the kernel answered.
+        errno: Errno,
+    },
+    /// poll(2).
+    #[error("poll: {errno}")]
+    Poll {
+        /// What the kernel answered.
+        errno: Errno,
+    },
+    /// getrandom(2).
+    #[error("getrandom: {errno}")]
+    Random {
+        /// What the kernel answered.
+        errno: Errno,
+    },
+}
+
+impl ProcError {
+    /// What the kernel answered.
+    pub fn errno(&self) -> Errno {
+        match self {
+            ProcError::OpenPidfd { errno, .. }
+            | ProcError::Send { errno, .. }
+            | ProcError::Poll { errno }
+            | ProcError::Random { errno } => *errno,
+        }
+    }
+}
+
+impl From<ProcError> for Fault {
+    fn from(error: ProcError) -> Fault {
+        Fault::from_error(kind_of_errno(error.errno()), error)
+    }
+}
+
+type Result<T> = std::result::Result<T, ProcError>;
+
+/// A process that is named once and for all: a pid alone is given to another one some day.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Process id.
+    pub pid: i32,
+    /// Start time in clock ticks since boot, field 22 of `/proc/<pid>/stat`.
+    pub start_time: u64,
+    /// The boot in which both are valid.
+    pub boot_id: String,
+}
+
+impl Identity {
+    /// Reads the identity of `pid`; `None` when there is no such process.
+    pub fn find(pid: i32) -> FaultResult<Option<Self>> {
+        let Some(start_time) = find_start_time(pid) else { return Ok(None) };
+        Ok(Some(Identity { pid, start_time, boot_id: boot_id()? }))
+    }
+
+    /// Opens the process if it is still this one; `None` when it is gone.
+    pub fn open(&self) -> FaultResult<Option<OwnedFd>> {
+        if self.boot_id != boot_id()? {
+            return Ok(None);
+        }
+        open_same(self.pid, self.start_time)
+    }
+}
+
+/// Opens `pid` if its start time is `start_time`; `None` when it is gone, is a zombie, or is another process.
+pub fn open_same(pid: i32, start_time: u64) -> FaultResult<Option<OwnedFd>> {
+    if pid <= 1 {
+        return Ok(None);
+    }
+    let pidfd = match open_pidfd(pid) {
+        Ok(pidfd) => pidfd,
+        Err(ProcError::OpenPidfd { errno: Errno::ESRCH | Errno::EINVAL, .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    // Looked at after the open: from here on the pidfd and the row speak of one process.
+    Ok((find_start_time(pid) == Some(start_time)).then_some(pidfd))
+}
+
+/// The start time of `pid` in clock ticks since boot; `None` when it is gone or only a zombie.
+pub fn find_start_time(pid: i32) -> Option<u64> {
+    let row = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the name in parentheses and may hold anything, parentheses and spaces too.
+    let (_, rest) = row.rsplit_once(')')?;
+    let mut fields = rest.split_whitespace();
+    if matches!(fields.next()?, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+/// The id of the running boot. `RKBOX_TEST_BOOT_ID` plays a reboot in debug builds.
+pub fn boot_id() -> FaultResult<String> {
+    #[cfg(debug_assertions)]
+    if let Ok(id) = std::env::var("RKBOX_TEST_BOOT_ID") {
+        return Ok(id);
+    }
+    Ok(file::read_kernel(&PathBuf::from("/proc/sys/kernel/random/boot_id"))?)
+}
+
+/// Opens a process.
+#[allow(unsafe_code)]
+pub fn open_pidfd(pid: i32) -> Result<OwnedFd> {
+    // SAFETY: no pointers; a descriptor that comes back is ours.
+    let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) }).map_err(|errno| ProcError::OpenPidfd { pid, errno })?;
+    Ok(file::own(i32::try_from(fd).unwrap_or(-1)))
+}
+
+/// Sends a signal to exactly the process that was opened; a process that has ended is fine.
+#[allow(unsafe_code)]
+pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
+    // SAFETY: the null siginfo asks the kernel to fill it in as kill(2) does.
+    let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<libc::siginfo_t>(), 0) };
+    match Errno::result(sent) {
+        Ok(_) | Err(Errno::ESRCH) => Ok(()),
+        Err(errno) => Err(ProcError::Send { signal, errno }),
+    }
+}
+
+/// Waits until a descriptor (of a pidfd: until the process has ended) is readable; false after `limit`.
+pub fn wait_readable(fd: BorrowedFd<'_>, limit: Duration) -> Result<bool> {
+    wait_any(&[fd], limit)
+}
+
+/// Waits until one of several descriptors is readable or at its end; false after `limit`.
+pub fn wait_any(fds: &[BorrowedFd<'_>], limit: Duration) -> Result<bool> {
+    let deadline = Instant::now() + limit;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let millis = left.as_micros().div_ceil(1000).min(60_000);
+        let timeout = PollTimeout::from(u16::try_from(millis).unwrap_or(u16::MAX));
+        let mut watched: Vec<_> = fds.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
+        match poll(&mut watched, timeout) {
+            Ok(0) | Err(Errno::EINTR) if left.is_zero() => return Ok(false),
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => return Ok(true),
+            Err(errno) => return Err(ProcError::Poll { errno }),
+        }
+    }
+}
+
+/// Draws random bytes from the kernel.
+#[allow(unsafe_code)]
+pub fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0_u8; N];
+    let mut done = 0;
+    while done < N {
+        let rest = &mut bytes[done..];
+        // SAFETY: the pointer and length are of a live slice of ours.
+        let got = unsafe { libc::getrandom(rest.as_mut_ptr().cast(), rest.len(), 0) };
+        match Errno::result(got) {
+            Ok(count) => done += usize::try_from(count).unwrap_or(0),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(ProcError::Random { errno }),
+        }
+    }
+    Ok(bytes)
+}
+
+/// The capabilities that rkbox needs: for mounts and namespaces, links and nftables, owners and modes of layers, devices.
+pub const NEEDED: [caps::Capability; 10] = [
+    caps::Capability::CAP_SYS_ADMIN,
+    caps::Capability::CAP_NET_ADMIN,
+    caps::Capability::CAP_CHOWN,
+    caps::Capability::CAP_DAC_OVERRIDE,
+    caps::Capability::CAP_FOWNER,
+    caps::Capability::CAP_FSETID,
+    caps::Capability::CAP_KILL,
+    caps::Capability::CAP_MKNOD,
+    caps::Capability::CAP_SETFCAP,
+    caps::Capability::CAP_SETUID,
+];
+
+/// Lists those of [`NEEDED`] that this thread lacks, by name.
+pub fn missing_capabilities() -> FaultResult<Vec<String>> {
+    let held = caps::read(None, caps::CapSet::Effective)
+        .map_err(|error| Fault::new(Kind::Internal, error.to_string()).doing("reading the capabilities of this process"))?;
+    Ok(NEEDED.iter().filter(|capability| !held.contains(capability)).map(ToString::to_string).collect())
+}
+
+/// The hard limit of open files of this process.
+pub fn nofile_limit() -> FaultResult<u64> {
+    let (_, hard) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)
+        .map_err(|errno| Fault::new(kind_of_errno(errno), format!("getrlimit NOFILE: {errno}")))?;
+    Ok(hard)
+}
+
+/// Now, as RFC 3339 in UTC with nine digits after the second.
+pub fn now_rfc3339() -> String {
+    format!("{:.9}", jiff::Timestamp::now())
+}
+
+/// The processors of the host that have a thermal throttle counter.
+pub fn throttled_cpus() -> Vec<u32> {
+    let names = file::list(&PathBuf::from("/sys/devices/system/cpu")).unwrap_or_default();
+    let cpus = names.iter().filter_map(|name| name.strip_prefix("cpu")?.parse::<u32>().ok());
+    let mut cpus: Vec<u32> =
+        cpus.filter(|cpu| PathBuf::from(format!("/sys/devices/system/cpu/cpu{cpu}/thermal_throttle")).exists()).collect();
+    cpus.sort_unstable();
+    cpus
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn a_process_is_known_by_its_start_and_ends_once() {
+        let mut child =
+            crate::sys::exec::Exec::new(&crate::sys::exec::find("sleep").unwrap()).arg("60").spawn(crate::sys::exec::Bond::Helper).unwrap();
+        let identity = Identity::find(child.id().cast_signed()).unwrap().unwrap();
+        let stranger = Identity { start_time: identity.start_time + 1, ..identity.clone() };
+        assert!(stranger.open().unwrap().is_none());
+        assert!(Identity { boot_id: "other".to_owned(), ..identity.clone() }.open().unwrap().is_none());
+        let pidfd = identity.open().unwrap().unwrap();
+        assert!(!wait_readable(pidfd.as_fd(), Duration::from_millis(20)).unwrap());
+        send_signal(pidfd.as_fd(), libc::SIGKILL).unwrap();
+        assert!(wait_readable(pidfd.as_fd(), Duration::from_secs(5)).unwrap());
+        assert!(identity.open().unwrap().is_none(), "a zombie is gone");
+        child.wait().unwrap();
+        send_signal(pidfd.as_fd(), libc::SIGKILL).unwrap();
+        assert!(open_same(1, 0).unwrap().is_none() && open_same(-1, 0).unwrap().is_none());
+    }
+
+    #[test]
+    fn time_has_nanoseconds_and_randomness_differs() {
+        let now = now_rfc3339();
+        assert_eq!(now.len(), "2026-11-23T00:00:00.000000000Z".len(), "{now}");
+        assert_ne!(random::<32>().unwrap(), random::<32>().unwrap());
+        assert!(nofile_limit().unwrap() > 0);
+    }
 }

@@ -57,7 +57,12 @@ fn describe(path: &Path, meta: &Metadata, first: &Path) -> String {
         "fifo".to_owned()
     } else {
         let number = meta.rdev();
-        format!("{} device {}:{}", if kind.is_char_device() { "char" } else { "block" }, nix::sys::stat::major(number), nix::sys::stat::minor(number))
+        format!(
+            "{} device {}:{}",
+            if kind.is_char_device() { "char" } else { "block" },
+            nix::sys::stat::major(number),
+            nix::sys::stat::minor(number)
+        )
     };
     format!("{:04o} {}:{} {what}{}", meta.mode() & 0o7777, meta.uid(), meta.gid(), attributes(path))
 }

@@ -92,8 +92,18 @@ fn describe_link(link: &Value) -> String {
 /// Whether a bridge or bridge port key is a setting and not the state of the spanning tree.
 fn is_setting(key: &str) -> bool {
     const STATE: [&str; 12] = [
-        "state", "id", "no", "root_id", "bridge_id", "root_port", "root_path_cost", "topology_change", "topology_change_detected",
-        "topology_change_ack", "config_pending", "vlan_default_pvid_used",
+        "state",
+        "id",
+        "no",
+        "root_id",
+        "bridge_id",
+        "root_port",
+        "root_path_cost",
+        "topology_change",
+        "topology_change_detected",
+        "topology_change_ack",
+        "config_pending",
+        "vlan_default_pvid_used",
     ];
     !STATE.contains(&key) && !key.starts_with("designated_") && !key.ends_with("_timer")
 }
@@ -103,7 +113,8 @@ fn nftables(namespace: &str, text: &str, facts: &mut Vec<Fact>) {
     let ruleset: Value = if text.trim().is_empty() { Value::Null } else { serde_json::from_str(text).unwrap() };
     let mut place = 0;
     for object in ruleset["nftables"].as_array().into_iter().flatten() {
-        let Some((kind, mut body)) = object.as_object().and_then(|map| map.iter().next()).map(|(kind, body)| (kind.clone(), body.clone())) else {
+        let Some((kind, mut body)) = object.as_object().and_then(|map| map.iter().next()).map(|(kind, body)| (kind.clone(), body.clone()))
+        else {
             continue;
         };
         if kind == "metainfo" {

@@ -2,7 +2,7 @@
 //!
 //! Nothing in here knows how rkbox works. It looks at the kernel with `ip`, `nft`, `/proc` and the file system, so that a
 //! test compares worlds, not what rkbox says about them.
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of this")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses a part of this")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, clippy::disallowed_methods, reason = "tests")]
 
 mod cgroup;
@@ -14,10 +14,9 @@ mod normal;
 mod observation;
 mod output;
 mod process;
-mod world;
+pub mod world;
 
-#[allow(unused_imports, reason = "not every test binary runs images")]
-pub use images::{Images, images};
+pub use images::images;
 pub use normal::shapes;
 pub use observation::Observation;
 pub use output::Output;

@@ -48,7 +48,11 @@ impl Observation {
     /// Asserts that two observations are the same.
     #[track_caller]
     pub fn assert_same(before: &Self, after: &Self) {
-        assert!(before == after, "the worlds differ (- only in the first, + only in the second):\n{}", diff::text(&before.facts, &after.facts));
+        assert!(
+            before == after,
+            "the worlds differ (- only in the first, + only in the second):\n{}",
+            diff::text(&before.facts, &after.facts)
+        );
     }
 
     /// Asserts that `world` is, or within five seconds becomes, as it was.

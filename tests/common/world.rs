@@ -23,6 +23,8 @@ static NUMBER: AtomicU32 = AtomicU32::new(0);
 pub struct World {
     /// The cgroup all of this world's containers are below: `/rkbox-test-<pid>-<n>`.
     pub cgroup_parent: String,
+    /// The program under test.
+    pub program: PathBuf,
     /// Longest time any one command may take.
     pub limit: Duration,
     old_net: File,
@@ -37,6 +39,8 @@ impl World {
         assert!(nix::unistd::geteuid().is_root(), "integration tests need root: sudo -E scripts/test");
         let open = |path: &str| File::open(path).unwrap_or_else(|error| panic!("cannot open {path}: {error}"));
         let (old_net, old_mount, old_dir) = (open("/proc/thread-self/ns/net"), open("/proc/thread-self/ns/mnt"), open("."));
+        // Tests abort rkbox on purpose, a hundred times.
+        nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0).unwrap();
         fs::create_dir_all(DIR).unwrap();
         unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("cannot unshare net and mount namespaces");
         nix::unistd::fchdir(&old_dir).unwrap();
@@ -50,7 +54,8 @@ impl World {
         }
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let cgroup_parent = format!("/rkbox-test-{}-{number}", std::process::id());
-        let world = World { cgroup_parent, limit: Duration::from_secs(60), old_net, old_mount, old_dir, leaks_allowed: false };
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_rkbox"));
+        let world = World { cgroup_parent, program, limit: Duration::from_secs(60), old_net, old_mount, old_dir, leaks_allowed: false };
         world.sh("ip link set lo up").ok();
         world
     }
@@ -99,13 +104,13 @@ impl World {
     /// Runs rkbox to its end.
     #[track_caller]
     pub fn rkbox<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Output {
-        Output::of(self.command(env!("CARGO_BIN_EXE_rkbox")).args(args), self.limit)
+        Output::of(self.command(&self.program).args(args), self.limit)
     }
 
     /// Runs rkbox to its end with `RKBOX_FAULT` set (debug builds honour it).
     #[track_caller]
     pub fn rkbox_faulty<S: AsRef<OsStr>>(&self, fault: &str, args: impl IntoIterator<Item = S>) -> Output {
-        Output::of(self.command(env!("CARGO_BIN_EXE_rkbox")).env("RKBOX_FAULT", fault).args(args), self.limit)
+        Output::of(self.command(&self.program).env("RKBOX_FAULT", fault).args(args), self.limit)
     }
 
     /// Runs rkbox with its arguments in one string, split at spaces.
@@ -117,7 +122,7 @@ impl World {
     /// Runs a script with `sh -eu`; it finds the program under test as `rkbox`.
     #[track_caller]
     pub fn sh(&self, script: &str) -> Output {
-        let script = format!("rkbox() {{ {} \"$@\"; }}\n{script}", env!("CARGO_BIN_EXE_rkbox"));
+        let script = format!("rkbox() {{ {} \"$@\"; }}\n{script}", self.program.display());
         Output::of(self.command("/bin/sh").args(["-euc", &script]), self.limit)
     }
 

@@ -5,20 +5,18 @@ use crate::cmd::{Context, Format, output, records};
 use crate::fault::Result;
 use crate::ids::Id;
 use crate::record::ContainerRecord;
-use crate::sys::{Host, file, proc, runc};
+use crate::sys::file;
 
 /// What a container is now, derived from the runtime's state, the exit file and the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
-    Running(u32),
+    Running(i32),
     Exited(Option<i64>),
 }
 
-fn state(host: &Host, record: &ContainerRecord) -> Result<State> {
-    if record.boot_id == proc::boot_id()? {
-        if let Some(pid) = runc::running_pid(host, record.id.as_str())? {
-            return Ok(State::Running(pid));
-        }
+fn state(record: &ContainerRecord) -> Result<State> {
+    if let Some(pid) = records::running_pid(&record.runtime, &record.boot_id, &record.id)? {
+        return Ok(State::Running(pid));
     }
     let exit = file::find(&record.bundle.join("exit.json"), 1 << 20)?;
     let exit: Option<serde_json::Value> = exit.and_then(|text| serde_json::from_slice(&text).ok());
@@ -48,7 +46,7 @@ pub fn run(cx: &Context, args: &PsArgs) -> Result<u8> {
             values.push(serde_json::json!({ "id": id, "state": "damaged" }));
             continue;
         };
-        let state = state(&cx.host, record)?;
+        let state = state(record)?;
         if !args.all && !matches!(state, State::Running(_)) {
             continue;
         }

@@ -1,5 +1,7 @@
 //! `rkbox rm`, and what `gc` does about containers whose owner is dead.
 
+use std::time::Duration;
+
 use super::{RmArgs, steps};
 use crate::cmd::network::attach;
 use crate::cmd::{Context, carry, output, records};
@@ -37,7 +39,8 @@ fn one(cx: &Context, args: &RmArgs, key: &str) -> Result<()> {
         carry::show(&explain::explain_removal(&format!("remove container {}", id.short()), &status, 0)?);
         return Ok(());
     }
-    if !args.force && runc::running_pid(&cx.host, id.as_str())?.is_some() {
+    let running = records::container(&cx.host, &id).and_then(|record| records::running_pid(&record.runtime, &record.boot_id, &id));
+    if !args.force && running.is_ok_and(|pid| pid.is_some()) {
         return Err(Fault::new(Kind::FailedPrecondition, format!("container {key} runs")).hint(format!("kill and remove it: rkbox rm --force {key}")));
     }
     timings.row("find");
@@ -49,7 +52,12 @@ fn one(cx: &Context, args: &RmArgs, key: &str) -> Result<()> {
 
 /// Kills what runs in container `id`; its record stays.
 pub fn stop(host: &Host, id: &Id) -> Result<()> {
-    runc::kill_and_delete(host, id.as_str())
+    let runtime = match records::container(host, id) {
+        Ok(record) => records::runtime(&record.runtime),
+        // The record is damaged or was never written: then the runtime is the one of this command.
+        Err(_) => runc::find(host)?,
+    };
+    runtime.kill_and_delete(id.as_str(), &host.container_dir(id.as_str()), Duration::ZERO)
 }
 
 /// Kills what runs in container `id`, then takes it back.

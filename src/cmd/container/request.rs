@@ -13,7 +13,7 @@ use crate::cmd::{Context, parse, records};
 use crate::fault::{Context as _, Fault, Result};
 use crate::ids::Id;
 use crate::record::{Attachment, ContainerRecord, ImageUsed, Metadata, RawConfig, RuntimeFacts, SandboxRecord, VERSION, Volume};
-use crate::sys::{file, mount, proc, rootfs, runc};
+use crate::sys::{file, privilege, proc, runc, view};
 
 /// Size of `/dev/shm` of a container without a sandbox.
 const SHM_KIB: u64 = 64 << 10;
@@ -60,7 +60,7 @@ pub fn record(cx: &Context, facts: &Facts<'_>, net: Net) -> Result<ContainerReco
     let image_env = list(config.map(|c| c.env()));
     let text = |pick: Option<&Option<String>>| pick.cloned().flatten().unwrap_or_default();
     let wanted_user = args.user.clone().unwrap_or_else(|| text(config.map(|c| c.user())));
-    let identity = user::resolve(&wanted_user, &accounts(facts.lowers)?, &[]).doing(|| format!("resolving user {wanted_user:?}"))?;
+    let identity = user::resolve(&wanted_user, &view::read_accounts(facts.lowers)?, &[]).doing(|| format!("resolving user {wanted_user:?}"))?;
     Ok(ContainerRecord {
         v: VERSION,
         sandbox_id: facts.sandbox.map(|sandbox| sandbox.id.clone()),
@@ -86,7 +86,7 @@ pub fn record(cx: &Context, facts: &Facts<'_>, net: Net) -> Result<ContainerReco
         user: (identity.uid, identity.gid, identity.groups),
         auto_remove: args.rm,
         owner: "cli".to_owned(),
-        created_at: proc::now(),
+        created_at: proc::now_rfc3339(),
         boot_id: proc::boot_id()?,
         rkbox: env!("CARGO_PKG_VERSION").to_owned(),
         owns_netns: net.owned,
@@ -95,10 +95,10 @@ pub fn record(cx: &Context, facts: &Facts<'_>, net: Net) -> Result<ContainerReco
         bundle: host.container_dir(facts.id.as_str()),
         lowers: facts.lowers.to_vec(),
         runtime: RuntimeFacts {
-            path: runc::find(host)?,
+            path: runc::find(host)?.program().to_path_buf(),
             state: host.runtime_root(),
             cgroup_driver: host.cgroup_driver,
-            cgroups_path: cgroup::cgroups_path(host.cgroup_driver, &host.cgroup_parent, facts.id.as_str())?,
+            cgroups_path: cgroup::path(host.cgroup_driver, &host.cgroup_parent, facts.id.as_str())?,
         },
         config: RawConfig { kind: "rkbox.v1".to_owned(), raw: parse::command_line() },
         id: facts.id.clone(),
@@ -129,7 +129,7 @@ fn oci_request(facts: &Facts<'_>, record: &ContainerRecord, hostname: &str) -> R
         ipc: facts.sandbox.map_or(Namespace::New, |sandbox| join(&sandbox.ipcns)),
         uts: facts.sandbox.map_or(Namespace::New, |sandbox| join(&sandbox.utsns)),
         pid: Namespace::New,
-        cgroup: if proc::has_cgroup_v2() { Namespace::New } else { Namespace::Host },
+        cgroup: if privilege::has_cgroup_v2() { Namespace::New } else { Namespace::Host },
     };
     let files = facts.sandbox.map_or(&record.bundle, |sandbox| &sandbox.files);
     let etc = ["hosts", "hostname", "resolv.conf"].map(|name| Bind {
@@ -159,8 +159,8 @@ fn oci_request(facts: &Facts<'_>, record: &ContainerRecord, hostname: &str) -> R
         shm: facts.sandbox.map_or(Shm::Private { size_kib: SHM_KIB }, |sandbox| Shm::Shared(sandbox.shm.clone())),
         binds: etc.chain(volumes.iter().cloned()).collect(),
         cgroups_path: record.runtime.cgroups_path.clone(),
-        limits: Limits::new(proc::nofile_hard_limit()?),
-        throttled_cpus: Vec::new(),
+        limits: Limits::new(proc::nofile_limit()?),
+        throttled_cpus: proc::throttled_cpus(),
         annotations: [("org.rkbox.id".to_owned(), record.id.to_string())].into(),
     })
 }
@@ -190,10 +190,4 @@ fn volume(text: &str) -> Result<Volume> {
         return Err(Fault::not_found(format!("{} is not there", source.display())).doing(format!("volume {text}")).hint("make it first, or mend the path"));
     }
     Ok(Volume { source, destination: PathBuf::from(volume.destination), read_only: volume.access == Access::ReadOnly })
-}
-
-/// The account files of the image, read below its root without mounting it on the host.
-fn accounts(lowers: &[PathBuf]) -> Result<user::Accounts> {
-    let view = mount::view(lowers)?;
-    rootfs::accounts(&view)
 }

@@ -9,16 +9,17 @@ use crate::ids::{Id, IfName};
 use crate::plan::{Keep, Plan, Timings, explain, reach};
 use crate::record::{Attachment, ContainerRecord, SandboxRecord};
 use crate::script::Script;
-use crate::sys::{Host, file, ns, proc, runc};
+use crate::sys::runc::{Input, Launch};
+use crate::sys::{Host, exec, file, ns, privilege, proc, runc_log};
 
 /// Runs a container in the foreground; answers its own exit status.
 pub fn run(cx: &Context, args: RunArgs) -> Result<u8> {
     let mut timings = Timings::start();
-    proc::require_capabilities()?;
+    privilege::require()?;
     let found = image::store::find(&cx.host, &args.image)?;
     let lowers = image::store::lowers(&cx.host, &found)?;
     let joined = args.sandbox.as_deref().map(|key| ready_sandbox(&cx.host, key)).transpose()?;
-    let id = Id::from_bytes(proc::random_bytes()?);
+    let id = Id::from_bytes(proc::random::<32>()?);
     let facts = Facts { args: &args, id, image: &found, lowers: &lowers, sandbox: joined.as_ref() };
     let mut made = None;
     let mut planned = |timings: &mut Timings| {
@@ -73,24 +74,26 @@ fn start(host: &Host, record: &ContainerRecord, timings: &mut Timings) -> std::r
     let tool = |fault: Fault| StartFault { fault, status: 125 };
     reach("start", 0).map_err(tool)?;
     let run = run_dir(host, &record.id);
-    let foreground = runc::Foreground { id: &record.id, bundle: &record.bundle, log: &run.join("runtime.log"), pid_file: &run.join("pid"), stdin: record.stdin || record.tty };
-    let ended = runc::run_foreground(host, &record.runtime, &foreground);
+    let launch = Launch { id: record.id.as_str(), bundle: &record.bundle, log: &run.join("runtime.log"), pid_file: &run.join("pid") };
+    let input = if record.stdin || record.tty { Input::Ours } else { Input::Null };
+    let ended = records::runtime(&record.runtime).run_foreground(&launch, input);
     timings.row("run the container");
-    let ended = ended.map_err(|failure| {
-        let status = failure.exit_status();
-        StartFault { fault: Fault::from(failure).doing(format!("cannot start container {}", record.name)), status }
+    let ended = ended.map_err(|fault| {
+        let status = runc_log::start_status(&fault.to_string());
+        StartFault { fault: fault.doing(format!("cannot start container {}", record.name)), status }
     })?;
+    let code = exec::exit_code(ended);
     if !record.auto_remove {
-        let exit = serde_json::json!({ "v": 1, "finished_at": proc::now(), "exit_code": ended.code, "signal": ended.signal, "oom_killed": null, "reason": "exited" });
+        let exit = serde_json::json!({ "v": 1, "finished_at": proc::now_rfc3339(), "exit_code": code, "signal": (code > 128).then(|| code - 128), "oom_killed": null, "reason": "exited" });
         file::write_atomic(&record.bundle.join("exit.json"), 0o600, exit.to_string().as_bytes(), file::Durable::Yes).map_err(|error| tool(error.into()))?;
     }
-    Ok(ended.code)
+    Ok(code)
 }
 
 fn ready_sandbox(host: &Host, key: &str) -> Result<SandboxRecord> {
     let id = records::find(host, records::BoxKind::Sandbox, key)?;
     let record = records::sandbox(host, &id)?;
-    if sandbox::state(host, &record)?.pid().is_none() {
+    if sandbox::state(&record)?.pid().is_none() {
         let fault = Fault::new(Kind::FailedPrecondition, format!("sandbox {key} is not ready: its pause process does not run"));
         return Err(fault.hint(format!("make it again: rkbox sandbox rm {key} && rkbox sandbox create {key}")));
     }
@@ -155,7 +158,8 @@ fn network(cx: &Context, facts: &Facts<'_>, attached: &mut attach::Attached) -> 
 fn script(cx: &Context, args: &RunArgs, plan: &Plan, record: &ContainerRecord) -> Result<Script> {
     let mut script = explain::explain(plan, &cx.host)?;
     let run = run_dir(&cx.host, &record.id);
-    let words = runc::foreground_words(&record.runtime, &record.id, &record.bundle, &run.join("pid"));
+    let launch = Launch { id: record.id.as_str(), bundle: &record.bundle, log: &run.join("runtime.log"), pid_file: &run.join("pid") };
+    let words = records::runtime(&record.runtime).foreground_words(&launch);
     script.blank();
     script.comment("run the container");
     if !args.rm {

@@ -12,7 +12,7 @@ use crate::fault::{Fault, Result};
 use crate::ids::{Id, IfName, Name};
 use crate::plan::{Plan, Timings};
 use crate::record::{Attachment, Metadata, Pairs, RawConfig, RuntimeFacts, SandboxRecord, VERSION};
-use crate::sys::{proc, runc};
+use crate::sys::{privilege, proc, runc};
 
 /// Arguments of `rkbox sandbox create`.
 #[derive(Debug, Args)]
@@ -38,7 +38,7 @@ pub struct CreateArgs {
 /// Makes a sandbox; prints its id.
 pub fn run(cx: &Context, args: &CreateArgs) -> Result<u8> {
     let mut timings = Timings::start();
-    proc::require_capabilities()?;
+    privilege::require()?;
     let mut made = None;
     let carried = carry::carry(cx, args.plan, &mut timings, |timings| {
         let (plan, record) = plan(cx, args, timings)?;
@@ -57,7 +57,7 @@ pub fn run(cx: &Context, args: &CreateArgs) -> Result<u8> {
 
 fn plan(cx: &Context, args: &CreateArgs, timings: &mut Timings) -> Result<(Plan, SandboxRecord)> {
     let host = &cx.host;
-    let id = Id::from_bytes(proc::random_bytes()?);
+    let id = Id::from_bytes(proc::random::<32>()?);
     let netns = (args.network.as_deref() != Some("host")).then(|| host.netns_path(args.name.as_ref()));
     let mut network = attach::Attached::default();
     let mut attachments = Vec::new();
@@ -111,7 +111,7 @@ fn record(cx: &Context, args: &CreateArgs, id: Id, attachments: Vec<Attachment>)
         annotations: pairs(&args.annotations),
         hostname: args.hostname.clone().unwrap_or_else(|| args.name.to_string()),
         owner: "cli".to_owned(),
-        created_at: proc::now(),
+        created_at: proc::now_rfc3339(),
         boot_id: proc::boot_id()?,
         rkbox: env!("CARGO_PKG_VERSION").to_owned(),
         netns: (args.network.as_deref() != Some("host")).then(|| host.netns_path(args.name.as_ref())),
@@ -121,10 +121,10 @@ fn record(cx: &Context, args: &CreateArgs, id: Id, attachments: Vec<Attachment>)
         files: host.sandbox_dir(id.as_str()),
         attachments,
         runtime: RuntimeFacts {
-            path: runc::find(host)?,
+            path: runc::find(host)?.program().to_path_buf(),
             state: host.runtime_root(),
             cgroup_driver: host.cgroup_driver,
-            cgroups_path: crate::bundle::cgroup::cgroups_path(host.cgroup_driver, &host.cgroup_parent, id.as_str())?,
+            cgroups_path: crate::bundle::cgroup::path(host.cgroup_driver, &host.cgroup_parent, id.as_str())?,
         },
         config: RawConfig { kind: "rkbox.v1".to_owned(), raw: crate::cmd::parse::command_line() },
         id,

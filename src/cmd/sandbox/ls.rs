@@ -5,13 +5,12 @@ use crate::cmd::{Context, Format, output, records};
 use crate::fault::Result;
 use crate::ids::Id;
 use crate::record::SandboxRecord;
-use crate::sys::{Host, proc, runc};
 
 /// What a sandbox is now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// The pause process runs.
-    Ready(u32),
+    Ready(i32),
     /// It does not.
     NotReady,
 }
@@ -26,7 +25,7 @@ impl State {
     }
 
     /// The pause process.
-    pub fn pid(self) -> Option<u32> {
+    pub fn pid(self) -> Option<i32> {
         match self {
             State::Ready(pid) => Some(pid),
             State::NotReady => None,
@@ -35,11 +34,8 @@ impl State {
 }
 
 /// Derives the state of a sandbox from its record, the runtime's state file and the kernel.
-pub fn state(host: &Host, record: &SandboxRecord) -> Result<State> {
-    if record.boot_id != proc::boot_id()? {
-        return Ok(State::NotReady);
-    }
-    Ok(runc::running_pid(host, record.id.as_str())?.map_or(State::NotReady, State::Ready))
+pub fn state(record: &SandboxRecord) -> Result<State> {
+    Ok(records::running_pid(&record.runtime, &record.boot_id, &record.id)?.map_or(State::NotReady, State::Ready))
 }
 
 /// Lists all sandboxes, newest last; a damaged record is a row too.
@@ -60,7 +56,7 @@ pub fn run(cx: &Context, args: &LsArgs) -> Result<u8> {
             values.push(serde_json::json!({ "id": id, "state": "damaged" }));
             continue;
         };
-        let state = state(&cx.host, record)?;
+        let state = state(record)?;
         let addresses: Vec<String> = record.attachments.iter().flat_map(|a| &a.addresses).map(|address| address.ip().to_string()).collect();
         let networks: Vec<String> = record.attachments.iter().map(|a| a.network.clone()).collect();
         values.push(serde_json::json!({

@@ -77,7 +77,7 @@ fn inspect(cx: &Context, args: &KeysArgs) -> Result<u8> {
     for key in &args.keys {
         let id = records::find(&cx.host, records::BoxKind::Sandbox, key)?;
         let record = records::sandbox(&cx.host, &id)?;
-        let state = state(&cx.host, &record)?;
+        let state = state(&record)?;
         all.push(serde_json::json!({ "state": state.word(), "pid": state.pid(), "record": record }));
     }
     output::json(&all)?;

@@ -1,0 +1,101 @@
+//! Control groups of containers, below both versions' hierarchies: who is in them, and ending those.
+
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::file;
+use super::proc;
+use crate::bundle::cgroup;
+use crate::fault::{Fault, Kind, Result};
+
+/// Where the hierarchies are mounted.
+pub const ROOT: &str = "/sys/fs/cgroup";
+
+/// Which version a host runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// One directory per controller (also "hybrid").
+    V1,
+    /// One tree.
+    V2,
+}
+
+/// Tells which version the host runs.
+pub fn layout() -> Layout {
+    if Path::new(ROOT).join("cgroup.controllers").exists() { Layout::V2 } else { Layout::V1 }
+}
+
+/// The directories of the control group `cgroups_path` (as in `config.json`) that are there, one per hierarchy.
+///
+/// *Errors:* none; a path that is not ours to read as one gives an empty list.
+pub fn directories(cgroups_path: &str) -> Vec<PathBuf> {
+    let Some(relative) = cgroup::relative(cgroups_path) else { return Vec::new() };
+    let root = Path::new(ROOT);
+    let mut roots = vec![root.to_path_buf()];
+    roots.extend(file::list(root).unwrap_or_default().iter().map(|name| root.join(name)));
+    roots.iter().map(|hierarchy| hierarchy.join(&relative)).filter(|dir| dir.join("cgroup.procs").exists()).collect()
+}
+
+/// Lists the processes in the groups and in the groups below them, each once.
+pub fn processes(directories: &[PathBuf]) -> Vec<i32> {
+    let mut pids: Vec<i32> = Vec::new();
+    let mut waiting = directories.to_vec();
+    while let Some(dir) = waiting.pop() {
+        let text = file::read_kernel(&dir.join("cgroup.procs")).unwrap_or_default();
+        // A process of another pid namespace shows as 0: it is not ours to name.
+        pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 1));
+        let names = file::list(&dir).unwrap_or_default();
+        waiting.extend(names.iter().map(|name| dir.join(name)).filter(|path| path.is_dir()));
+    }
+    pids.sort_unstable();
+    pids.dedup();
+    pids
+}
+
+/// Kills every process in the group until it is empty.
+///
+/// A pid is opened first and looked up in the group again, so that a signal never reaches a process that got the number later.
+/// *Errors:* `DeadlineExceeded` when some are left after `limit`.
+pub fn kill_all(cgroups_path: &str, limit: Duration) -> Result<()> {
+    let started = Instant::now();
+    let dirs = directories(cgroups_path);
+    loop {
+        let pids = processes(&dirs);
+        if pids.is_empty() {
+            return Ok(());
+        }
+        let opened: Vec<_> = pids.iter().filter_map(|pid| proc::open_pidfd(*pid).ok().map(|pidfd| (*pid, pidfd))).collect();
+        let still = processes(&dirs);
+        for (pid, pidfd) in &opened {
+            if still.contains(pid) {
+                proc::send_signal(pidfd.as_fd(), libc::SIGKILL)?;
+            }
+        }
+        for (_, pidfd) in &opened {
+            proc::wait_readable(pidfd.as_fd(), limit.saturating_sub(started.elapsed()).min(Duration::from_millis(500)))?;
+        }
+        if started.elapsed() >= limit {
+            return Err(Fault::new(Kind::DeadlineExceeded, format!("processes {pids:?} of control group {cgroups_path} survive SIGKILL")));
+        }
+    }
+}
+
+/// Removes the empty directories of the group, deepest first; what is busy or gone is left.
+pub fn remove(cgroups_path: &str) {
+    for dir in directories(cgroups_path) {
+        remove_below(&dir, 8);
+    }
+}
+
+fn remove_below(dir: &Path, depth: usize) {
+    if depth > 0 {
+        for name in file::list(dir).unwrap_or_default() {
+            let child = dir.join(name);
+            if child.is_dir() {
+                remove_below(&child, depth - 1);
+            }
+        }
+    }
+    let _ = file::remove_dir_if_empty(dir);
+}

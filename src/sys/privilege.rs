@@ -1,0 +1,28 @@
+//! What this process may do, and what the host runs.
+
+use std::path::Path;
+
+use super::{file, proc};
+use crate::fault::{Fault, Kind, Result};
+use crate::ids::CgroupDriver;
+
+/// Fails with `PermissionDenied`, naming what is missing, unless this process may make namespaces, mounts and links.
+pub fn require() -> Result<()> {
+    let missing = proc::missing_capabilities()?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let fault = Fault::new(Kind::PermissionDenied, format!("this process lacks {}", missing.join(", ")));
+    Err(fault.hint(if nix::unistd::geteuid().is_root() { "grant them to the container or unit that rkbox runs in" } else { "run it as root" }))
+}
+
+/// Whether the host has only the unified cgroup hierarchy.
+pub fn has_cgroup_v2() -> bool {
+    file::exists(Path::new("/sys/fs/cgroup/cgroup.controllers")).unwrap_or(false)
+}
+
+/// The driver that fits the host: systemd where it is pid 1 and the hierarchy is unified, cgroupfs elsewhere.
+pub fn cgroup_driver() -> CgroupDriver {
+    let systemd = file::exists(Path::new("/run/systemd/system")).unwrap_or(false);
+    if systemd && has_cgroup_v2() { CgroupDriver::Systemd } else { CgroupDriver::Cgroupfs }
+}

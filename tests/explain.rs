@@ -1,0 +1,103 @@
+//! `--explain` ≡ doing it: the printed script in one world and the command in another leave the same behind and say the same.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, reason = "tests")]
+
+mod common;
+
+use common::world::DIR;
+use common::{Observation, World, images};
+
+/// Makes two worlds ready with `prepare`; runs the script of `command` in one and `command` in the other.
+#[track_caller]
+fn assert_the_script_does_the_same(prepare: &str, command: &str) {
+    let fill = |text: &str| text.replace("BUSYBOX", &images().oci_archive("busybox")).replace("LAYERS", &images().layout("layers"));
+    let (prepare, command) = (fill(prepare), fill(command));
+    let ready = || {
+        let mut world = World::new();
+        world.allow_leaks();
+        world.sh(&prepare).ok();
+        world
+    };
+    let words = command.split_whitespace();
+    let verb = if command.starts_with("run ") { 1 } else { 2 };
+
+    let world = ready();
+    let before = world.observe();
+    let mut explained: Vec<&str> = words.clone().collect();
+    explained.insert(verb, "--explain");
+    let script = world.rkbox(explained).ok().stdout;
+    Observation::assert_same(&before, &world.observe());
+    std::fs::write("/run/explained", &script).unwrap();
+    let said = world.sh("exec sh -eu /run/explained").ok().stdout;
+    std::fs::remove_file("/run/explained").unwrap();
+    let by_script = comparable(&world.observe());
+    drop(world);
+
+    let world = ready();
+    let output = world.rkbox(words).ok();
+    let by_command = comparable(&world.observe());
+    if command.starts_with("run ") {
+        assert_eq!(said, output.stdout, "the script and rkbox {command} print different things");
+    }
+    let difference = by_script.difference(&by_command);
+    assert!(
+        difference.is_empty(),
+        "rkbox {command}: - is left by the script only, + by the command only\n  {}\n--- script\n{script}",
+        difference.join("\n  ")
+    );
+}
+
+/// Without what no script can know: the notes that rkbox keeps of shared things, and what runc writes about a running process.
+fn comparable(seen: &Observation) -> Observation {
+    let run = format!("file {DIR}/run");
+    let notes = [run.clone(), format!("{run}/shared.jsonl")];
+    let mut kept = seen.normalise_ids().only(|key| !notes.iter().any(|note| note == key));
+    for (key, value) in &mut kept.facts {
+        if key.ends_with("/state.json") || key.ends_with("/pid") || key.ends_with(".pid") {
+            "<of the process>".clone_into(value);
+        }
+    }
+    kept
+}
+
+macro_rules! explains {
+    ($($(#[$row:meta])* $name:ident: $prepare:expr, $command:expr;)+) => { $(
+        #[test]
+        $(#[$row])*
+        fn $name() {
+            assert_the_script_does_the_same($prepare, $command);
+        }
+    )+ };
+}
+
+explains! {
+    #[ignore = "not landed"]
+    net_add: "ip netns add connet", "net add connet connet";
+    #[ignore = "not landed"]
+    net_add_second: "ip netns add one; ip netns add two; rkbox net add connet one", "net add connet two";
+    #[ignore = "not landed"]
+    net_del: "ip netns add connet; rkbox net add connet connet", "net del connet connet";
+    #[ignore = "not landed"]
+    sandbox_create: "true", "sandbox create web";
+    #[ignore = "not landed"]
+    sandbox_create_second: "rkbox sandbox create db", "sandbox create web";
+    #[ignore = "not landed"]
+    sandbox_stop: "rkbox sandbox create web", "sandbox stop web";
+    #[ignore = "not landed"]
+    sandbox_rm: "rkbox sandbox create web", "sandbox rm --force web";
+    #[ignore = "not landed"]
+    run: "rkbox image load BUSYBOX", "run --rm busybox echo hi";
+    #[ignore = "not landed"]
+    run_in_sandbox: "rkbox image load BUSYBOX; rkbox sandbox create web", "run --rm --sandbox web busybox ip -4 addr show lo";
+    #[ignore = "not landed"]
+    run_kept: "rkbox image load BUSYBOX", "run --name c busybox true";
+    #[ignore = "not landed"]
+    rm: "rkbox image load BUSYBOX; rkbox run --name c busybox true", "rm c";
+    #[ignore = "not landed"]
+    image_load: "true", "image load BUSYBOX";
+    #[ignore = "not landed"]
+    image_rm: "rkbox image load BUSYBOX", "image rm busybox";
+    #[ignore = "not landed"]
+    bundle_create: "true", "bundle create oci:LAYERS:latest /tmp/rkbox-world/out";
+    #[ignore = "not landed"]
+    bundle_create_flat: "true", "bundle create --flat oci:LAYERS:latest /tmp/rkbox-world/out";
+}

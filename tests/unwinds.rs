@@ -1,0 +1,217 @@
+//! Every command, failed and killed at every one of its points: after `rkbox gc` the world is as it was.
+//!
+//! A debug build stops at `RKBOX_FAULT=<phase>:<index>:<fail|abort>`. For each phase the index counts up until the command
+//! does not reach it any more. What a command makes must be gone; what a command removes must be there whole or gone whole.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod common;
+
+use common::{Observation, World, images};
+
+/// The points of the engine: `plan/apply.rs`, `plan/unwind.rs`, `plan/ledger.rs`, `cmd/container/run.rs`.
+const PHASES: [&str; 13] =
+    ["journal", "before", "started", "applied", "done", "settle", "start", "remove", "removing", "undo", "undone", "unwound", "reclaim"];
+
+/// A phase has ended after this many indexes in a row that the command did not reach (a step may have nothing to do).
+const GAP: usize = 4;
+
+/// What may be left after a fault and `gc`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Law {
+    /// The world as it was.
+    Before,
+    /// The world as it was, or as after the whole command.
+    Either,
+}
+
+/// A command and the world that it needs.
+#[derive(Clone, Copy)]
+struct Row {
+    /// Instead of rkbox: a script that stands in for it, to test the sweep.
+    stand_in: Option<&'static str>,
+    prepare: &'static str,
+    command: &'static str,
+    law: Law,
+}
+
+impl Row {
+    /// A world made ready, tidied by `gc`, and what it looks like.
+    fn world(&self) -> (World, Observation) {
+        let mut world = World::new();
+        if let Some(script) = self.stand_in {
+            world.program = world.path("stand-in");
+            world.sh(&format!("cat >$HOME/stand-in <<'EOF'\n{script}\nEOF\nchmod +x $HOME/stand-in")).ok();
+        }
+        world.sh(&self.filled(self.prepare)).ok();
+        world.rk("gc").ok();
+        let seen = world.observe();
+        (world, seen)
+    }
+
+    fn filled(&self, text: &str) -> String {
+        text.replace("BUSYBOX", &images().oci_archive("busybox")).replace("LAYERS", &images().layout("layers"))
+    }
+
+    /// What is there after the whole command; also checks that the command works at all.
+    fn after(&self) -> Observation {
+        let (mut world, _) = self.world();
+        world.rk(&self.filled(self.command)).ok();
+        world.rk("gc").ok();
+        world.allow_leaks();
+        world.observe().normalise_ids()
+    }
+
+    fn sweep(&self, act: &str) {
+        let after = self.after();
+        let command = self.filled(self.command);
+        let (mut world, mut before) = self.world();
+        world.allow_leaks();
+        let mut reached = 0;
+        for phase in PHASES {
+            let (mut index, mut missed) = (0, 0);
+            while missed < GAP {
+                let fault = format!("{phase}:{index}:{act}");
+                let output = world.rkbox_faulty(&fault, command.split_whitespace());
+                index += 1;
+                if output.code == 0 {
+                    missed += 1;
+                } else {
+                    (missed, reached) = (0, reached + 1);
+                    expect_the_fault(&fault, act, &output);
+                    world.rk("gc").ok();
+                    self.check(&world, &before, &after, &format!("{fault} of rkbox {command}, then gc"));
+                }
+                // The next fault needs the world of the first one again.
+                if Observation::glance(&world) != before {
+                    drop(world);
+                    (world, before) = self.world();
+                    world.allow_leaks();
+                }
+            }
+        }
+        assert!(reached > 2, "rkbox {command} has only {reached} points");
+    }
+
+    fn check(&self, world: &World, before: &Observation, after: &Observation, why: &str) {
+        if self.law == Law::Either && world.observe().normalise_ids() == *after {
+            return;
+        }
+        before.assert_again(world, why);
+    }
+}
+
+/// The command ended because of the fault and not of something else.
+#[track_caller]
+fn expect_the_fault(fault: &str, act: &str, output: &common::Output) {
+    let wanted = if act == "abort" { output.code == 134 } else { output.stderr.contains("fault injected") };
+    assert!(wanted, "{fault} ended otherwise: {output}");
+}
+
+macro_rules! sweeps {
+    ($($(#[$row:meta])* $name:ident: $law:ident, $prepare:expr, $command:expr;)+) => { $(
+        mod $name {
+            use super::*;
+            const ROW: Row = Row { stand_in: None, prepare: $prepare, command: $command, law: Law::$law };
+
+            #[test]
+            $(#[$row])*
+            fn failed_at_every_point_leaves_nothing() {
+                ROW.sweep("fail");
+            }
+
+            #[test]
+            $(#[$row])*
+            fn killed_at_every_point_leaves_nothing() {
+                ROW.sweep("abort");
+            }
+        }
+    )+ };
+}
+
+sweeps! {
+    #[ignore = "not landed"]
+    net_add: Before, "ip netns add connet", "net add connet connet";
+    #[ignore = "not landed"]
+    net_add_second: Before, "ip netns add one; ip netns add two; rkbox net add connet one", "net add connet two";
+    #[ignore = "not landed"]
+    net_del: Either, "ip netns add connet; rkbox net add connet connet", "net del connet connet";
+    #[ignore = "not landed"]
+    sandbox_create: Before, "true", "sandbox create web";
+    #[ignore = "not landed"]
+    sandbox_create_second: Before, "rkbox sandbox create db", "sandbox create web";
+    #[ignore = "not landed"]
+    sandbox_stop: Either, "rkbox sandbox create web", "sandbox stop web";
+    #[ignore = "not landed"]
+    sandbox_rm: Either, "rkbox sandbox create web", "sandbox rm --force web";
+    #[ignore = "not landed"]
+    run: Before, "rkbox image load BUSYBOX", "run --rm busybox true";
+    #[ignore = "not landed"]
+    run_in_sandbox: Before, "rkbox image load BUSYBOX; rkbox sandbox create web", "run --rm --sandbox web busybox true";
+    #[ignore = "not landed"]
+    rm: Either, "rkbox image load BUSYBOX; rkbox run --name c busybox true", "rm c";
+    #[ignore = "not landed"]
+    image_load: Before, "true", "image load BUSYBOX";
+    #[ignore = "not landed"]
+    image_load_layers: Before, "rkbox image load BUSYBOX", "image load oci:LAYERS:latest";
+    #[ignore = "not landed"]
+    image_rm: Either, "rkbox image load BUSYBOX", "image rm busybox";
+    #[ignore = "not landed"]
+    bundle_create: Before, "true", "bundle create oci:LAYERS:latest /tmp/rkbox-world/out";
+    #[ignore = "not landed"]
+    bundle_create_flat: Before, "true", "bundle create --flat oci:LAYERS:latest /tmp/rkbox-world/out";
+}
+
+/// A second death, in the middle of taking back what a first one left.
+#[test]
+#[ignore = "not landed"]
+fn gc_killed_at_every_point_is_finished_by_the_next_one() {
+    let mut world = World::new();
+    world.allow_leaks();
+    let before = world.observe();
+    for phase in ["undo", "undone", "unwound", "reclaim"] {
+        let mut missed = 0;
+        for index in 0.. {
+            world.rkbox_faulty("settle:0:abort", ["sandbox", "create", "web"]).fails(134);
+            let fault = format!("{phase}:{index}:abort");
+            missed = if world.rkbox_faulty(&fault, ["gc"]).code == 0 { missed + 1 } else { 0 };
+            world.rk("gc").ok();
+            before.assert_again(&world, &format!("sandbox create killed before it was settled, gc killed at {fault}, gc"));
+            if missed == GAP {
+                break;
+            }
+        }
+    }
+}
+
+/// Two steps, each a file; `gc` takes both back.
+const HONEST: &str = r#"#!/bin/sh
+undo() { rm -f "$HOME/a" "$HOME/b"; }
+point() {
+    case ${RKBOX_FAULT:-} in
+    "$1:fail") echo "fault injected at $1" >&2; undo; exit 1 ;;
+    "$1:abort") kill -ABRT $$ ;;
+    esac
+}
+case $1 in
+gc) [ -e "$HOME/settled" ] || undo ;;
+make) point before:0; touch "$HOME/a"; point applied:0; point before:1; touch "$HOME/b"; point applied:1; undo ;;
+esac"#;
+
+fn stand_in(script: &'static str) -> Row {
+    Row { stand_in: Some(script), prepare: "true", command: "make", law: Law::Before }
+}
+
+#[test]
+fn the_sweep_accepts_a_command_that_takes_everything_back() {
+    stand_in(HONEST).sweep("fail");
+    stand_in(HONEST).sweep("abort");
+}
+
+#[test]
+fn the_sweep_finds_one_file_left_after_one_fault() {
+    let leaky: &'static str = HONEST.replace("rm -f \"$HOME/a\" \"$HOME/b\"", "rm -f \"$HOME/a\"").leak();
+    for act in ["fail", "abort"] {
+        let message = *std::panic::catch_unwind(|| stand_in(leaky).sweep(act)).unwrap_err().downcast::<String>().unwrap();
+        assert!(message.contains("applied:1") && message.contains("+ file /tmp/rkbox-world/b"), "{message}");
+    }
+}
