@@ -4,10 +4,20 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::IfName;
-use ipnetwork::IpNetwork;
 use std::net::IpAddr;
 use std::path::PathBuf;
+
+use ipnetwork::IpNetwork;
+
+use super::gateway::address_words;
+use super::loopback::in_netns;
+use crate::fault::{Fault, Result};
+use crate::ids::IfName;
+use crate::script::{Script, quote};
+use crate::step::{Action, Undone, Way};
+use crate::sys::netlink::{Netlink, Setup};
+use crate::sys::{Host, ns, sysctl};
+
 
 /// A route through an interface.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,4 +47,69 @@ impl fmt::Display for Interface {
     }
 }
 
-super::stub!(Interface);
+impl Action for Interface {
+    type Before = ();
+
+    /// Only the namespace is looked at: the interface is made by an earlier step, and the kernel refuses an address or route that is there.
+    fn look(&self, _: &Host) -> Result<()> {
+        drop(ns::open_foreign_netns(&self.netns)?);
+        Ok(())
+    }
+
+    fn apply(&self, (): &(), _: &Host) -> Result<()> {
+        let mut inside = Netlink::open_in(&self.netns)?;
+        let name = self.ifname.as_ref();
+        let link = inside.find_link(name)?;
+        let missing = || Fault::not_found(format!("interface {name} is not in {}", self.netns.display()));
+        let link = link.ok_or_else(missing)?;
+        if self.addresses.iter().any(IpNetwork::is_ipv6) {
+            sysctl::ready_for_ipv6(&self.netns, name)?;
+        }
+        let routes: Vec<(IpNetwork, Option<IpAddr>)> = self.routes.iter().map(|route| (route.dst, route.gw)).collect();
+        Ok(inside.configure(&Setup { link: (&self.ifname, link.index), addresses: &self.addresses, routes: &routes })?)
+    }
+
+    /// Nothing: addresses and routes die with the interface, which the undo of its veth or the death of the namespace takes away.
+    fn undo(&self, (): &(), _: &Host) -> Result<Undone> {
+        Ok(Undone::Done)
+    }
+
+    fn script(&self, way: Way<'_, ()>, out: &mut Script) {
+        if let Way::Undo(()) = way {
+            return;
+        }
+        let name = self.ifname.as_ref();
+        let notify = format!("echo 1 > {}", quote(&format!("/proc/sys/net/ipv4/conf/{name}/arp_notify")));
+        out.run(in_netns(&self.netns, &["sh", "-c", &notify]));
+        if self.addresses.iter().any(IpNetwork::is_ipv6) {
+            let conf = format!("/proc/sys/net/ipv6/conf/{name}");
+            let lines = format!("echo 0 > {0}; echo 1 > {1}", quote(&format!("{conf}/disable_ipv6")), quote(&format!("{conf}/keep_addr_on_down")));
+            out.run(in_netns(&self.netns, &["sh", "-c", &lines]));
+        }
+        for address in &self.addresses {
+            out.run(in_netns(&self.netns, &address_words("add", address, name)));
+        }
+        out.run(in_netns(&self.netns, &["ip", "link", "set", "dev", name, "up"]));
+        for route in &self.routes {
+            out.run(in_netns(&self.netns, &route.words(name)));
+        }
+    }
+}
+
+impl Route {
+    fn words(&self, link: &str) -> Vec<String> {
+        let mut words = vec!["ip".to_owned()];
+        if self.dst.is_ipv6() {
+            words.push("-6".to_owned());
+        }
+        let dst = format!("{}/{}", self.dst.network(), self.dst.prefix());
+        words.extend(["route", "add", &dst].map(str::to_owned));
+        match self.gw {
+            Some(gw) if gw.is_ipv6() && self.dst.is_ipv4() => words.extend(["via".to_owned(), "inet6".to_owned(), gw.to_string()]),
+            Some(gw) => words.extend(["via".to_owned(), gw.to_string()]),
+            None => {}
+        }
+        words.extend(["dev", link, "proto", "static"].map(str::to_owned));
+        words
+    }
+}

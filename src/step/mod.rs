@@ -74,6 +74,13 @@ pub enum Undone {
     Kept,
 }
 
+#[cfg(test)]
+mod network_laws;
+#[cfg(test)]
+mod network_speed;
+#[cfg(test)]
+mod test_world;
+
 macro_rules! steps {
     ($($name:ident in $room:ident),+ $(,)?) => {
         $(pub mod $room; pub use $room::$name;)+

@@ -4,7 +4,13 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use std::path::PathBuf;
+use crate::fault::{Fault, Kind, Result};
+use crate::script::{Script, quote};
+use crate::step::{Action, Undone, Way};
+use crate::sys::ns::{NsKind, Pins};
+use crate::sys::{Errno, Host, file, ns};
+
+use std::path::{Path, PathBuf};
 
 /// Makes new namespaces, each pinned by a bind mount.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -25,4 +31,92 @@ impl fmt::Display for Namespaces {
     }
 }
 
-super::stub!(Namespaces);
+impl Namespaces {
+    fn pins(&self) -> Pins<'_> {
+        Pins { net: self.net.as_deref(), ipc: self.ipc.as_deref(), uts: self.uts.as_deref(), hostname: self.hostname.as_deref() }
+    }
+
+    /// The name under which `ip netns` knows the network namespace, where the pin is in its directory.
+    fn netns_name(&self) -> Option<String> {
+        let path = self.net.as_deref()?;
+        let is_there = path.parent().is_some_and(|dir| dir == Path::new("/run/netns") || dir == Path::new("/var/run/netns"));
+        path.file_name().filter(|_| is_there).map(|name| name.to_string_lossy().into_owned())
+    }
+
+    fn script_apply(&self, out: &mut Script) {
+        let mut words = vec!["unshare".to_owned()];
+        match (self.netns_name(), &self.net) {
+            (Some(name), _) => out.run(["ip", "netns", "add", &name]),
+            (None, Some(path)) => words.push(format!("--net={}", path.display())),
+            (None, None) => {}
+        }
+        words.extend(self.ipc.iter().map(|path| format!("--ipc={}", path.display())));
+        words.extend(self.uts.iter().map(|path| format!("--uts={}", path.display())));
+        if words.len() == 1 {
+            return;
+        }
+        // unshare(1) binds onto files that are there; noclobber refuses one that is.
+        let named = self.netns_name().is_some();
+        for (_, path) in self.pins().each().filter(|(kind, _)| !(named && *kind == NsKind::Net)) {
+            let path = quote(&path.to_string_lossy());
+            out.raw(&format!("(set -C; : > {path}) && chmod 0444 {path}"));
+        }
+        match &self.hostname {
+            Some(hostname) if self.uts.is_some() => words.extend(["hostname".to_owned(), hostname.clone()]),
+            _ => words.push("true".to_owned()),
+        }
+        out.run(words);
+    }
+}
+
+impl Action for Namespaces {
+    type Before = ();
+
+    fn look(&self, _: &Host) -> Result<()> {
+        for (kind, path) in self.pins().each() {
+            if file::exists(path)? {
+                let what = if ns::is_namespace(path, kind)? { "a namespace is" } else { "something that is no namespace is" };
+                let fault = Fault::new(Kind::AlreadyExists, format!("{what} at {} already", path.display()));
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                return Err(match kind {
+                    NsKind::Net => fault.hint(format!("use another name, or delete it: ip netns delete {name}")),
+                    _ => fault.hint(format!("delete it: umount {0}; rm {0}", path.display())),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(&self, (): &(), _: &Host) -> Result<()> {
+        ns::create_pinned(&self.pins()).map_err(|error| match error.errno() {
+            Some(Errno::EEXIST) => Fault::from(error).of_kind(Kind::Conflict),
+            _ => error.into(),
+        })
+    }
+
+    /// The pins go, and with the last reference the namespaces and all links in them; the kernel does that some 50 ms later.
+    fn undo(&self, (): &(), _: &Host) -> Result<Undone> {
+        let mut first = Ok(Undone::Done);
+        for (_, path) in self.pins().each() {
+            if let Err(error) = ns::unpin(path) {
+                first = first.and(Err(error.into()));
+            }
+        }
+        first
+    }
+
+    fn script(&self, way: Way<'_, ()>, out: &mut Script) {
+        if let Way::Apply = way {
+            return self.script_apply(out);
+        }
+        let named = self.netns_name();
+        if let Some(name) = &named {
+            out.run_ignoring(["ip", "netns", "delete", name]);
+        }
+        for (_, path) in self.pins().each().filter(|(kind, _)| !(named.is_some() && *kind == NsKind::Net)) {
+            let path = path.to_string_lossy();
+            out.run_ignoring(["umount", "-l", &path]);
+            out.run(["rm", "-f", &path]);
+        }
+    }
+}

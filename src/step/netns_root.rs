@@ -4,6 +4,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::fault::Result;
+use crate::script::{Script, quote};
+use crate::step::{Action, Tenure, Undone, Way};
+use crate::sys::{Host, ns};
+
 use std::path::PathBuf;
 
 /// Makes /run/netns the shared mount that `ip netns` keeps there.
@@ -19,4 +24,51 @@ impl fmt::Display for NetnsRoot {
     }
 }
 
-super::stub!(NetnsRoot);
+/// What was there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootBefore {
+    /// The directory.
+    pub existed: bool,
+    /// A mount on it.
+    pub mounted: bool,
+}
+
+impl Action for NetnsRoot {
+    type Before = RootBefore;
+    const TENURE: Tenure = Tenure::Shared;
+
+    fn look(&self, _: &Host) -> Result<RootBefore> {
+        let (existed, mounted) = ns::find_root(&self.path)?;
+        Ok(RootBefore { existed, mounted })
+    }
+
+    fn already(&self, before: &RootBefore) -> bool {
+        before.mounted
+    }
+
+    fn apply(&self, _: &RootBefore, _: &Host) -> Result<()> {
+        Ok(ns::ensure_root(&self.path)?)
+    }
+
+    fn undo(&self, before: &RootBefore, _: &Host) -> Result<Undone> {
+        // A mount that was there stays; ours goes while no namespace is pinned in it.
+        if before.mounted || ns::remove_root(&self.path, !before.existed)? { Ok(Undone::Done) } else { Ok(Undone::Kept) }
+    }
+
+    fn script(&self, way: Way<'_, RootBefore>, out: &mut Script) {
+        let path = self.path.to_string_lossy();
+        match way {
+            Way::Apply => {
+                out.run(["mkdir", "-p", "-m", "0755", &path]);
+                let quoted = quote(&path);
+                out.raw(&format!("mountpoint -q {quoted} || mount --rbind {quoted} {quoted}"));
+                out.run(["mount", "--make-rshared", &path]);
+            }
+            Way::Undo(before) if before.mounted => {}
+            Way::Undo(before) => {
+                let rmdir = if before.existed { String::new() } else { format!(" && rmdir {}", quote(&path)) };
+                out.raw(&format!("[ -n \"$(ls -A {0})\" ] || {{ umount {0}{rmdir}; }}", quote(&path)));
+            }
+        }
+    }
+}

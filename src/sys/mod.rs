@@ -18,8 +18,10 @@ pub mod rootfs;
 pub mod runc;
 pub mod runc_log;
 pub mod signal;
+pub mod sysctl;
 pub mod tree;
 pub mod view;
 
 pub use crate::ids::CgroupDriver;
 pub use host::Host;
+pub use nix::errno::Errno;

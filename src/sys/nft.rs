@@ -1,1 +1,149 @@
-//! Door nft.
+//! The nftables table of rkbox, spoken over netlink by an encoder of our own.
+//!
+//! *Shape:* `nft list table inet rkbox` prints what [`table_text`] and [`network_text`] write. A pod is one element of a map,
+//! its address → jump to the chain of its network, so the cost of a pod does not grow with their number.
+
+mod batch;
+mod error;
+mod expr;
+mod read;
+mod text;
+mod write;
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
+
+use crate::ids::{NetworkName, hex};
+use crate::sys::netlink::channel::Channel;
+use crate::sys::ns::{self, NsError};
+
+pub use error::{NftError, NftRequest};
+pub use expr::Family;
+pub use text::{element_text, network_text, table_text};
+
+/// The table, of family inet.
+pub const TABLE: &str = "rkbox";
+/// Its base chain.
+pub const POSTROUTING: &str = "postrouting";
+
+const NFNL_SUBSYS_NFTABLES: u16 = 10;
+const NLM_F_REQUEST: u16 = 1;
+const NLM_F_ACK: u16 = 4;
+/// `struct nfgenmsg`: family inet, version 0, no resource.
+const INET: [u8; 4] = [1, 0, 0, 0];
+
+/// Message types of nf_tables.
+mod msg {
+    pub const NEWTABLE: u16 = 0;
+    pub const GETTABLE: u16 = 1;
+    pub const DELTABLE: u16 = 2;
+    pub const NEWCHAIN: u16 = 3;
+    pub const GETCHAIN: u16 = 4;
+    pub const DELCHAIN: u16 = 5;
+    pub const NEWRULE: u16 = 6;
+    pub const GETRULE: u16 = 7;
+    pub const DELRULE: u16 = 8;
+    pub const NEWSET: u16 = 9;
+    pub const NEWSETELEM: u16 = 12;
+    pub const GETSETELEM: u16 = 13;
+    pub const DELSETELEM: u16 = 14;
+    pub const GETGEN: u16 = 16;
+}
+
+fn message_kind(kind: u16) -> u16 {
+    NFNL_SUBSYS_NFTABLES << 8 | kind
+}
+
+/// An open nf_tables socket.
+#[derive(Debug)]
+pub struct Nft {
+    channel: Channel,
+}
+
+/// What became of a thing that was to be deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gone {
+    /// It was deleted.
+    Deleted,
+    /// It was not there.
+    Absent,
+    /// It was left: others use it, or it is not ours.
+    InUse,
+}
+
+/// A rule as it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleFound {
+    /// Its comment.
+    pub comment: Option<String>,
+}
+
+/// A pod in a masquerade map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Element {
+    /// The pod's address.
+    pub address: IpAddr,
+    /// The chain of its network.
+    pub chain: String,
+    /// Its owner.
+    pub comment: Option<String>,
+}
+
+impl Element {
+    /// Whether `owner` (cut to what a comment holds) is the comment; an empty owner is no comment.
+    pub fn is_of(&self, owner: &str) -> bool {
+        expr::comment_in(&expr::comment(owner)).filter(|text| !text.is_empty()) == self.comment
+    }
+}
+
+impl Nft {
+    /// Opens a socket in the calling thread's network namespace.
+    pub fn open() -> Result<Nft, NftError> {
+        Channel::open(netlink_sys::protocols::NETLINK_NETFILTER).map(|channel| Nft { channel }).map_err(NftError::Open)
+    }
+
+    /// Opens a socket in the network namespace at `netns`, by a thread that enters it and ends.
+    pub fn open_in(netns: &Path) -> Result<Result<Nft, NftError>, NsError> {
+        ns::inside(netns, Nft::open)
+    }
+}
+
+/// The chain of a network: `masq-<network>`.
+pub fn chain_of(network: &NetworkName) -> String {
+    format!("masq-{network}")
+}
+
+/// The comment on the masquerade rule of a network: its subnets, or their digest where a comment is too short for them.
+pub fn mark_of(subnets: &[IpNetwork]) -> String {
+    use sha2::{Digest, Sha256};
+    let text = subnets.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    if text.len() <= 120 { text } else { format!("sha256:{}", hex(&Sha256::digest(text.as_bytes()))) }
+}
+
+/// How many rules the chain of a network has.
+pub fn rule_count(subnets: &[IpNetwork]) -> usize {
+    subnets.len() + multicast_of(subnets).count() + 1
+}
+
+fn map_of_family(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "masq",
+        Family::V6 => "masq6",
+    }
+}
+
+fn map_of(address: IpAddr) -> &'static str {
+    map_of_family(if address.is_ipv4() { Family::V4 } else { Family::V6 })
+}
+
+/// The multicast ranges of the families that are among `subnets`; multicast is not masqueraded.
+fn multicast_of(subnets: &[IpNetwork]) -> impl Iterator<Item = IpNetwork> {
+    let v4 = Ipv4Network::new([224, 0, 0, 0].into(), 4).ok().map(IpNetwork::V4).filter(|_| subnets.iter().any(IpNetwork::is_ipv4));
+    let v6 = Ipv6Network::new([0xff00, 0, 0, 0, 0, 0, 0, 0].into(), 8)
+        .ok()
+        .map(IpNetwork::V6)
+        .filter(|_| subnets.iter().any(IpNetwork::is_ipv6));
+    v4.into_iter().chain(v6)
+}

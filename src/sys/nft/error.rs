@@ -1,0 +1,106 @@
+//! What nf_tables was asked, and what it answered instead of an ACK.
+
+use std::fmt;
+
+use nix::errno::Errno;
+
+use crate::fault::{Fault, Kind, kind_of_errno};
+use crate::sys::netlink::{ChannelError, Refusal};
+
+/// One request, with its arguments, as errors show it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum NftRequest {
+    Generation,
+    FindTable,
+    ListChains,
+    ListRules { chain: String },
+    ListElements { map: &'static str },
+    FindElement { map: &'static str, address: String },
+    AddTable,
+    DeleteTable,
+    AddMap { map: &'static str },
+    AddChain { chain: String },
+    FlushChain { chain: String },
+    DeleteChain { chain: String },
+    AddRule { chain: String },
+    AddElement { map: &'static str, address: String },
+    DeleteElement { map: &'static str, address: String },
+    Commit,
+}
+
+impl fmt::Display for NftRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let t = super::TABLE;
+        match self {
+            NftRequest::Generation => write!(f, "read the nft generation"),
+            NftRequest::FindTable => write!(f, "look up nft table inet {t}"),
+            NftRequest::ListChains => write!(f, "list nft chains of inet {t}"),
+            NftRequest::ListRules { chain } => write!(f, "list nft rules of inet {t} {chain}"),
+            NftRequest::ListElements { map } => write!(f, "list nft map inet {t} {map}"),
+            NftRequest::FindElement { map, address } => write!(f, "look up {address} in nft map inet {t} {map}"),
+            NftRequest::AddTable => write!(f, "add nft table inet {t}"),
+            NftRequest::DeleteTable => write!(f, "delete nft table inet {t}"),
+            NftRequest::AddMap { map } => write!(f, "add nft map inet {t} {map}"),
+            NftRequest::AddChain { chain } => write!(f, "add nft chain inet {t} {chain}"),
+            NftRequest::FlushChain { chain } => write!(f, "flush nft chain inet {t} {chain}"),
+            NftRequest::DeleteChain { chain } => write!(f, "delete nft chain inet {t} {chain}"),
+            NftRequest::AddRule { chain } => write!(f, "add nft rule inet {t} {chain}"),
+            NftRequest::AddElement { map, address } => write!(f, "add {address} to nft map inet {t} {map}"),
+            NftRequest::DeleteElement { map, address } => write!(f, "delete {address} from nft map inet {t} {map}"),
+            NftRequest::Commit => write!(f, "commit the nft transaction"),
+        }
+    }
+}
+
+/// What nf_tables answered.
+#[derive(Debug, thiserror::Error)]
+pub enum NftError {
+    /// The kernel refused one request, and with it the whole transaction.
+    #[error("{request}: {errno}{note}", errno = .refusal.errno, note = .refusal.note.as_ref().map_or(String::new(), |n| format!(" ({n})")))]
+    Refused {
+        /// What was asked.
+        request: NftRequest,
+        /// What the kernel answered.
+        refusal: Refusal,
+    },
+    /// The exchange did not take place.
+    #[error("{request}: {source}")]
+    Exchange {
+        /// What was asked.
+        request: NftRequest,
+        /// Why not.
+        source: ChannelError,
+    },
+    /// No socket.
+    #[error("nf_tables: {0}")]
+    Open(ChannelError),
+    /// Others changed the ruleset again and again between a look and the change that rests on it.
+    #[error("the nft ruleset kept changing")]
+    Unsettled,
+}
+
+impl NftError {
+    /// What the kernel answered, when it was asked.
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            NftError::Refused { refusal, .. } => Some(refusal.errno),
+            NftError::Exchange { source, .. } | NftError::Open(source) => source.errno(),
+            NftError::Unsettled => None,
+        }
+    }
+}
+
+impl From<NftError> for Fault {
+    fn from(error: NftError) -> Fault {
+        let kind = match (&error, error.errno()) {
+            (NftError::Unsettled, _) | (_, Some(Errno::ERESTART)) => Kind::Conflict,
+            (NftError::Open(_), Some(Errno::EPROTONOSUPPORT | Errno::EAFNOSUPPORT)) => {
+                return Fault::from_error(Kind::FailedPrecondition, error).hint("load the kernel module: modprobe nf_tables");
+            }
+            (_, Some(errno)) => kind_of_errno(errno),
+            (_, None) => Kind::Internal,
+        };
+        Fault::from_error(kind, error)
+    }
+}
