@@ -29,6 +29,15 @@ pub struct Cursor {
     pub last: IpAddr,
 }
 
+/// What a cursor file was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CursorBefore {
+    /// Its text.
+    pub text: String,
+    /// Its permission bits: releases of host-local differ.
+    pub mode: u32,
+}
+
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "move the cursor of {dir} to {last}", dir = self.dir.display(), last = self.last)
@@ -62,32 +71,34 @@ impl Cursor {
 }
 
 impl Action for Cursor {
-    /// What the file held.
-    type Before = Option<String>;
+    /// The file, if there was one.
+    type Before = Option<CursorBefore>;
     const TENURE: Tenure = Tenure::Shared;
     const RECLAIMED: bool = false;
 
-    fn look(&self, _host: &Host) -> Result<Option<String>> {
-        self.current()
+    fn look(&self, _host: &Host) -> Result<Option<CursorBefore>> {
+        let Some(text) = self.current()? else { return Ok(None) };
+        Ok(file::find_mode(&self.path())?.map(|mode| CursorBefore { text, mode }))
     }
 
-    fn already(&self, before: &Option<String>) -> bool {
-        before.as_deref() == Some(self.last.to_string().as_str())
+    fn already(&self, before: &Option<CursorBefore>) -> bool {
+        before.as_ref().is_some_and(|before| before.text == self.last.to_string())
     }
 
-    fn apply(&self, _before: &Option<String>, _host: &Host) -> Result<()> {
-        file::write_atomic(&self.path(), 0o600, self.last.to_string().as_bytes(), Durable::No)?;
+    fn apply(&self, before: &Option<CursorBefore>, _host: &Host) -> Result<()> {
+        let mode = before.as_ref().map_or(0o600, |before| before.mode);
+        file::write_atomic(&self.path(), mode, self.last.to_string().as_bytes(), Durable::No)?;
         Ok(())
     }
 
-    fn undo(&self, before: &Option<String>, _host: &Host) -> Result<Undone> {
+    fn undo(&self, before: &Option<CursorBefore>, _host: &Host) -> Result<Undone> {
         let Some(_held) = pool::hold(&self.dir)? else { return Ok(Undone::Done) };
         self.sweep()?;
         if self.current()?.as_deref() != Some(self.last.to_string().as_str()) {
             return Ok(Undone::Done);
         }
         match before {
-            Some(content) => file::write_atomic(&self.path(), 0o600, content.as_bytes(), Durable::No)?,
+            Some(before) => file::write_atomic(&self.path(), before.mode, before.text.as_bytes(), Durable::No)?,
             None => {
                 file::remove_file(&self.path())?;
             }
@@ -95,7 +106,7 @@ impl Action for Cursor {
         Ok(Undone::Done)
     }
 
-    fn script(&self, way: Way<'_, Option<String>>, out: &mut Script) {
+    fn script(&self, way: Way<'_, Option<CursorBefore>>, out: &mut Script) {
         let path = self.path();
         let path = path.to_string_lossy();
         match way {
@@ -103,7 +114,7 @@ impl Action for Cursor {
             Way::Undo(before) => {
                 out.raw(&format!("if [ \"$(cat {} 2>/dev/null || true)\" = {} ]; then", quote(&path), self.last));
                 match before {
-                    Some(content) => out.write_file(&path, 0o600, content.as_bytes()),
+                    Some(before) => out.write_file(&path, before.mode, before.text.as_bytes()),
                     None => out.run(["rm", "-f", &path]),
                 }
                 out.raw("fi");

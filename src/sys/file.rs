@@ -143,6 +143,27 @@ pub fn find(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
     }
 }
 
+/// Reads as much of a regular file as `buffer` holds, in one `read`; `None` when nothing is there or it is something else.
+///
+/// For directories of many small files, where every call counts.
+pub fn peek<'a>(path: &Path, buffer: &'a mut [u8]) -> Result<Option<&'a [u8]>> {
+    let opened = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_NOFOLLOW).open(path);
+    match opened.and_then(|mut file| file.read(buffer)) {
+        Ok(count) => Ok(Some(&buffer[..count])),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::EISDIR | libc::ELOOP)) => Ok(None),
+        Err(error) => Err(failed("read", path)(error)),
+    }
+}
+
+/// The permission bits of what is at `path`; `None` when nothing is there.
+pub fn find_mode(path: &Path) -> Result<Option<u32>> {
+    match fs::symlink_metadata(path) {
+        Ok(meta) => Ok(Some(meta.permissions().mode() & 0o7777)),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => Ok(None),
+        Err(error) => Err(failed("lstat", path)(error)),
+    }
+}
+
 /// The text of a small kernel file (`/proc`, `/sys`), without the newline at its end.
 pub fn read_kernel(path: &Path) -> Result<String> {
     fs::read_to_string(path).map(|text| text.trim_end().to_owned()).map_err(failed("read", path))

@@ -1,0 +1,73 @@
+//! `rkbox net add`.
+
+use clap::Args;
+
+use super::attach::{self, Attached};
+use super::{Target, networks};
+use crate::cmd::{Context, Format, PlanArgs, carry, output};
+use crate::fault::Result;
+use crate::plan::{Plan, Timings};
+
+/// Arguments of `rkbox net add`.
+#[derive(Debug, Args)]
+pub struct AddArgs {
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    plan: PlanArgs,
+}
+
+/// Attaches a namespace; prints the CNI result, or one line per address.
+pub fn run(cx: &Context, args: &AddArgs) -> Result<u8> {
+    let mut timings = Timings::start();
+    let mut made = None;
+    let carried = carry::carry(cx, args.plan, &mut timings, |timings| {
+        let (plan, attached) = plan(cx, args, timings)?;
+        made = Some(attached);
+        Ok(plan)
+    })?;
+    let (Some(carried), Some(attached)) = (carried, made) else { return Ok(0) };
+    carried.release();
+    print(cx, args, &attached)?;
+    carry::report(cx, args.plan, timings);
+    Ok(0)
+}
+
+fn plan(cx: &Context, args: &AddArgs, timings: &mut Timings) -> Result<(Plan, Attached)> {
+    let host = &cx.host;
+    let target = &args.target;
+    let network = networks::find_network(host, Some(&target.network))?;
+    let handle = target.handle(host)?;
+    let netns = target.netns_path(host)?;
+    let ask = attach::Attach {
+        network: &network,
+        owner: &handle.owner,
+        ifname: &handle.ifname,
+        netns: &netns,
+        own_netns: false,
+        acting: !args.plan.explain,
+    };
+    let mut attached = attach::plan_attach(host, &ask)?;
+    let steps = std::mem::take(&mut attached.steps);
+    let leases = steps.iter().rposition(|step| matches!(step, crate::step::Step::Lease(_)));
+    let mut plan = Plan::new(handle.box_id(), format!("attach {} to {}", target.netns, network.name), steps);
+    if let (Some(lock), Some(index)) = (attached.lock.take(), leases) {
+        timings.waited(lock.waited());
+        plan = plan.release_after(index, lock);
+    }
+    Ok((plan, attached))
+}
+
+fn print(cx: &Context, args: &AddArgs, attached: &Attached) -> Result<()> {
+    if cx.format == Format::Json {
+        return output::json(&attached.result);
+    }
+    let via = attached.gateway.map(|gateway| format!("  via {gateway}")).unwrap_or_default();
+    if attached.addresses.is_empty() {
+        output::line(&format!("{}  {}", args.target.network, args.target.ifname));
+    }
+    for address in &attached.addresses {
+        output::line(&format!("{}  {}  {address}{via}", args.target.network, args.target.ifname));
+    }
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! `rkbox net del`: by the journal, by libcni's cache, or by the leases alone; absence is fine.
+
+use clap::Args;
+
+use super::detach::{self, Handle};
+use super::{Target, addresses, networks};
+use crate::cmd::{Context, PlanArgs, carry, output};
+use crate::cni::config::Plane;
+use crate::fault::{Context as _, Result};
+use crate::plan::{self, Plan, Timings, explain, journal};
+use crate::script::Script;
+use crate::step::{Step, Tenure};
+use crate::sys::Host;
+
+/// Arguments of `rkbox net del`.
+#[derive(Debug, Args)]
+pub struct DelArgs {
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    plan: PlanArgs,
+}
+
+/// Detaches a namespace, which may be gone already.
+pub fn run(cx: &Context, args: &DelArgs) -> Result<u8> {
+    let mut timings = Timings::start();
+    let host = &cx.host;
+    let handle = args.target.handle(host)?;
+    let command = format!("detach {} from {}", args.target.netns, handle.network);
+    if args.plan.explain {
+        return explain_removal(host, &handle, &command);
+    }
+    let by_journal = plan::unwind(&handle.box_id(), host, 0).doing(|| format!("cannot {command}"))?;
+    if !by_journal {
+        let steps = written_down(host, &handle)?;
+        plan::unwind_plan(Plan::new(handle.box_id(), command.clone(), steps), host).doing(|| format!("cannot {command}"))?;
+    }
+    timings.row("take back");
+    output::line(&args.target.netns);
+    carry::report(cx, args.plan, timings);
+    Ok(0)
+}
+
+/// The steps of an attachment that another tool made, or whose journal is gone.
+fn written_down(host: &Host, handle: &Handle) -> Result<Vec<Step>> {
+    if let Some(cached) = handle.find_cached(host)? {
+        return detach::steps_of_cached(host, handle, &cached);
+    }
+    // Without a cache only leases can be left, in the pool that the network has now; without the network, in its usual place.
+    let dir = match networks::find_network(host, Some(&handle.network)) {
+        Ok(network) => match &network.plane {
+            Plane::Bridge(conf) => conf.ipam.as_ref().map(|ipam| addresses::pool_dir(host, &network, ipam)),
+            Plane::Loopback => None,
+        },
+        Err(_) => Some(host.pool(handle.network.as_ref())),
+    };
+    dir.map_or(Ok(Vec::new()), |dir| detach::lease_steps(&dir, handle))
+}
+
+fn explain_removal(host: &Host, handle: &Handle, command: &str) -> Result<u8> {
+    if let Some(status) = journal::read(&journal::path(host, &handle.box_id()))? {
+        carry::show(&explain::explain_removal(command, &status, 0)?);
+        return Ok(0);
+    }
+    let mut script = Script::new();
+    script.comment(command);
+    for step in written_down(host, handle)?.iter().rev().filter(|step| step.tenure() == Tenure::Private) {
+        script.blank();
+        script.comment(&format!("undo: {step}"));
+        step.script(Some(&step.before_nothing()?), &mut script)?;
+    }
+    carry::show(&script);
+    Ok(0)
+}

@@ -1,0 +1,75 @@
+//! `rkbox net`: attaches network namespaces to CNI networks, in the files and formats of libcni and the reference plugins.
+
+mod add;
+mod addresses;
+pub mod attach;
+mod check;
+mod del;
+mod detach;
+mod ls;
+pub mod networks;
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::Context;
+use crate::cni::attachment_id::{attachment_id, clean};
+use crate::fault::{Fault, Result};
+use crate::ids::{IfName, NetworkName};
+use crate::sys::Host;
+
+/// Commands of `rkbox net`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Attach a network namespace to a network
+    Add(add::AddArgs),
+    /// Detach a network namespace from a network
+    Del(del::DelArgs),
+    /// Compare an attachment with what it was when it was made
+    Check(check::CheckArgs),
+    /// List the networks
+    Ls(ls::LsArgs),
+}
+
+/// Carries a command out; answers the exit status.
+pub fn run(cx: &Context, command: Command) -> Result<u8> {
+    match command {
+        Command::Add(args) => add::run(cx, &args),
+        Command::Del(args) => del::run(cx, &args),
+        Command::Check(args) => check::run(cx, &args),
+        Command::Ls(args) => ls::run(cx, &args),
+    }
+}
+
+/// Which interface of which namespace is meant.
+#[derive(Debug, Args)]
+pub struct Target {
+    /// The network
+    #[arg(value_name = "NETWORK")]
+    pub network: NetworkName,
+    /// The namespace: a name under /run/netns, or a path
+    #[arg(value_name = "NETNS")]
+    pub netns: String,
+    /// The interface inside
+    #[arg(long, value_name = "NAME", default_value = "eth0")]
+    pub ifname: IfName,
+}
+
+impl Target {
+    /// The namespace as an absolute path.
+    fn netns_path(&self, host: &Host) -> Result<PathBuf> {
+        if self.netns.is_empty() || matches!(self.netns.as_str(), "." | "..") || self.netns.contains('\0') {
+            return Err(Fault::invalid(format!("network namespace {:?} is neither a name nor a path", self.netns)));
+        }
+        let path = host.netns_path(&self.netns);
+        let absolute = std::path::absolute(&path).map_err(|error| Fault::invalid(format!("{}: {error}", path.display())))?;
+        Ok(clean(&absolute))
+    }
+
+    /// The attachment, under the id that `cnitool` gives it.
+    fn handle(&self, host: &Host) -> Result<detach::Handle> {
+        let owner = attachment_id(&self.netns_path(host)?);
+        Ok(detach::Handle { network: self.network.clone(), owner, ifname: self.ifname.clone() })
+    }
+}

@@ -1,0 +1,116 @@
+//! Which networks there are: `/etc/cni/net.d`, and with nothing there the built-in one.
+
+use std::path::Path;
+
+use crate::cni::config::{self, ConfFile, Plane};
+use crate::cni::list::{List, Plugin};
+use crate::cni::version::Version;
+use crate::cni::BUILT_IN;
+use crate::fault::{Context as _, Fault, Result};
+use crate::ids::NetworkName;
+use crate::sys::{Host, file};
+
+/// A configuration larger than this is none.
+const LIMIT: u64 = 1 << 20;
+/// Where the built-in network says it comes from.
+pub const BUILT_IN_SOURCE: &str = "built in";
+
+/// A network that can be attached to.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// Its name.
+    pub name: NetworkName,
+    /// The version of its results.
+    pub version: Version,
+    /// `net check` does nothing.
+    pub disable_check: bool,
+    /// What its plugins amount to.
+    pub plane: Plane,
+    /// The text of its list, for the attachment cache.
+    pub text: String,
+}
+
+/// A configuration as `net ls` shows it.
+#[derive(Debug)]
+pub struct Entry {
+    /// The file, or [`BUILT_IN_SOURCE`].
+    pub source: String,
+    /// The network, or why it is none.
+    pub network: Result<Network>,
+}
+
+/// Finds a network by name, or the default one: the first in libcni's order.
+///
+/// *Errors:* `NotFound`, with those that there are; a broken file before it, named; `Unimplemented` for what is not honoured.
+pub fn find_network(host: &Host, wanted: Option<&NetworkName>) -> Result<Network> {
+    let files = read_files(host)?;
+    let found = config::find_list(&files, wanted)?;
+    match (found, wanted) {
+        (Some(list), _) => interpret(with_directory(host, list)?),
+        (None, None) => interpret(List::parse(BUILT_IN.as_bytes())?),
+        (None, Some(name)) if files.is_empty() => {
+            let built_in = interpret(List::parse(BUILT_IN.as_bytes())?)?;
+            if built_in.name == *name { Ok(built_in) } else { Err(unknown(host, name, &[built_in.name.to_string()])) }
+        }
+        (None, Some(name)) => {
+            let names: Vec<String> = files.iter().filter_map(|file| Some(config::parse_file(file)?.ok()?.name.to_string())).collect();
+            Err(unknown(host, name, &names))
+        }
+    }
+}
+
+fn unknown(host: &Host, name: &NetworkName, known: &[String]) -> Fault {
+    let there = known.join(", ");
+    Fault::not_found(format!("no network {name} in {}", host.cni_conf.display())).hint(format!("there is: {there}"))
+}
+
+/// Every configuration, in libcni's order; the built-in one when there is none.
+pub fn all(host: &Host) -> Result<Vec<Entry>> {
+    let files = read_files(host)?;
+    if files.is_empty() {
+        return Ok(vec![Entry { source: BUILT_IN_SOURCE.to_owned(), network: List::parse(BUILT_IN.as_bytes()).and_then(interpret) }]);
+    }
+    let read = |file: &ConfFile| {
+        let list = config::parse_file(file)?;
+        Some(Entry { source: file.name.clone(), network: list.and_then(|list| interpret(with_directory(host, list)?)) })
+    };
+    Ok(files.iter().filter_map(read).collect())
+}
+
+/// Reads what a list means to the built-in plugins.
+pub fn interpret(list: List) -> Result<Network> {
+    let plane = config::read_plane(&list).doing(|| format!("network {}", list.name))?;
+    Ok(Network { name: list.name, version: list.version, disable_check: list.disable_check, plane, text: list.text })
+}
+
+/// Adds the plugins of `<directory>/<network>/*.conf`, as a list that does not forbid it asks for.
+fn with_directory(host: &Host, mut list: List) -> Result<List> {
+    if list.only_inlined {
+        return Ok(list);
+    }
+    let dir = host.cni_conf.join(list.name.as_ref());
+    for name in file::list(&dir)?.iter().filter(|name| name.ends_with(".conf")) {
+        let content = file::read_following(&dir.join(name), LIMIT).doing(|| format!("reading {}/{name}", list.name))?;
+        list.plugins.push(Plugin::parse(&content).doing(|| format!("reading {}/{name}", list.name))?);
+    }
+    Ok(list)
+}
+
+fn read_files(host: &Host) -> Result<Vec<ConfFile>> {
+    let mut files = Vec::new();
+    for name in file::list(&host.cni_conf).doing(|| format!("reading {}", host.cni_conf.display()))? {
+        let path = host.cni_conf.join(&name);
+        if !file::is_dir(&path)? {
+            files.push(ConfFile { content: Ok(Vec::new()), name });
+        }
+    }
+    let mut files = config::in_order(files);
+    for file in &mut files {
+        file.content = read_one(&host.cni_conf.join(&file.name));
+    }
+    Ok(files)
+}
+
+fn read_one(path: &Path) -> std::result::Result<Vec<u8>, String> {
+    file::read_following(path, LIMIT).map_err(|error| error.to_string())
+}
