@@ -3,6 +3,7 @@
 //! One error variant per call, with its arguments and errno. Everything goes through [`Host`], which holds the roots,
 //! so that a test gives it a world of its own and nothing of the real host can be reached by mistake.
 
+pub mod archive;
 pub mod exec;
 pub mod file;
 mod host;
