@@ -4,6 +4,7 @@
 //! so that a test gives it a world of its own and nothing of the real host can be reached by mistake.
 
 pub mod archive;
+pub mod dir_lock;
 pub mod exec;
 pub mod file;
 mod host;
@@ -15,6 +16,7 @@ pub mod ns;
 pub mod proc;
 pub mod runc;
 pub mod signal;
+pub mod store;
 pub mod tree;
 
 pub use crate::ids::CgroupDriver;
