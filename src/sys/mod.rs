@@ -3,7 +3,9 @@
 //! One error variant per call, with its arguments and errno. Everything goes through [`Host`], which holds the roots,
 //! so that a test gives it a world of its own and nothing of the real host can be reached by mistake.
 
+pub mod archive;
 pub mod cgroup;
+pub mod dir_lock;
 pub mod exec;
 pub mod file;
 mod host;
@@ -18,6 +20,7 @@ pub mod rootfs;
 pub mod runc;
 pub mod runc_log;
 pub mod signal;
+pub mod store;
 pub mod sysctl;
 pub mod tree;
 mod tree_copy;
