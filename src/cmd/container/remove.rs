@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{RmArgs, steps};
-use crate::cmd::network::attach;
+use crate::cmd::network::detach;
 use crate::cmd::{Context, carry, output, records};
 use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::ids::Id;
@@ -69,7 +69,7 @@ pub fn remove(host: &Host, id: &Id) -> Result<()> {
     let record = records::container(host, id)?;
     let mut network = Vec::new();
     for attachment in &record.attachments {
-        network.extend(attach::steps_of(host, attachment, record.netns.as_deref())?);
+        network.extend(detach::steps_of(host, attachment, record.netns.as_deref())?);
     }
     let (all, _) = steps::steps(host, &record, steps::Texts::default(), network);
     plan::unwind_plan(Plan::new(id.as_str(), "take back a container", all), host)

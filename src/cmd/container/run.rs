@@ -135,7 +135,7 @@ fn network(cx: &Context, facts: &Facts<'_>, attached: &mut attach::Attached) -> 
     let name = args.name.as_ref().map_or(facts.id.short(), AsRef::as_ref);
     let netns = host.netns_path(name);
     if args.network.as_deref() == Some("none") {
-        attached.steps.push(crate::step::Loopback { netns: netns.clone() }.into());
+        attached.steps.push(crate::step::Loopback { netns: netns.clone(), own_netns: true }.into());
         return Ok(Net { path: Some(netns), owned: true, attachments: Vec::new() });
     }
     let wanted = args.network.as_deref().map(str::parse).transpose()?;

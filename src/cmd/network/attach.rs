@@ -132,7 +132,7 @@ fn bridge(host: &Host, attach: &Attach<'_>, conf: &BridgeConf) -> Result<(Attach
         }
         .into(),
     );
-    steps.push(step::Loopback { netns: attach.netns.to_path_buf() }.into());
+    steps.push(step::Loopback { netns: attach.netns.to_path_buf(), own_netns: attach.own_netns }.into());
     let addresses: Vec<IpNetwork> = result.ips.iter().map(|ip| ip.address).collect();
     steps.push(
         step::Interface {
@@ -235,7 +235,7 @@ fn loopback(attach: &Attach<'_>) -> Result<(Attached, CniResult)> {
         sandbox: attach.netns.to_string_lossy().into_owned(),
     };
     let ips = vec![Ip { interface: Some(0), address, gateway: None }];
-    let steps = vec![step::Loopback { netns: attach.netns.to_path_buf() }.into()];
+    let steps = vec![step::Loopback { netns: attach.netns.to_path_buf(), own_netns: attach.own_netns }.into()];
     let attached = Attached { steps, addresses: vec![address], ..Attached::default() };
     Ok((attached, CniResult { interfaces: vec![lo], ips, ..CniResult::default() }))
 }

@@ -64,7 +64,7 @@ fn plan(cx: &Context, args: &CreateArgs, timings: &mut Timings) -> Result<(Plan,
     if let Some(netns) = &netns {
         let ifname: IfName = "eth0".parse()?;
         if args.network.as_deref() == Some("none") {
-            network.steps.push(crate::step::Loopback { netns: netns.clone() }.into());
+            network.steps.push(crate::step::Loopback { netns: netns.clone(), own_netns: true }.into());
         } else {
             let wanted = args.network.as_deref().map(str::parse).transpose()?;
             let conf = networks::find_network(host, wanted.as_ref())?;
