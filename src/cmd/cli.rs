@@ -57,8 +57,7 @@ struct Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Load, list, inspect and remove images
-    #[command(subcommand)]
-    Image(image::Command),
+    Image(image::ImageArgs),
     /// Make, list, inspect, stop and remove pod sandboxes
     #[command(subcommand)]
     Sandbox(sandbox::Command),

@@ -126,7 +126,7 @@ fn network(cx: &Context, facts: &Facts<'_>, attached: &mut attach::Attached) -> 
     }
     if let Some(netns) = &args.netns {
         let path = host.netns_path(netns);
-        ns::require_netns(&path)?;
+        require_netns(&path)?;
         return Ok(joined(Some(path)));
     }
     if args.network.as_deref() == Some("host") {
@@ -171,4 +171,10 @@ fn script(cx: &Context, args: &RunArgs, plan: &Plan, record: &ContainerRecord) -
     explain::append_removal(plan, &mut script)?;
     script.raw("exit \"$status\"");
     Ok(script)
+}
+
+/// Checks that a namespace made by somebody else is there and is one.
+fn require_netns(path: &std::path::Path) -> Result<()> {
+    ns::open(path, ns::NsKind::Net).doing(|| "joining a network namespace")?;
+    Ok(())
 }

@@ -31,6 +31,7 @@ pub struct CreateArgs {
     /// Annotation, may be repeated
     #[arg(long = "annotation", value_name = "KEY=VALUE", value_parser = crate::cmd::parse::pair)]
     pub annotations: Vec<(String, String)>,
+    /// `--explain`, `--timings`.
     #[command(flatten)]
     pub plan: PlanArgs,
 }

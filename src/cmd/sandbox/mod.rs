@@ -57,6 +57,7 @@ pub struct RemoveArgs {
     /// Also remove its containers; a missing sandbox is no error
     #[arg(short, long)]
     pub force: bool,
+    /// `--explain`, `--timings`.
     #[command(flatten)]
     pub plan: PlanArgs,
 }
