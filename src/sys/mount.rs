@@ -359,7 +359,7 @@ mod tests {
         let merged = world.path().join("merged");
         fs::create_dir(&merged).unwrap();
         let none = world.path().join("none");
-        let fault = Fault::from(overlay(Overlay { lowers: &[none.clone()], upper: &none, work: &none }, &merged).unwrap_err());
+        let fault = Fault::from(overlay(Overlay { lowers: std::slice::from_ref(&none), upper: &none, work: &none }, &merged).unwrap_err());
         assert_eq!(fault.kind(), Kind::NotFound, "{fault}");
     }
 
