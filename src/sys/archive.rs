@@ -74,9 +74,10 @@ impl From<ArchiveError> for Fault {
             ArchiveError::Malformed { .. } | ArchiveError::Member { .. } => Kind::InvalidArgument,
         };
         let hint = match &error {
-            ArchiveError::Compressed { by, path } if matches!(*by, "gzip" | "zstd" | "xz" | "bzip2") => {
-                Some(format!("unpack it first: {by} -dc {} > image.tar, or convert it with skopeo copy", crate::script::quote(&path.display().to_string())))
-            }
+            ArchiveError::Compressed { by, path } if matches!(*by, "gzip" | "zstd" | "xz" | "bzip2") => Some(format!(
+                "unpack it first: {by} -dc {} > image.tar, or convert it with skopeo copy",
+                crate::script::quote(&path.display().to_string())
+            )),
             _ => None,
         };
         let fault = Fault::from_error(kind, error);
