@@ -3,15 +3,17 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::{Loaded, Wish, plan_load, rm, store, sweep};
+use super::{LoadArgs, Loaded, Wish, plan_load, rm, store, sweep};
+use crate::cmd::{Context, PlanArgs};
 use crate::fault::{Fault, Kind, Result};
 use crate::image::{Digest, Transport};
 use crate::step::{Action as _, Home, Step};
 use crate::sys::{Host, file};
+
+mod hostile;
 
 struct World {
     dir: tempfile::TempDir,
@@ -27,7 +29,7 @@ fn world() -> World {
 }
 
 fn tool(words: &[&str]) -> String {
-    let output = Command::new(words[0]).args(&words[1..]).output().unwrap();
+    let output = program::output(words[0], &words[1..]);
     assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
@@ -286,124 +288,6 @@ fn a_sweep_finds_all_garbage_and_nothing_else() {
     assert!(sweep(host).unwrap().is_empty(), "a broken image can be removed");
 }
 
-/// Loads `made` after `change` was made to the documents of its image, all digests and sizes put right again.
-fn changed(change: impl Fn(&mut Value, &mut Value)) -> Fault {
-    let world = world();
-    let layout = PathBuf::from(world.made());
-    let read = |path: &Path| serde_json::from_slice::<Value>(&fs::read(path).unwrap()).unwrap();
-    let blob = |descriptor: &Value| layout.join("blobs/sha256").join(&descriptor["digest"].as_str().unwrap()[7..]);
-    let mut index = read(&layout.join("index.json"));
-    let mut manifest = read(&blob(&index["manifests"][0]));
-    let mut config = read(&blob(&manifest["config"]));
-    change(&mut manifest, &mut config);
-    let store = |value: &Value, descriptor: &mut Value| {
-        let text = value.to_string();
-        fs::write(Digest::of(text.as_bytes()).blob(&layout), &text).unwrap();
-        descriptor["digest"] = json!(Digest::of(text.as_bytes()));
-        descriptor["size"] = json!(text.len());
-    };
-    if manifest["config"].is_object() {
-        store(&config, &mut manifest["config"]);
-    }
-    store(&manifest, &mut index["manifests"][0]);
-    fs::write(layout.join("index.json"), index.to_string()).unwrap();
-    let fault = world.refusal(layout.to_str().unwrap());
-    assert!(store::list(&world.host).unwrap().0.is_empty());
-    fault
-}
-
-#[test]
-fn hostile_documents_are_refused() {
-    let cases: [(&str, &dyn Fn(&mut Value, &mut Value)); 9] = [
-        ("2 layers, image config has 1 diff ids", &|_, config| drop(config["rootfs"]["diff_ids"].as_array_mut().unwrap().pop())),
-        ("2 layers, image config has 3 diff ids", &|_, config| {
-            config["rootfs"]["diff_ids"].as_array_mut().unwrap().push(json!(Digest::of(b"")))
-        }),
-        ("64 lowercase hex", &|manifest, _| manifest["layers"][0]["digest"] = json!("sha256:../../../../etc/passwd")),
-        ("64 lowercase hex", &|_, config| config["rootfs"]["diff_ids"][0] = json!("sha256:../../../../tmp/x")),
-        ("its descriptor says", &|manifest, _| manifest["layers"][0]["size"] = json!(1)),
-        ("the source has no", &|manifest, _| manifest["layers"][0]["digest"] = json!(Digest::of(b"elsewhere"))),
-        ("foreign", &|manifest, _| {
-            manifest["layers"][0]["mediaType"] = json!("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip");
-        }),
-        ("larger than 4194304", &|_, config| config["padding"] = json!("x".repeat(5 << 20))),
-        ("not for linux", &|_, config| config["os"] = json!("windows\u{1b}[2J")),
-    ];
-    for (says, change) in cases {
-        let fault = changed(change);
-        assert!(fault.to_string().contains(says), "{says}: {fault}");
-    }
-}
-
-#[test]
-fn wrong_bytes_never_get_into_the_store() {
-    let world = world();
-    let layout = PathBuf::from(world.made());
-    let loaded = world.plan(layout.to_str().unwrap()).unwrap();
-    let Step::Blob(layer) = &loaded.steps[0] else { panic!("the first step stores a layer") };
-    let path = layer.digest.parse::<Digest>().unwrap().blob(&layout);
-    let mut bytes = fs::read(&path).unwrap();
-    bytes[100] ^= 1;
-    fs::write(&path, bytes).unwrap();
-    let fault = world.refusal(layout.to_str().unwrap());
-    assert!(fault.kind() == Kind::DataLoss && fault.to_string().contains("content has digest"), "{fault}");
-    assert!(world.tree().is_empty() && store::list(&world.host).unwrap().0.is_empty());
-}
-
-#[test]
-fn hostile_archives_and_what_is_no_image_are_refused() {
-    let world = world();
-    let archive = |members: &[(&str, &[u8], Option<&str>)]| {
-        let mut builder = tar::Builder::new(Vec::new());
-        for (name, data, link) in members {
-            let mut header = tar::Header::new_gnu();
-            header.set_mode(0o644);
-            header.set_size(data.len() as u64);
-            header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
-            if let Some(target) = link {
-                header.set_entry_type(tar::EntryType::Symlink);
-                header.set_link_name_literal(target).unwrap();
-            }
-            header.set_cksum();
-            builder.append(&header, *data).unwrap();
-        }
-        fs::write(world.path("a.tar"), builder.into_inner().unwrap()).unwrap();
-        world.refusal(&world.path("a.tar")).to_string()
-    };
-    let manifest = |layer: &str| format!(r#"[{{"Config":"c.json","RepoTags":["x:1"],"Layers":["{layer}"]}}]"#);
-    let config = |count: usize| {
-        json!({"os": "linux", "architecture": "amd64", "rootfs": {"type": "layers", "diff_ids": vec![Digest::of(b"l"); count]}}).to_string()
-    };
-    let (one, two) = (config(1), config(2));
-    let good = manifest("l.tar");
-    let with = |config: &str, layer: (&str, &[u8], Option<&str>)| {
-        archive(&[("manifest.json", good.as_bytes(), None), ("c.json", config.as_bytes(), None), layer])
-    };
-    assert!(with(&one, ("l.tar", b"wrong", None)).contains("content has digest"));
-    assert!(with(&two, ("l.tar", b"l", None)).contains("1 layers, image config has 2 diff ids"));
-    assert!(with(&one, ("l.tar", b"", Some("/etc/shadow"))).contains("outside of the archive"));
-    assert!(with(&one, ("l.tar", b"", Some("../../etc/shadow"))).contains("outside of the archive"));
-    assert!(with(&one, ("l.tar", b"", Some("l.tar"))).contains("circle of links"));
-    assert!(with(&one, ("other.tar", b"l", None)).contains("the source has no"));
-    assert!(archive(&[("manifest.json", manifest("../../../etc/shadow").as_bytes(), None)]).contains("inside the archive"));
-    let named = manifest("l.tar").replace("c.json", &format!("{}.json", "a".repeat(64)));
-    assert!(
-        archive(&[("manifest.json", named.as_bytes(), None), (&format!("{}.json", "a".repeat(64)), b"{}", None)])
-            .contains("content has digest")
-    );
-    assert!(archive(&[("manifest.json", &vec![b' '; 5 << 20], None)]).contains("larger than"));
-    assert!(archive(&[("etc/passwd", b"x", None)]).contains("is not an image"));
-    let ends = [("manifest.json", good.as_bytes(), None), ("c.json", one.as_bytes(), None), ("l.tar", &b"l"[..], None)];
-    let mut twice = ends.to_vec();
-    twice.push(("c.json", two.as_bytes(), None));
-    assert!(archive(&twice).contains("occurs twice"));
-    fs::write(world.path("text"), "hello").unwrap();
-    for source in [world.path("text"), world.path("."), world.path("none")] {
-        assert!(matches!(world.refusal(&source).kind(), Kind::InvalidArgument | Kind::NotFound), "{source}");
-    }
-    assert!(world.tree().is_empty());
-}
-
 #[test]
 fn one_plain_archive_without_a_name_is_kept_without_one() {
     let world = world();
@@ -414,7 +298,7 @@ fn one_plain_archive_without_a_name_is_kept_without_one() {
     assert!(loaded.images[0].references.is_empty());
     assert!(store::find(&world.host, &loaded.images[0].id).unwrap().references.is_empty());
     let zipped = world.path("docker.tar.gz");
-    fs::write(&zipped, Command::new("gzip").args(["-c", &docker]).output().unwrap().stdout).unwrap();
+    fs::write(&zipped, program::output("gzip", &["-c", &docker]).stdout).unwrap();
     let fault = world.refusal(&zipped);
     assert!(fault.kind() == Kind::Unimplemented && fault.to_string().contains("compressed with gzip"), "{fault}");
     let wish = Wish { names: vec!["mine:1".parse().unwrap()], platform: None };
@@ -422,4 +306,47 @@ fn one_plain_archive_without_a_name_is_kept_without_one() {
     assert_eq!(store::find(&world.host, "mine:1").unwrap().references.len(), 1);
     let other = Wish { names: Vec::new(), platform: Some("linux/riscv64".parse().unwrap()) };
     assert_eq!(plan_load(&world.host, &docker.parse().unwrap(), &other).unwrap_err().kind(), Kind::NotFound);
+}
+
+/// Through the whole command and the engine; an image without layers, because unpacking is tested in its own room.
+#[test]
+fn the_command_settles_or_leaves_nothing_and_its_script_does_the_same() {
+    let world = world();
+    let layout = world.path("bare");
+    tool(&["umoci", "init", "--layout", &layout]);
+    tool(&["umoci", "new", "--image", &format!("{layout}:bare")]);
+    tool(&["umoci", "gc", "--layout", &layout]);
+    let fresh = |name: &str| Context { host: Host::below(Path::new(&world.path(name))), format: crate::cmd::Format::Table };
+    let args = |source: &str| LoadArgs { source: source.to_owned(), name: Vec::new(), platform: None, plan: PlanArgs::default() };
+    let (one, two) = (fresh("one"), fresh("two"));
+    assert_eq!(super::load::run(&one, &args(&layout)).unwrap(), 0);
+    assert_eq!(super::load::run(&one, &args(&layout)).unwrap(), 0);
+    assert!(file::list(&one.host.journals()).unwrap().is_empty());
+    let image = store::find(&one.host, "bare").unwrap();
+
+    let mut script = crate::script::Script::new();
+    let loaded = plan_load(&two.host, &layout.parse().unwrap(), &Wish::default()).unwrap();
+    let home = Step::from(Home { dirs: super::load::home_dirs(&two.host) });
+    [home].iter().chain(&loaded.steps).for_each(|step| step.script(None, &mut script).unwrap());
+    tool(&["sh", "-c", script.as_str()]);
+    assert_eq!(store::find(&two.host, "bare").unwrap().id, image.id);
+    tool(&["diff", "-r", one.host.root.to_str().unwrap(), two.host.root.to_str().unwrap()]);
+
+    let config = Digest::of(&image.config_raw).blob(Path::new(&layout));
+    let three = fresh("three");
+    let mut bytes = fs::read(&config).unwrap();
+    bytes.push(b' ');
+    fs::write(&config, &bytes).unwrap();
+    assert!(super::load::run(&three, &args(&layout)).is_err());
+    let missing = "docker-archive:/nowhere.tar";
+    assert_eq!(super::load::run(&three, &args(missing)).unwrap_err().kind(), Kind::NotFound);
+    assert!(!file::exists(&three.host.root).unwrap());
+}
+
+#[cfg(test)]
+mod program {
+    #[allow(clippy::disallowed_methods)]
+    pub(super) fn output(name: &str, arguments: &[&str]) -> std::process::Output {
+        std::process::Command::new(name).args(arguments).output().unwrap()
+    }
 }
