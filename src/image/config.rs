@@ -187,7 +187,10 @@ mod tests {
         let refusal = |raw: Value| Config::parse(raw.to_string().as_bytes()).unwrap_err().to_string();
         let rootfs = |diff_ids: Value| json!({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": diff_ids}});
         assert!(refusal(rootfs(json!(["sha256:../../x"]))).contains("64 lowercase hex"));
-        assert!(refusal(json!({"architecture": "amd64", "os": "windows", "rootfs": {"type": "layers", "diff_ids": []}})).contains("not for linux"));
+        assert!(
+            refusal(json!({"architecture": "amd64", "os": "windows", "rootfs": {"type": "layers", "diff_ids": []}}))
+                .contains("not for linux")
+        );
         assert!(refusal(json!({})).contains("not valid"));
         let manifest = Manifest::compose(b"{}", &[(Digest::of(b"a"), 1, Compression::None)]).unwrap();
         let check = |diff_ids: Value| Config::parse(rootfs(diff_ids).to_string().as_bytes()).unwrap().check_against(&manifest);

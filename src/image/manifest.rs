@@ -176,6 +176,11 @@ impl Manifest {
         Manifest::parse(raw.to_string().as_bytes())
     }
 
+    /// Whether it is an OCI manifest of an OCI configuration, and not one of Docker's.
+    pub fn is_oci(&self) -> bool {
+        self.media_type == OCI_MANIFEST && self.config.media_type == OCI_CONFIG
+    }
+
     /// The digest of the raw bytes.
     pub fn digest(&self) -> Digest {
         Digest::of(&self.raw)

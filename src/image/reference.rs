@@ -125,9 +125,7 @@ impl From<Reference> for String {
 
 fn split_domain(name: &str) -> (String, String) {
     let (domain, path) = match name.split_once('/') {
-        Some((first, rest))
-            if first.contains(['.', ':']) || first == "localhost" || first.bytes().any(|b| b.is_ascii_uppercase()) =>
-        {
+        Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" || first.bytes().any(|b| b.is_ascii_uppercase()) => {
             (first, rest)
         }
         _ => ("docker.io", name),
@@ -169,7 +167,10 @@ fn is_component(component: &str) -> bool {
     if !alphanumeric(first) || !alphanumeric(last) {
         return false;
     }
-    bytes.split(|&b| alphanumeric(b)).filter(|run| !run.is_empty()).all(|run| matches!(run, b"." | b"_" | b"__") || run.iter().all(|&b| b == b'-'))
+    bytes
+        .split(|&b| alphanumeric(b))
+        .filter(|run| !run.is_empty())
+        .all(|run| matches!(run, b"." | b"_" | b"__") || run.iter().all(|&b| b == b'-'))
 }
 
 #[cfg(test)]
@@ -203,9 +204,47 @@ mod tests {
         let hex = "a".repeat(64);
         let tag = format!("a:{}", "t".repeat(129));
         for text in [
-            "", ":", "/", "@", "a:", "a@", ":latest", "../etc", "a/../b", "/etc/passwd", "a//b", "a/", "A", "a:b:c", "a b", "a\nb",
-            "a\x1b[31m", "a\0", "é", "a.", ".a", "a..b", "a___b", "-a", "a-", "a:-x", "a:.x", "a.b:99999999/c", "a.b:/c", "-.io/a", "a..io/b",
-            "a@sha256:12", "a@md5:d41d8cd98f00b204e9800998ecf8427e", "a@b@c", "[::1/a", "$(id)", "a;b", "a`b", &long, &hex, &tag,
+            "",
+            ":",
+            "/",
+            "@",
+            "a:",
+            "a@",
+            ":latest",
+            "../etc",
+            "a/../b",
+            "/etc/passwd",
+            "a//b",
+            "a/",
+            "A",
+            "a:b:c",
+            "a b",
+            "a\nb",
+            "a\x1b[31m",
+            "a\0",
+            "é",
+            "a.",
+            ".a",
+            "a..b",
+            "a___b",
+            "-a",
+            "a-",
+            "a:-x",
+            "a:.x",
+            "a.b:99999999/c",
+            "a.b:/c",
+            "-.io/a",
+            "a..io/b",
+            "a@sha256:12",
+            "a@md5:d41d8cd98f00b204e9800998ecf8427e",
+            "a@b@c",
+            "[::1/a",
+            "$(id)",
+            "a;b",
+            "a`b",
+            &long,
+            &hex,
+            &tag,
         ] {
             let fault = text.parse::<Reference>().unwrap_err().to_string();
             assert!(!fault.chars().any(char::is_control), "{fault:?}");

@@ -43,8 +43,7 @@ fn shell(write: impl FnOnce(&mut Script), dir: &Path) {
     write(&mut script);
     let path = dir.join("script");
     file::write_atomic(&path, 0o700, script.as_str().as_bytes(), file::Durable::No).unwrap();
-    #[allow(clippy::disallowed_methods)]
-    let output = std::process::Command::new("sh").arg(&path).output().unwrap();
+    let output = program::output("sh", &[path.to_str().unwrap()]);
     assert!(output.status.success(), "{}{}", script.as_str(), String::from_utf8_lossy(&output.stderr));
 }
 
@@ -140,4 +139,12 @@ fn a_span_and_its_script_give_the_same_blob() {
         shell(|out| copy.script(Way::Undo(&Default::default()), out), world.path());
     }
     assert!(file::list(&other.images().join("blobs/sha256")).unwrap().is_empty());
+}
+
+#[cfg(test)]
+mod program {
+    #[allow(clippy::disallowed_methods)]
+    pub(super) fn output(name: &str, arguments: &[&str]) -> std::process::Output {
+        std::process::Command::new(name).args(arguments).output().unwrap()
+    }
 }

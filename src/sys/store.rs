@@ -137,7 +137,10 @@ impl Reach {
     pub fn of(store: &Path, index: &Index) -> Result<Self> {
         let mut reach = Reach::default();
         for entry in index.entries() {
+            let before = reach.broken.len();
             reach.follow(store, entry, 0)?;
+            let name = entry.name().map_or("without a name".to_owned(), |name| format!("{name:?}"));
+            reach.broken[before..].iter_mut().for_each(|what| *what = format!("image {name}: {what}"));
         }
         Ok(reach)
     }
@@ -246,11 +249,9 @@ mod tests {
         let store = world.path();
         file::ensure_dir(&store.join("blobs/sha256"), 0o700).unwrap();
         let digest = Digest::of(b"hello");
-        for (source, size, says) in [
-            (&b"hello"[..], 4, "content has 5 bytes"),
-            (b"hello", 6, "content has 5 bytes"),
-            (b"hallo", 5, "content has digest"),
-        ] {
+        for (source, size, says) in
+            [(&b"hello"[..], 4, "content has 5 bytes"), (b"hello", 6, "content has 5 bytes"), (b"hallo", 5, "content has digest")]
+        {
             let fault = write_blob(store, &digest, size, &mut &*source).unwrap_err();
             assert!(fault.to_string().contains(says) && fault.kind() == Kind::DataLoss, "{fault}");
             assert!(file::list(&store.join("blobs/sha256")).unwrap().is_empty());

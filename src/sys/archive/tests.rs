@@ -1,4 +1,7 @@
+use tar::{EntryType, Header};
+
 use super::*;
+use crate::image::Digest;
 
 fn member(builder: &mut tar::Builder<Vec<u8>>, kind: EntryType, name: &str, data: &[u8]) {
     let mut header = Header::new_ustar();
