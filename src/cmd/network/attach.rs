@@ -18,7 +18,8 @@ use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::ids::{IfName, VethNames, veth_names};
 use crate::step::{self, Step};
 use crate::sys::lock::Lock;
-use crate::sys::{Host, file};
+use crate::sys::netlink::Netlink;
+use crate::sys::{Host, file, ns};
 
 pub use super::detach::{is_held, steps_of};
 
@@ -100,11 +101,12 @@ fn refuse_bad_owner(owner: &str) -> Result<()> {
 }
 
 fn refuse_no_namespace(netns: &Path) -> Result<()> {
-    if file::exists(netns)? {
-        return Ok(());
+    if !file::exists(netns)? {
+        return Err(Fault::not_found(format!("network namespace {} is not there", netns.display()))
+            .hint("make one: ip netns add NAME, or rkbox sandbox create NAME"));
     }
-    Err(Fault::not_found(format!("network namespace {} is not there", netns.display()))
-        .hint("make one: ip netns add NAME, or rkbox sandbox create NAME"))
+    drop(ns::open_foreign_netns(netns)?);
+    Ok(())
 }
 
 fn bridge(host: &Host, attach: &Attach<'_>, conf: &BridgeConf) -> Result<(Attached, CniResult)> {
@@ -182,12 +184,18 @@ fn host_steps(attach: &Attach<'_>, conf: &BridgeConf, result: &CniResult) -> Vec
     steps
 }
 
-/// The result of a bridge network. The bridge's MAC is left out: nobody knows it before the bridge is made.
+/// The MAC that a bridge has or will have; what stands under its name is looked at again by its step.
+fn bridge_mac(conf: &BridgeConf) -> Result<String> {
+    let found = Netlink::open()?.find_link(conf.bridge.as_ref())?.and_then(|link| link.mac);
+    Ok(found.unwrap_or_else(|| step::bridge::bridge_mac(&conf.bridge)).to_string())
+}
+
+/// The result of a bridge network.
 fn describe(attach: &Attach<'_>, conf: &BridgeConf, chosen: &Chosen, names: &VethNames) -> Result<CniResult> {
     let sandbox = attach.netns.to_string_lossy().into_owned();
     let inner_mac = conf.mac.unwrap_or(names.inner_mac).to_string();
     let interfaces = vec![
-        Interface { name: conf.bridge.to_string(), ..Interface::default() },
+        Interface { name: conf.bridge.to_string(), mac: bridge_mac(conf)?, sandbox: String::new() },
         Interface { name: names.host.to_string(), mac: names.host_mac.to_string(), sandbox: String::new() },
         Interface { name: attach.ifname.to_string(), mac: inner_mac, sandbox },
     ];
