@@ -180,5 +180,6 @@ steps! {
     Loopback in loopback,
     Interface in interface,
     // Processes.
+    CgroupParent in cgroup_parent,
     Process in process,
 }

@@ -41,7 +41,8 @@ fn one(cx: &Context, args: &RmArgs, key: &str) -> Result<()> {
     }
     let running = records::container(&cx.host, &id).and_then(|record| records::running_pid(&record.runtime, &record.boot_id, &id));
     if !args.force && running.is_ok_and(|pid| pid.is_some()) {
-        return Err(Fault::new(Kind::FailedPrecondition, format!("container {key} runs")).hint(format!("kill and remove it: rkbox rm --force {key}")));
+        return Err(Fault::new(Kind::FailedPrecondition, format!("container {key} runs"))
+            .hint(format!("kill and remove it: rkbox rm --force {key}")));
     }
     timings.row("find");
     remove(&cx.host, &id).doing(|| format!("cannot remove container {key}"))?;

@@ -85,7 +85,8 @@ fn start(host: &Host, record: &ContainerRecord, timings: &mut Timings) -> std::r
     let code = exec::exit_code(ended);
     if !record.auto_remove {
         let exit = serde_json::json!({ "v": 1, "finished_at": proc::now_rfc3339(), "exit_code": code, "signal": (code > 128).then(|| code - 128), "oom_killed": null, "reason": "exited" });
-        file::write_atomic(&record.bundle.join("exit.json"), 0o600, exit.to_string().as_bytes(), file::Durable::Yes).map_err(|error| tool(error.into()))?;
+        file::write_atomic(&record.bundle.join("exit.json"), 0o600, exit.to_string().as_bytes(), file::Durable::Yes)
+            .map_err(|error| tool(error.into()))?;
     }
     Ok(code)
 }
@@ -141,7 +142,14 @@ fn network(cx: &Context, facts: &Facts<'_>, attached: &mut attach::Attached) -> 
     let wanted = args.network.as_deref().map(str::parse).transpose()?;
     let conf = networks::find_network(host, wanted.as_ref())?;
     let ifname: IfName = "eth0".parse()?;
-    let ask = attach::Attach { network: &conf, owner: facts.id.as_str(), ifname: &ifname, netns: &netns, own_netns: true, acting: !args.plan.explain };
+    let ask = attach::Attach {
+        network: &conf,
+        owner: facts.id.as_str(),
+        ifname: &ifname,
+        netns: &netns,
+        own_netns: true,
+        acting: !args.plan.explain,
+    };
     *attached = attach::plan_attach(host, &ask)?;
     let attachment = Attachment {
         network: conf.name.to_string(),

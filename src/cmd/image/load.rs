@@ -211,7 +211,10 @@ fn steps(host: &Host, found: &[Found]) -> Result<Vec<Step>> {
             if unpacked.insert(chain) && !file::exists(&path)? {
                 let (blob, lowers) = (layer.digest.blob(&host.images()), lowers.clone());
                 let (digest, diff_id) = (layer.digest.to_string(), diff_id.to_string());
-                layers.push(Layer { blob, digest, size: layer.size, diff_id, path: path.clone(), lowers }.into());
+                layers.push(
+                    Layer { blob, digest, size: layer.size, media_type: layer.media_type.clone(), diff_id, path: path.clone(), lowers }
+                        .into(),
+                );
             }
             lowers.insert(0, path);
         }

@@ -7,6 +7,7 @@ use oci_spec::image::ImageConfiguration;
 use crate::fault::{Context, Fault, Kind, Result};
 use crate::image::layout::{self, Descriptor, Index};
 use crate::image::{Config, Digest, Manifest, Platform, Reference};
+use crate::step::layer::overlay_lowers;
 use crate::sys::{Host, file, store};
 
 /// One layer of an image.
@@ -171,7 +172,7 @@ fn stored(fault: Fault) -> Fault {
     }
 }
 
-/// The unpacked layers of `image` as overlayfs wants them: the topmost first.
+/// The unpacked layers of `image` as overlayfs wants them: the topmost first, cut below one that hides all under it.
 ///
 /// *Errors:* `DataLoss` when one is not there, with the way to bring it back.
 pub fn lowers(host: &Host, image: &Image) -> Result<Vec<PathBuf>> {
@@ -185,7 +186,7 @@ pub fn lowers(host: &Host, image: &Image) -> Result<Vec<PathBuf>> {
         }
         lowers.push(path);
     }
-    Ok(lowers)
+    overlay_lowers(&lowers)
 }
 
 /// The index, empty when there is none.

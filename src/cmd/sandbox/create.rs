@@ -69,7 +69,8 @@ fn plan(cx: &Context, args: &CreateArgs, timings: &mut Timings) -> Result<(Plan,
         } else {
             let wanted = args.network.as_deref().map(str::parse).transpose()?;
             let conf = networks::find_network(host, wanted.as_ref())?;
-            let ask = attach::Attach { network: &conf, owner: id.as_str(), ifname: &ifname, netns, own_netns: true, acting: !args.plan.explain };
+            let ask =
+                attach::Attach { network: &conf, owner: id.as_str(), ifname: &ifname, netns, own_netns: true, acting: !args.plan.explain };
             network = attach::plan_attach(host, &ask)?;
             attachments.push(Attachment {
                 network: conf.name.to_string(),

@@ -13,6 +13,7 @@ use crate::fault::Result;
 pub use create::CreateArgs;
 pub use ls::{State, state};
 pub use remove::{reclaim, remove};
+pub use steps::cgroup_parent;
 
 /// The verbs.
 #[derive(Debug, Subcommand)]

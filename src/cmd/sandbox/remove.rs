@@ -50,7 +50,10 @@ fn one(cx: &Context, args: &RemoveArgs, key: &str, extent: Extent) -> Result<()>
             (Extent::Stop, _) => container::stop(&cx.host, member)?,
             (Extent::All, true) => container::remove(&cx.host, member)?,
             (Extent::All, false) => {
-                let fault = Fault::new(Kind::FailedPrecondition, format!("sandbox {key} has {} containers, {} is one", inside.len(), member.short()));
+                let fault = Fault::new(
+                    Kind::FailedPrecondition,
+                    format!("sandbox {key} has {} containers, {} is one", inside.len(), member.short()),
+                );
                 return Err(fault.hint(format!("remove them first, or all at once: rkbox sandbox rm --force {key}")));
             }
         }
@@ -96,7 +99,8 @@ fn from_record(host: &Host, record: &SandboxRecord) -> Result<steps::Steps> {
 
 fn explain_one(cx: &Context, id: &Id, extent: Extent) -> Result<()> {
     let path = journal::path(&cx.host, id.as_str());
-    let status = journal::read(&path)?.ok_or_else(|| Fault::new(Kind::FailedPrecondition, format!("sandbox {} has no journal", id.short())));
+    let status =
+        journal::read(&path)?.ok_or_else(|| Fault::new(Kind::FailedPrecondition, format!("sandbox {} has no journal", id.short())));
     let script = explain::explain_removal(&format!("remove sandbox {}", id.short()), &status?, down_to(&cx.host, id, extent)?)?;
     carry::show(&script);
     Ok(())
