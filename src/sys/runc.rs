@@ -202,8 +202,7 @@ impl Runc {
         }
         if let Some(process) = self.open_process(id)? {
             if !grace.is_zero() {
-                proc::send_signal(process.as_fd(), libc::SIGTERM)?;
-                proc::wait_readable(process.as_fd(), grace)?;
+                proc::terminate(process.as_fd(), grace)?;
             }
             proc::send_signal(process.as_fd(), libc::SIGKILL)?;
             if !proc::wait_readable(process.as_fd(), KILL_LIMIT)? {
