@@ -120,6 +120,8 @@ fn bridge(host: &Host, attach: &Attach<'_>, conf: &BridgeConf) -> Result<(Attach
     let mut steps = chosen.steps;
     steps.push(step::Bridge { name: conf.bridge.clone(), mtu: conf.mtu, promisc: conf.promisc }.into());
     steps.extend(host_steps(attach, conf, &result));
+    // Before the veth, so that its undo comes after the pair is gone: only then is nobody left who needs lo.
+    steps.push(step::Loopback { netns: attach.netns.to_path_buf(), own_netns: attach.own_netns }.into());
     steps.push(
         step::Veth {
             host: names.host,
@@ -134,7 +136,6 @@ fn bridge(host: &Host, attach: &Attach<'_>, conf: &BridgeConf) -> Result<(Attach
         }
         .into(),
     );
-    steps.push(step::Loopback { netns: attach.netns.to_path_buf(), own_netns: attach.own_netns }.into());
     let addresses: Vec<IpNetwork> = result.ips.iter().map(|ip| ip.address).collect();
     steps.push(
         step::Interface {
