@@ -20,7 +20,10 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { usage } else { 0 });
         }
     };
-    signal::install();
+    if let Err(fault) = signal::install() {
+        output::fault(&fault);
+        return ExitCode::from(fault.kind().exit_code());
+    }
     let runs_a_container = cli.runs_a_container();
     match cli.run() {
         Ok(status) => ExitCode::from(status),

@@ -374,7 +374,8 @@ fn a_rollback_leaves_the_pool_as_it_was() {
 fn an_undo_leaves_what_does_not_bear_our_mark() {
     let pool = Pool::new(json!([[{"subnet": "10.0.0.0/29"}]]));
     pool.add("other").unwrap();
-    let lease = rkbox::step::Lease { dir: pool.dir(), address: "10.0.0.2".parse().unwrap(), owner: "me".into(), ifname: "eth0".parse().unwrap() };
+    let lease =
+        rkbox::step::Lease { dir: pool.dir(), address: "10.0.0.2".parse().unwrap(), owner: "me".into(), ifname: "eth0".parse().unwrap() };
     let step = Step::from(lease);
     let nothing = step.before_nothing().unwrap();
     assert_eq!(step.look(&pool.host()).unwrap_err().kind(), Kind::Conflict);

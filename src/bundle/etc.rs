@@ -4,7 +4,9 @@ use std::net::IpAddr;
 
 /// `/etc/hosts`: loopback names, then the sandbox's own name at each of its addresses.
 pub fn hosts(hostname: &str, addresses: &[IpAddr]) -> String {
-    let mut text = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n");
+    let mut text = String::from(
+        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n",
+    );
     for address in addresses {
         text.push_str(&format!("{address}\t{hostname}\n"));
     }
@@ -19,7 +21,9 @@ pub fn resolv_conf(of_host: &str) -> String {
     for line in of_host.lines().map(str::trim) {
         let mut words = line.split_whitespace();
         let keeps = match (words.next(), words.next()) {
-            (Some("nameserver"), Some(server)) => server.split('%').next().and_then(|ip| ip.parse::<IpAddr>().ok()).is_some_and(|ip| !ip.is_loopback()),
+            (Some("nameserver"), Some(server)) => {
+                server.split('%').next().and_then(|ip| ip.parse::<IpAddr>().ok()).is_some_and(|ip| !ip.is_loopback())
+            }
             (Some("search" | "domain" | "options"), Some(_)) => true,
             _ => false,
         };

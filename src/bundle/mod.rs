@@ -7,6 +7,7 @@
 pub mod canonical;
 pub mod capabilities;
 pub mod cgroup;
+pub mod etc;
 pub mod mounts;
 pub mod paths;
 pub mod pause;

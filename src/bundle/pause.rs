@@ -76,3 +76,30 @@ pub fn spec(request: &PauseRequest) -> Result<Spec> {
 pub fn json(request: &PauseRequest) -> Result<Vec<u8>> {
     canonical::bytes(&spec(request)?)
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn request() -> PauseRequest {
+        PauseRequest {
+            rootfs: "/run/rkbox/pause".into(),
+            network: Some("/run/netns/web".into()),
+            ipc: None,
+            uts: None,
+            cgroups_path: "/rkbox/ab".to_owned(),
+            annotations: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn a_pause_configuration() {
+        insta::assert_snapshot!(String::from_utf8(json(&request()).unwrap()).unwrap());
+    }
+
+    #[test]
+    fn the_program_is_a_small_static_executable() {
+        assert_eq!(&PROGRAM[..4], b"\x7fELF");
+        assert!(PROGRAM.len() < 2048, "{} bytes", PROGRAM.len());
+    }
+}

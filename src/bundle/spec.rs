@@ -236,3 +236,72 @@ pub(super) fn denied_devices() -> Result<LinuxResourcesBuilder> {
 pub(super) fn internal(error: OciSpecError) -> Fault {
     Fault::from_error(Kind::Internal, error).doing("building the runtime specification")
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::bundle::process::{DEFAULT_PATH, Terminal};
+
+    /// A request with something in every field.
+    pub(crate) fn request() -> ContainerRequest {
+        let joined = |kind: &str| Namespace::Join(format!("/run/rkbox/ns/web/{kind}").into());
+        let bind = |source: &str, destination: &str, access| Bind { source: source.into(), destination: destination.to_owned(), access };
+        ContainerRequest {
+            args: vec!["nginx".to_owned(), "-g".to_owned(), "daemon off;".to_owned()],
+            env: vec![format!("PATH={DEFAULT_PATH}"), "A=1".to_owned()],
+            cwd: "/srv".to_owned(),
+            identity: Identity { uid: 33, gid: 33, groups: vec![4, 33] },
+            terminal: Terminal::None,
+            privileges: Privileges::Fixed,
+            capabilities: capabilities::default_set(),
+            isolation: Isolation {
+                network: joined("net"),
+                ipc: joined("ipc"),
+                uts: joined("uts"),
+                pid: Namespace::New,
+                cgroup: Namespace::Host,
+            },
+            hostname: None,
+            rootfs: "rootfs".into(),
+            root_access: Access::ReadWrite,
+            shm: Shm::Shared("/run/rkbox/shm/web".into()),
+            binds: vec![bind("/srv/data", "/data", Access::ReadOnly), bind("/run/rkbox/hosts", "/etc/hosts", Access::ReadWrite)],
+            cgroups_path: "/rkbox/ab".to_owned(),
+            limits: Limits { memory_bytes: Some(64 << 20), cpu_millis: Some(500), ..Limits::new(20_000) },
+            throttled_cpus: vec![0],
+            annotations: [("dev.rkbox.sandbox".to_owned(), "web".to_owned())].into(),
+        }
+    }
+
+    #[test]
+    fn a_whole_configuration() {
+        let json = String::from_utf8(container_json(&request()).unwrap()).unwrap();
+        insta::assert_snapshot!(json);
+    }
+
+    #[test]
+    fn equal_requests_are_equal_bytes() {
+        let mut full = request();
+        full.capabilities = capabilities::select(&["ALL".to_owned()], &[]).unwrap();
+        full.identity = Identity::root();
+        full.annotations = (0..50).map(|nth| (format!("key{nth}"), nth.to_string())).collect();
+        let first = container_json(&full).unwrap();
+        for _ in 0..20 {
+            assert_eq!(container_json(&full).unwrap(), first);
+        }
+    }
+
+    #[test]
+    fn limits_never_exceed_the_host_and_contradictions_are_refused() {
+        let nofile = |host| rlimits(host).unwrap().into_iter().find(|limit| limit.typ() == PosixRlimitType::RlimitNofile).unwrap();
+        assert_eq!((nofile(20_000).soft(), nofile(20_000).hard()), (1024, 20_000));
+        assert_eq!((nofile(512).soft(), nofile(512).hard()), (512, 512));
+        assert_eq!(nofile(u64::MAX).hard(), 524_288);
+        let mut host = request();
+        host.isolation.uts = Namespace::Host;
+        host.hostname = Some("youki".to_owned());
+        assert!(container(&host).is_err());
+        host.isolation.uts = Namespace::New;
+        assert_eq!(container(&host).unwrap().hostname().as_deref(), Some("youki"));
+    }
+}

@@ -57,8 +57,7 @@ struct Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Load, list, inspect and remove images
-    #[command(subcommand)]
-    Image(image::Command),
+    Image(image::ImageArgs),
     /// Make, list, inspect, stop and remove pod sandboxes
     #[command(subcommand)]
     Sandbox(sandbox::Command),
@@ -93,7 +92,9 @@ impl Global {
             None | Some("auto") => privilege::cgroup_driver(),
             Some("cgroupfs") => CgroupDriver::Cgroupfs,
             Some("systemd") => CgroupDriver::Systemd,
-            Some(other) => return Err(Fault::invalid(format!("cgroup driver {other:?} is not known")).hint("use cgroupfs, systemd or auto")),
+            Some(other) => {
+                return Err(Fault::invalid(format!("cgroup driver {other:?} is not known")).hint("use cgroupfs, systemd or auto"));
+            }
         };
         let default_parent = match driver {
             CgroupDriver::Cgroupfs => "/rkbox",

@@ -16,7 +16,11 @@ pub fn run(cx: &Context, _args: &GcArgs) -> Result<u8> {
     let host = &cx.host;
     let mut gone: Vec<String> = Vec::new();
     let mut faults: Vec<Fault> = Vec::new();
-    collect(recover::recover(host).map(|all| all.into_iter().map(|one| format!("{} ({})", one.command, one.box_id)).collect()), &mut gone, &mut faults);
+    collect(
+        recover::recover(host).map(|all| all.into_iter().map(|one| format!("{} ({})", one.command, one.box_id)).collect()),
+        &mut gone,
+        &mut faults,
+    );
     collect(container::reclaim(host), &mut gone, &mut faults);
     collect(sandbox::reclaim(host), &mut gone, &mut faults);
     collect(image::sweep(host), &mut gone, &mut faults);

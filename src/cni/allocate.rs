@@ -36,12 +36,7 @@ pub enum Refusal {
 ///
 /// Starts one after `last` when that lies in the set, else at the start of the first range; skips each range's gateway; goes
 /// round the ranges once. `taken` is asked once for each address on the way. *Source:* host-local `IPAllocator.Get`, `RangeIter.Next`.
-pub fn choose(
-    set: &RangeSet,
-    taken: impl Fn(IpAddr) -> bool,
-    last: Option<IpAddr>,
-    requested: Option<IpAddr>,
-) -> Result<Choice, Refusal> {
+pub fn choose(set: &RangeSet, taken: impl Fn(IpAddr) -> bool, last: Option<IpAddr>, requested: Option<IpAddr>) -> Result<Choice, Refusal> {
     if let Some(address) = requested {
         let range = set.find(address).ok_or_else(|| Refusal::Outside(address, set.to_string()))?;
         if address == range.gateway {

@@ -259,7 +259,10 @@ mod tests {
         let six = vec![text("fd00::/64", "", "", "")];
         let error = |sets: &[Vec<RangeText>]| parse_sets(sets, None).unwrap_err().to_string();
         assert_eq!(error(&[one.clone(), two.clone()]), "range set 0 overlaps with 1");
-        assert_eq!(error(&[[one.clone(), two].concat()]), "invalid range set 0: subnets 10.0.0.1-10.0.0.254 and 10.0.0.200-10.0.1.3 overlap");
+        assert_eq!(
+            error(&[[one.clone(), two].concat()]),
+            "invalid range set 0: subnets 10.0.0.1-10.0.0.254 and 10.0.0.200-10.0.1.3 overlap"
+        );
         assert_eq!(error(&[[one.clone(), six.clone()].concat()]), "invalid range set 0: mixed address families");
         assert_eq!(error(&[vec![]]), "invalid range set 0: empty range set");
         assert_eq!(error(&[]), "no IP ranges specified");

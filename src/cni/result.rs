@@ -183,11 +183,7 @@ mod tests {
         let interface = |name: &str, mac: &str, sandbox: &str| Interface { name: name.into(), mac: mac.into(), sandbox: sandbox.into() };
         CniResult {
             interfaces: vec![interface("cni0", "", ""), interface("rk1", "02:00:00:00:00:01", ""), interface("eth0", "", "/run/netns/a")],
-            ips: vec![Ip {
-                interface: Some(2),
-                address: "10.88.0.2/16".parse().unwrap(),
-                gateway: Some("10.88.0.1".parse().unwrap()),
-            }],
+            ips: vec![Ip { interface: Some(2), address: "10.88.0.2/16".parse().unwrap(), gateway: Some("10.88.0.1".parse().unwrap()) }],
             routes: vec![Route { dst: "0.0.0.0/0".parse().unwrap(), gw: Some("10.88.0.1".parse().unwrap()) }],
             dns: Dns::default(),
         }

@@ -47,12 +47,26 @@ fn write(held: &Lock, lines: &str) -> Result<()> {
 }
 
 /// Takes back what nobody uses, newest first; answers the phrases of what went. What is in use stays in the ledger.
+///
+/// What went may have been the last user of something older or newer, so the ledger is gone through until nothing more goes.
 pub fn reclaim(host: &Host) -> Result<Vec<String>> {
     let Some(held) = lock::acquire_existing(&path(host), PATIENCE)? else { return Ok(Vec::new()) };
     let content = file::read(held.path(), 64 << 20)?;
     let text = String::from_utf8_lossy(&content);
-    let entries: Vec<Entry> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let mut left: Vec<Entry> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let mut gone = Vec::new();
+    loop {
+        let before = left.len();
+        let (kept, fault) = reclaim_once(left, &mut gone, host)?;
+        left = kept;
+        if left.len() == before || left.is_empty() {
+            rewrite(&left, &held)?;
+            return fault.map_or(Ok(gone), Err);
+        }
+    }
+}
+
+fn reclaim_once(entries: Vec<Entry>, gone: &mut Vec<String>, host: &Host) -> Result<(Vec<Entry>, Option<Fault>)> {
     let mut kept = Vec::new();
     let mut first: Option<Fault> = None;
     for (index, entry) in entries.into_iter().enumerate().rev() {
@@ -67,8 +81,7 @@ pub fn reclaim(host: &Host) -> Result<Vec<String>> {
         }
     }
     kept.reverse();
-    rewrite(&kept, &held)?;
-    first.map_or(Ok(gone), Err)
+    Ok((kept, first))
 }
 
 fn rewrite(kept: &[Entry], held: &Lock) -> Result<()> {

@@ -1,16 +1,43 @@
 //! Unpacks one layer into a directory in overlayfs form, verified.
 
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use std::path::PathBuf;
+use crate::fault::{Context as _, Fault, Kind, Result};
+use crate::image::layer::{Claim, Compression, read_layer};
+use crate::image::layer_stamp::{STAMP, Stamp, TREE};
+use crate::image::tar_reader::Limits;
+use crate::script::{Script, quote};
+use crate::sys::tree::{self, Form};
+use crate::sys::tree_partial::{self, Committed, Partial};
+use crate::sys::{Host, file};
+
+use super::{Action, Undone, Way};
+
+/// The largest stamp that is read.
+const MAX_STAMP: u64 = 64 << 10;
+/// The extended attributes that layers carry, as GNU tar is told them.
+pub(super) const TAR: &str = "tar --numeric-owner --xattrs --xattrs-include='user.*' --xattrs-include=security.capability --xattrs-exclude='user.overlay.*'";
 
 /// Unpacks one layer into a directory in overlayfs form, verified.
+///
+/// *Shape:* `PATH/fs` is the overlayfs directory, `PATH/layer.json` its [`Stamp`]. The layer is made in `PATH.partial-PID-N`
+/// (see [`tree_partial`]), flushed and renamed; whoever renames second uses the layer of the first. *Errors:* `DataLoss`
+/// when the blob is not what is claimed, `InvalidArgument` for an entry that is refused.
+///
+/// The script does the same with `tar` for ordinary layers. It knows nothing of the lower layers: directories that the layer
+/// only implies get mode 0755 instead of the lower one's attributes, entries through a lower layer's symbolic links and hard
+/// links to lower files fail, and a whiteout beside an entry of the same name is lost.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Layer {
     /// The stored blob.
     pub blob: PathBuf,
+    /// Its media type in the manifest; empty when unknown (then its first bytes decide how it is compressed).
+    #[serde(default)]
+    pub media_type: String,
     /// Digest of the blob, `sha256:HEX`.
     pub digest: String,
     /// Size of the blob in bytes.
@@ -23,10 +50,197 @@ pub struct Layer {
     pub lowers: Vec<PathBuf>,
 }
 
+/// What stood there before a [`Layer`].
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct LayerBefore {
+    /// Whether the layer was there, whole.
+    pub present: bool,
+    /// The word that the step writes into the stamp, so that its undo does not take the layer of another process.
+    pub made_by: String,
+}
+
 impl fmt::Display for Layer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "unpack layer {diff_id}", diff_id = self.diff_id)
     }
 }
 
-super::stub!(Layer);
+impl Layer {
+    fn claim(&self) -> Claim<'_> {
+        Claim { media_type: &self.media_type, digest: &self.digest, size: self.size, diff_id: &self.diff_id }
+    }
+
+    fn unpack(&self, partial: &Path, made_by: &str) -> Result<()> {
+        let root = partial.join(TREE);
+        let lowers = overlay_lowers(&self.lowers)?;
+        let blob = tree::open_blob(&self.blob, 0)?;
+        file::create_dir(&root, 0o755)?;
+        let limits = limits_in(partial)?;
+        let written = read_layer(blob, &self.claim(), limits, |reader| tree::write_layer(reader, &root, &lowers, Form::Overlay))?;
+        let stamp = Stamp {
+            entries: written.entries,
+            bytes: written.bytes,
+            opaque_root: written.opaque_root,
+            made_by: made_by.to_owned(),
+            ..self.stamp()
+        };
+        // Durable with the rest: the whole directory is flushed before it gets its name.
+        Ok(file::write_atomic(&partial.join(STAMP), 0o600, &stamp.to_json()?, file::Durable::No)?)
+    }
+
+    fn stamp(&self) -> Stamp {
+        Stamp {
+            v: 1,
+            diff_id: self.diff_id.clone(),
+            digest: self.digest.clone(),
+            size: self.size,
+            entries: 0,
+            bytes: 0,
+            opaque_root: false,
+            made_by: String::new(),
+        }
+    }
+}
+
+impl Action for Layer {
+    type Before = LayerBefore;
+
+    fn look(&self, _: &Host) -> Result<LayerBefore> {
+        let present = match find_stamp(&self.path)? {
+            Some(stamp) if stamp.diff_id == self.diff_id => true,
+            Some(stamp) => {
+                let why = format!("{} holds layer {} where {} is wanted", self.path.display(), stamp.diff_id, self.diff_id);
+                return Err(Fault::new(Kind::DataLoss, why).hint("remove that directory when no container uses it"));
+            }
+            None => false,
+        };
+        Ok(LayerBefore { present, made_by: token() })
+    }
+
+    fn already(&self, before: &LayerBefore) -> bool {
+        before.present
+    }
+
+    fn apply(&self, before: &LayerBefore, _: &Host) -> Result<()> {
+        if before.present {
+            return Ok(());
+        }
+        let partial = Partial::create(&self.path)?;
+        self.unpack(partial.path(), &before.made_by)?;
+        if tree::find_identity(&self.path)?.is_some() && find_stamp(&self.path)?.is_none() {
+            // A directory without a stamp is no layer: what a power cut or somebody's hand left of one.
+            tree_partial::discard(&self.path)?;
+        }
+        match partial.commit()? {
+            Committed::Ours => Ok(()),
+            Committed::Theirs if find_stamp(&self.path)?.is_some_and(|stamp| stamp.diff_id == self.diff_id) => Ok(()),
+            Committed::Theirs => Err(Fault::new(Kind::Conflict, format!("{} was taken by something else", self.path.display()))),
+        }
+    }
+
+    fn undo(&self, before: &LayerBefore, _: &Host) -> Result<Undone> {
+        if before.present {
+            return Ok(Undone::Done);
+        }
+        tree_partial::remove_dead_of(&self.path)?;
+        let ours = find_stamp(&self.path)?
+            .is_some_and(|stamp| stamp.diff_id == self.diff_id && (before.made_by.is_empty() || stamp.made_by == before.made_by));
+        if ours {
+            tree_partial::discard(&self.path)?;
+        }
+        Ok(Undone::Done)
+    }
+
+    fn script(&self, way: Way<'_, LayerBefore>, out: &mut Script) {
+        let path = self.path.to_string_lossy();
+        match way {
+            Way::Undo(before) if before.present => {}
+            Way::Undo(_) => out.run(["rm", "-rf", "--", &path]),
+            Way::Apply => {
+                let blob = quote(&self.blob.to_string_lossy());
+                check_in_shell(&format!("cat {blob}"), &self.claim(), out);
+                out.raw(&format!("layer={}", quote(&path)));
+                out.raw("mkdir -m 0700 \"$layer\" && mkdir -m 0755 \"$layer/fs\"");
+                out.raw(&format!("cat {blob} | {} | {TAR} -xpf - -C \"$layer/fs\"", inflate_in_shell(&self.media_type)));
+                out.raw(CONVERT);
+                let stamp = self.stamp().to_json().map(|json| String::from_utf8_lossy(&json).trim_end().to_owned()).unwrap_or_default();
+                out.raw(&format!("printf '%s\\n' {} | sed \"s/\\\"opaque_root\\\":false/\\\"opaque_root\\\":$opaque/\" > \"$layer/{STAMP}\"", quote(&stamp)));
+                out.raw(&format!("chmod 0600 \"$layer/{STAMP}\""));
+            }
+        }
+    }
+}
+
+/// Turns whiteout files into overlayfs's own, keeping the times of their directories.
+const CONVERT: &str = r#"opaque=false
+find "$layer/fs" -depth -name '.wh.*' | while IFS= read -r hidden; do
+  above=${hidden%/*} name=${hidden##*/}
+  touch -r "$above" "$layer/time"
+  rm -rf -- "$hidden"
+  case $name in
+    .wh..wh..opq) if [ "$above" = "$layer/fs" ]; then : > "$layer/opaque"; else setfattr -n trusted.overlay.opaque -v y "$above"; fi ;;
+    .wh..wh.*) ;;
+    *) [ -e "$above/${name#.wh.}" ] || mknod -m 0 "$above/${name#.wh.}" c 0 0 ;;
+  esac
+  touch -r "$layer/time" "$above"
+done
+if [ -e "$layer/opaque" ]; then opaque=true; fi
+rm -f "$layer/time" "$layer/opaque""#;
+
+/// The `fs` directories of `layers` (highest first), down to one that hides all below it: overlayfs's `lowerdir`.
+///
+/// *Errors:* `NotFound` for a layer without a stamp.
+pub fn overlay_lowers(layers: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut lowers = Vec::with_capacity(layers.len());
+    for layer in layers {
+        let missing = || Fault::not_found(format!("layer {} is not unpacked", layer.display())).hint("import the image again");
+        let stamp = find_stamp(layer)?.ok_or_else(missing)?;
+        lowers.push(layer.join(TREE));
+        if stamp.opaque_root {
+            break;
+        }
+    }
+    Ok(lowers)
+}
+
+/// The stamp of the layer at `path`; `None` when there is none, and so no layer.
+///
+/// *Errors:* `DataLoss` when it does not parse.
+pub fn find_stamp(path: &Path) -> Result<Option<Stamp>> {
+    let stamp = path.join(STAMP);
+    let Some(text) = file::find(&stamp, MAX_STAMP)? else { return Ok(None) };
+    // An empty file is what a power cut leaves of one that was never flushed.
+    if text.is_empty() {
+        return Ok(None);
+    }
+    Stamp::parse(&text).map(Some).doing(|| format!("reading {}", stamp.display()))
+}
+
+/// The default limits, and no more bytes than the file system of `path` can take.
+pub(super) fn limits_in(path: &Path) -> Result<Limits> {
+    let limits = Limits::default();
+    Ok(Limits { bytes: limits.bytes.min(tree::room(path)?), ..limits })
+}
+
+/// A word that no other process will choose.
+pub(super) fn token() -> String {
+    let (one, two) = (RandomState::new().hash_one(std::process::id()), RandomState::new().hash_one(std::time::SystemTime::now()));
+    format!("{one:016x}{two:016x}")
+}
+
+/// The program that inflates a blob in a script.
+pub(super) fn inflate_in_shell(media_type: &str) -> &'static str {
+    match Compression::of_media_type(media_type) {
+        Ok(Some(Compression::Plain)) => "cat",
+        Ok(Some(Compression::Zstd)) => "zstd -dc",
+        // `-f` passes on what is not compressed.
+        _ => "gzip -dcf",
+    }
+}
+
+/// Prints the checks of a blob that `source` writes to its standard output.
+pub(super) fn check_in_shell(source: &str, claim: &Claim<'_>, out: &mut Script) {
+    let hex = |digest: &str| quote(digest.strip_prefix("sha256:").unwrap_or(digest));
+    out.raw(&format!("[ \"$({source} | sha256sum | cut -c1-64)\" = {} ]", hex(claim.digest)));
+    out.raw(&format!("[ \"$({source} | {} | sha256sum | cut -c1-64)\" = {} ]", inflate_in_shell(claim.media_type), hex(claim.diff_id)));
+}

@@ -151,28 +151,6 @@ fn from_value<T: DeserializeOwned>(value: &Value) -> Result<T> {
     T::deserialize(value).map_err(|error| Fault::from_error(crate::fault::Kind::DataLoss, error).doing("reading what a step found"))
 }
 
-/// Stands in for verbs that are being written.
-macro_rules! stub {
-    ($name:ident) => {
-        impl crate::step::Action for $name {
-            type Before = ();
-            fn look(&self, _: &crate::sys::Host) -> crate::fault::Result<()> {
-                unimplemented!()
-            }
-            fn apply(&self, _: &(), _: &crate::sys::Host) -> crate::fault::Result<()> {
-                unimplemented!()
-            }
-            fn undo(&self, _: &(), _: &crate::sys::Host) -> crate::fault::Result<crate::step::Undone> {
-                unimplemented!()
-            }
-            fn script(&self, _: crate::step::Way<'_, ()>, _: &mut crate::script::Script) {
-                unimplemented!()
-            }
-        }
-    };
-}
-use stub;
-
 steps! {
     // Files and directories.
     Home in home,
@@ -202,5 +180,6 @@ steps! {
     Loopback in loopback,
     Interface in interface,
     // Processes.
+    CgroupParent in cgroup_parent,
     Process in process,
 }

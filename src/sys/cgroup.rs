@@ -26,6 +26,18 @@ pub fn layout() -> Layout {
     if Path::new(ROOT).join("cgroup.controllers").exists() { Layout::V2 } else { Layout::V1 }
 }
 
+/// The mounted hierarchies: `/sys/fs/cgroup` itself on version 2, one below it per controller on version 1.
+///
+/// A directory of the unified hierarchy is not one, nor is a link to another (`cpu` → `cpu,cpuacct`).
+pub fn hierarchies() -> Vec<PathBuf> {
+    let root = Path::new(ROOT);
+    let is_hierarchy = |dir: &Path| dir.join("cgroup.procs").exists() && !dir.is_symlink();
+    if is_hierarchy(root) {
+        return vec![root.to_path_buf()];
+    }
+    file::list(root).unwrap_or_default().iter().map(|name| root.join(name)).filter(|dir| is_hierarchy(dir)).collect()
+}
+
 /// The directories of the control group `cgroups_path` (as in `config.json`) that are there, one per hierarchy.
 ///
 /// *Errors:* none; a path that is not ours to read as one gives an empty list.

@@ -336,7 +336,7 @@ pub fn remove_tree(path: &Path) -> Result<()> {
 }
 
 /// Removes `name` of `dir` and all below it with a stack of its own, so that depth costs memory and not the thread's stack.
-fn remove_below(dir: i32, name: &CStr, device: u64) -> nix::Result<()> {
+pub(super) fn remove_below(dir: i32, name: &CStr, device: u64) -> nix::Result<()> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
     let top = borrow(dir);
     match unlinkat(top, name, UnlinkatFlags::NoRemoveDir) {

@@ -3,7 +3,9 @@
 //! One error variant per call, with its arguments and errno. Everything goes through [`Host`], which holds the roots,
 //! so that a test gives it a world of its own and nothing of the real host can be reached by mistake.
 
+pub mod archive;
 pub mod cgroup;
+pub mod dir_lock;
 pub mod exec;
 pub mod file;
 mod host;
@@ -18,8 +20,17 @@ pub mod rootfs;
 pub mod runc;
 pub mod runc_log;
 pub mod signal;
+pub mod store;
 pub mod sysctl;
 pub mod tree;
+mod tree_copy;
+mod tree_hide;
+mod tree_merged;
+mod tree_names;
+pub mod tree_partial;
+mod tree_pending;
+mod tree_write;
+mod tree_xattr;
 pub mod view;
 
 pub use crate::ids::CgroupDriver;

@@ -85,7 +85,8 @@ pub struct Overlay<'a> {
 /// Mounts an overlay, nodev, on `target`; with `lowerdir+` where the kernel has it (6.5), which takes 500 layers.
 pub fn overlay(overlay: Overlay<'_>, target: &Path) -> Result<()> {
     let mut paths = overlay.lowers.iter().map(PathBuf::as_path).chain([overlay.upper, overlay.work]);
-    if paths.all(|path| path.as_os_str().len() <= FSCONFIG_LIMIT) {
+    // Kernels differ in whether they undo escapes in the single options; in the option string all of them do.
+    if paths.all(|path| path.as_os_str().len() <= FSCONFIG_LIMIT && !path.as_os_str().as_bytes().contains(&b'\\')) {
         match overlay_by_parts(overlay, target) {
             // The context is not there (5.2) or does not know `lowerdir+` (6.5): nothing was mounted.
             Err(MountError::Call { call, errno: Errno::ENOSYS | Errno::EINVAL, .. })
@@ -329,10 +330,10 @@ mod tests {
             fs::write(lower.join("who"), nth.to_string()).unwrap();
             lowers.push(lower);
         }
-        for dir in ["upper,with:odd\\name", "work", "merged"] {
+        for dir in ["upper,with:odd name", "back\\slash", "work", "merged"] {
             fs::create_dir(at(dir)).unwrap();
         }
-        let (upper, work, merged) = (at("upper,with:odd\\name"), at("work"), at("merged"));
+        let (upper, work, merged) = (at("upper,with:odd name"), at("work"), at("merged"));
         overlay(Overlay { lowers: &lowers, upper: &upper, work: &work }, &merged).unwrap();
         assert_eq!(fs::read_to_string(merged.join("who")).unwrap(), "0");
         assert_eq!(fs::read_to_string(merged.join("f119")).unwrap(), "119");
@@ -341,6 +342,10 @@ mod tests {
         assert!(unmount(&merged).unwrap());
         assert!(!unmount(&merged).unwrap() && !is_mountpoint(&merged).unwrap());
         assert!(overlay_options(Overlay { lowers: &lowers, upper: &upper, work: &work }).is_err());
+        let upper = at("back\\slash");
+        overlay(Overlay { lowers: &lowers[..2], upper: &upper, work: &work }, &merged).unwrap();
+        fs::write(merged.join("new"), "x").unwrap();
+        assert!(unmount(&merged).unwrap() && upper.join("new").exists());
         let few = Overlay { lowers: &lowers[..2], upper: &upper, work: &work };
         let options = overlay_options(few).unwrap();
         nix::mount::mount(Some(SOURCE), &merged, Some("overlay"), MsFlags::MS_NODEV, Some(options.as_os_str())).unwrap();
@@ -354,7 +359,7 @@ mod tests {
         let merged = world.path().join("merged");
         fs::create_dir(&merged).unwrap();
         let none = world.path().join("none");
-        let fault = Fault::from(overlay(Overlay { lowers: &[none.clone()], upper: &none, work: &none }, &merged).unwrap_err());
+        let fault = Fault::from(overlay(Overlay { lowers: std::slice::from_ref(&none), upper: &none, work: &none }, &merged).unwrap_err());
         assert_eq!(fault.kind(), Kind::NotFound, "{fault}");
     }
 

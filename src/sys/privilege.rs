@@ -13,7 +13,11 @@ pub fn require() -> Result<()> {
         return Ok(());
     }
     let fault = Fault::new(Kind::PermissionDenied, format!("this process lacks {}", missing.join(", ")));
-    Err(fault.hint(if nix::unistd::geteuid().is_root() { "grant them to the container or unit that rkbox runs in" } else { "run it as root" }))
+    Err(fault.hint(if nix::unistd::geteuid().is_root() {
+        "grant them to the container or unit that rkbox runs in"
+    } else {
+        "run it as root"
+    }))
 }
 
 /// Whether the host has only the unified cgroup hierarchy.

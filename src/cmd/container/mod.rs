@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Context, PlanArgs, records};
+use super::{PlanArgs, records};
 use crate::fault::Result;
 use crate::ids::{Id, Name};
 use crate::sys::Host;
@@ -67,6 +67,7 @@ pub struct RunArgs {
     /// Label, may be repeated
     #[arg(short, long = "label", value_name = "KEY=VALUE", value_parser = crate::cmd::parse::pair)]
     pub labels: Vec<(String, String)>,
+    /// `--explain`, `--timings`.
     #[command(flatten)]
     pub plan: PlanArgs,
     /// Image: a reference, an id or a unique prefix of one
@@ -99,6 +100,7 @@ pub struct RmArgs {
     /// Kill what runs; a missing container is no error
     #[arg(short, long)]
     pub force: bool,
+    /// `--explain`, `--timings`.
     #[command(flatten)]
     pub plan: PlanArgs,
 }

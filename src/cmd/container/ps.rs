@@ -35,8 +35,10 @@ impl State {
 
 /// Lists containers.
 pub fn run(cx: &Context, args: &PsArgs) -> Result<u8> {
-    let mut found: Vec<(Id, Result<ContainerRecord>)> =
-        records::ids(&cx.host, records::BoxKind::Container)?.into_iter().map(|id| (id.clone(), records::container(&cx.host, &id))).collect();
+    let mut found: Vec<(Id, Result<ContainerRecord>)> = records::ids(&cx.host, records::BoxKind::Container)?
+        .into_iter()
+        .map(|id| (id.clone(), records::container(&cx.host, &id)))
+        .collect();
     found.sort_by_key(|(id, record)| (record.as_ref().map_or(String::new(), |record| record.created_at.clone()), id.clone()));
     let (mut rows, mut values) = (Vec::new(), Vec::new());
     for (id, record) in &found {

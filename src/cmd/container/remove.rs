@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{RmArgs, steps};
-use crate::cmd::network::attach;
+use crate::cmd::network::detach;
 use crate::cmd::{Context, carry, output, records};
 use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::ids::Id;
@@ -41,7 +41,8 @@ fn one(cx: &Context, args: &RmArgs, key: &str) -> Result<()> {
     }
     let running = records::container(&cx.host, &id).and_then(|record| records::running_pid(&record.runtime, &record.boot_id, &id));
     if !args.force && running.is_ok_and(|pid| pid.is_some()) {
-        return Err(Fault::new(Kind::FailedPrecondition, format!("container {key} runs")).hint(format!("kill and remove it: rkbox rm --force {key}")));
+        return Err(Fault::new(Kind::FailedPrecondition, format!("container {key} runs"))
+            .hint(format!("kill and remove it: rkbox rm --force {key}")));
     }
     timings.row("find");
     remove(&cx.host, &id).doing(|| format!("cannot remove container {key}"))?;
@@ -69,7 +70,7 @@ pub fn remove(host: &Host, id: &Id) -> Result<()> {
     let record = records::container(host, id)?;
     let mut network = Vec::new();
     for attachment in &record.attachments {
-        network.extend(attach::steps_of(host, attachment, record.netns.as_deref())?);
+        network.extend(detach::steps_of(host, attachment, record.netns.as_deref())?);
     }
     let (all, _) = steps::steps(host, &record, steps::Texts::default(), network);
     plan::unwind_plan(Plan::new(id.as_str(), "take back a container", all), host)

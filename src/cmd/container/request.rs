@@ -60,7 +60,8 @@ pub fn record(cx: &Context, facts: &Facts<'_>, net: Net) -> Result<ContainerReco
     let image_env = list(config.map(|c| c.env()));
     let text = |pick: Option<&Option<String>>| pick.cloned().flatten().unwrap_or_default();
     let wanted_user = args.user.clone().unwrap_or_else(|| text(config.map(|c| c.user())));
-    let identity = user::resolve(&wanted_user, &view::read_accounts(facts.lowers)?, &[]).doing(|| format!("resolving user {wanted_user:?}"))?;
+    let identity =
+        user::resolve(&wanted_user, &view::read_accounts(facts.lowers)?, &[]).doing(|| format!("resolving user {wanted_user:?}"))?;
     Ok(ContainerRecord {
         v: VERSION,
         sandbox_id: facts.sandbox.map(|sandbox| sandbox.id.clone()),
@@ -82,7 +83,9 @@ pub fn record(cx: &Context, facts: &Facts<'_>, net: Net) -> Result<ContainerReco
         volumes: args.volumes.iter().map(|volume| self::volume(volume)).collect::<Result<_>>()?,
         tty: args.tty,
         stdin: args.interactive,
-        stop_signal: Some(text(config.map(|c| c.stop_signal()))).filter(|signal| !signal.is_empty()).unwrap_or_else(|| "SIGTERM".to_owned()),
+        stop_signal: Some(text(config.map(|c| c.stop_signal())))
+            .filter(|signal| !signal.is_empty())
+            .unwrap_or_else(|| "SIGTERM".to_owned()),
         user: (identity.uid, identity.gid, identity.groups),
         auto_remove: args.rm,
         owner: "cli".to_owned(),
@@ -182,12 +185,15 @@ fn volume(text: &str) -> Result<Volume> {
     let source = match volume.source {
         VolumeSource::Host(path) => path,
         VolumeSource::Named(name) => {
-            let fault = Fault::new(crate::fault::Kind::Unimplemented, format!("named volume {name:?}: named volumes come with a later version"));
+            let fault =
+                Fault::new(crate::fault::Kind::Unimplemented, format!("named volume {name:?}: named volumes come with a later version"));
             return Err(fault.hint("give an absolute path of the host"));
         }
     };
     if !file::exists(&source)? {
-        return Err(Fault::not_found(format!("{} is not there", source.display())).doing(format!("volume {text}")).hint("make it first, or mend the path"));
+        return Err(Fault::not_found(format!("{} is not there", source.display()))
+            .doing(format!("volume {text}"))
+            .hint("make it first, or mend the path"));
     }
     Ok(Volume { source, destination: PathBuf::from(volume.destination), read_only: volume.access == Access::ReadOnly })
 }

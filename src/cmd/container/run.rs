@@ -85,7 +85,8 @@ fn start(host: &Host, record: &ContainerRecord, timings: &mut Timings) -> std::r
     let code = exec::exit_code(ended);
     if !record.auto_remove {
         let exit = serde_json::json!({ "v": 1, "finished_at": proc::now_rfc3339(), "exit_code": code, "signal": (code > 128).then(|| code - 128), "oom_killed": null, "reason": "exited" });
-        file::write_atomic(&record.bundle.join("exit.json"), 0o600, exit.to_string().as_bytes(), file::Durable::Yes).map_err(|error| tool(error.into()))?;
+        file::write_atomic(&record.bundle.join("exit.json"), 0o600, exit.to_string().as_bytes(), file::Durable::Yes)
+            .map_err(|error| tool(error.into()))?;
     }
     Ok(code)
 }
@@ -126,7 +127,7 @@ fn network(cx: &Context, facts: &Facts<'_>, attached: &mut attach::Attached) -> 
     }
     if let Some(netns) = &args.netns {
         let path = host.netns_path(netns);
-        ns::require_netns(&path)?;
+        require_netns(&path)?;
         return Ok(joined(Some(path)));
     }
     if args.network.as_deref() == Some("host") {
@@ -135,13 +136,20 @@ fn network(cx: &Context, facts: &Facts<'_>, attached: &mut attach::Attached) -> 
     let name = args.name.as_ref().map_or(facts.id.short(), AsRef::as_ref);
     let netns = host.netns_path(name);
     if args.network.as_deref() == Some("none") {
-        attached.steps.push(crate::step::Loopback { netns: netns.clone() }.into());
+        attached.steps.push(crate::step::Loopback { netns: netns.clone(), own_netns: true }.into());
         return Ok(Net { path: Some(netns), owned: true, attachments: Vec::new() });
     }
     let wanted = args.network.as_deref().map(str::parse).transpose()?;
     let conf = networks::find_network(host, wanted.as_ref())?;
     let ifname: IfName = "eth0".parse()?;
-    let ask = attach::Attach { network: &conf, owner: facts.id.as_str(), ifname: &ifname, netns: &netns, own_netns: true, acting: !args.plan.explain };
+    let ask = attach::Attach {
+        network: &conf,
+        owner: facts.id.as_str(),
+        ifname: &ifname,
+        netns: &netns,
+        own_netns: true,
+        acting: !args.plan.explain,
+    };
     *attached = attach::plan_attach(host, &ask)?;
     let attachment = Attachment {
         network: conf.name.to_string(),
@@ -171,4 +179,10 @@ fn script(cx: &Context, args: &RunArgs, plan: &Plan, record: &ContainerRecord) -
     explain::append_removal(plan, &mut script)?;
     script.raw("exit \"$status\"");
     Ok(script)
+}
+
+/// Checks that a namespace made by somebody else is there and is one.
+fn require_netns(path: &std::path::Path) -> Result<()> {
+    ns::open(path, ns::NsKind::Net).doing(|| "joining a network namespace")?;
+    Ok(())
 }

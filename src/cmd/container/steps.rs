@@ -2,6 +2,7 @@
 
 use super::run_dir;
 use crate::cmd::records::BoxKind;
+use crate::cmd::sandbox::cgroup_parent;
 use crate::record::ContainerRecord;
 use crate::step::mount::MountKind;
 use crate::step::{Directory, File, Home, Mount, Namespaces, NetnsRoot, Reservation, Skeleton, Step};
@@ -21,7 +22,8 @@ pub struct Texts {
 /// Puts the steps of `record` in order; answers also the index of the last one of its network.
 pub fn steps(host: &Host, record: &ContainerRecord, texts: Texts, network: Vec<Step>) -> (Vec<Step>, usize) {
     let dir = &record.bundle;
-    let dirs = [host.root.clone(), host.root.join("names"), host.root.join(BoxKind::Container.names()), host.root.join(BoxKind::Container.dir())];
+    let dirs =
+        [host.root.clone(), host.root.join("names"), host.root.join(BoxKind::Container.names()), host.root.join(BoxKind::Container.dir())];
     let dirs = dirs.into_iter().chain([host.run.clone(), host.run.join("containers"), host.runtime_root()]).collect();
     let mut all: Vec<Step> = vec![
         Home { dirs }.into(),
@@ -30,6 +32,7 @@ pub fn steps(host: &Host, record: &ContainerRecord, texts: Texts, network: Vec<S
         File { path: dir.join("record.json"), mode: 0o600, content: texts.record, durable: !record.auto_remove }.into(),
         Directory { path: run_dir(host, &record.id), mode: 0o700 }.into(),
     ];
+    all.extend(cgroup_parent(host));
     if record.owns_netns {
         all.push(NetnsRoot { path: host.netns.clone() }.into());
         all.push(Namespaces { net: record.netns.clone(), ipc: None, uts: None, hostname: None }.into());

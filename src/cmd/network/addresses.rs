@@ -96,7 +96,8 @@ pub fn held_by(dir: &Path, owner: &str, ifname: &IfName) -> Result<Vec<IpAddr>> 
 }
 
 fn duplicate(index: usize, address: IpAddr, owner: &str) -> Fault {
-    let message = format!("failed to allocate for range {index}: {address} has been allocated to {owner}, duplicate allocation is not allowed");
+    let message =
+        format!("failed to allocate for range {index}: {address} has been allocated to {owner}, duplicate allocation is not allowed");
     Fault::new(Kind::AlreadyExists, message).hint("detach it first: rkbox net del, or rkbox gc when its owner is gone")
 }
 
@@ -130,9 +131,7 @@ impl Contents {
         // Read without trimming, as upstream does: anything but a bare address begins the round anew.
         let cursor = self.content(&format!("last_reserved_ip.{index}"));
         let last = cursor.and_then(|text| String::from_utf8(text).ok()?.parse::<IpAddr>().ok()).map(|address| address.to_canonical());
-        let taken = |address: IpAddr| {
-            self.holds(address) && !lease::is_leaked(&self.dir.join(address.to_string())).unwrap_or(false)
-        };
+        let taken = |address: IpAddr| self.holds(address) && !lease::is_leaked(&self.dir.join(address.to_string())).unwrap_or(false);
         allocate::choose(set, taken, last, wanted)
     }
 
@@ -142,10 +141,13 @@ impl Contents {
             Refusal::Exhausted(_) => {
                 let held: Vec<&String> = self.names.iter().filter(|name| name.parse::<IpAddr>().is_ok()).collect();
                 let names = held.iter().filter_map(|name| lease_file::holder(&self.content(name)?));
-                let mut named: Vec<String> = names.take(NAMED).map(|(owner, ifname)| match ifname {
-                    Some(ifname) => format!("{owner} ({ifname})"),
-                    None => owner,
-                }).collect();
+                let mut named: Vec<String> = names
+                    .take(NAMED)
+                    .map(|(owner, ifname)| match ifname {
+                        Some(ifname) => format!("{owner} ({ifname})"),
+                        None => owner,
+                    })
+                    .collect();
                 if held.len() > named.len() {
                     named.push(format!("{} more", held.len() - named.len()));
                 }

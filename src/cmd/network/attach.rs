@@ -65,8 +65,11 @@ pub fn plan_attach(host: &Host, attach: &Attach<'_>) -> Result<Attached> {
     refuse_bad_owner(attach.owner)?;
     let cached = cache_path(host, attach);
     if file::exists(&cached)? {
-        return Err(Fault::new(Kind::AlreadyExists, format!("{} of {} is attached to {} already", attach.ifname, attach.netns.display(), attach.network.name))
-            .hint(format!("detach it first: rkbox net del {} {}", attach.network.name, attach.netns.display())));
+        return Err(Fault::new(
+            Kind::AlreadyExists,
+            format!("{} of {} is attached to {} already", attach.ifname, attach.netns.display(), attach.network.name),
+        )
+        .hint(format!("detach it first: rkbox net del {} {}", attach.network.name, attach.netns.display())));
     }
     if !attach.own_netns {
         refuse_no_namespace(attach.netns)?;
@@ -161,9 +164,7 @@ fn host_steps(attach: &Attach<'_>, conf: &BridgeConf, result: &CniResult) -> Vec
         }
         let forward = !gateways.is_empty();
         steps.extend(
-            gateways
-                .into_iter()
-                .map(|address| step::Gateway { bridge: conf.bridge.clone(), address, force: conf.force_address }.into()),
+            gateways.into_iter().map(|address| step::Gateway { bridge: conf.bridge.clone(), address, force: conf.force_address }.into()),
         );
         if forward {
             steps.push(step::Sysctl { key: "net/ipv4/ip_forward".to_owned(), value: "1".to_owned() }.into());
@@ -238,11 +239,7 @@ fn routes_to_apply(result: &CniResult) -> Vec<step::interface::Route> {
 /// *Source:* reference `loopback`: whatever the interface is called, it is `lo`.
 fn loopback(attach: &Attach<'_>) -> Result<(Attached, CniResult)> {
     let address = IpNetwork::new(IpAddr::from([127, 0, 0, 1]), 8).map_err(|error| Fault::internal(error.to_string()))?;
-    let lo = Interface {
-        name: "lo".to_owned(),
-        mac: "00:00:00:00:00:00".to_owned(),
-        sandbox: attach.netns.to_string_lossy().into_owned(),
-    };
+    let lo = Interface { name: "lo".to_owned(), mac: "00:00:00:00:00:00".to_owned(), sandbox: attach.netns.to_string_lossy().into_owned() };
     let ips = vec![Ip { interface: Some(0), address, gateway: None }];
     let steps = vec![step::Loopback { netns: attach.netns.to_path_buf(), own_netns: attach.own_netns }.into()];
     let attached = Attached { steps, addresses: vec![address], ..Attached::default() };

@@ -65,8 +65,11 @@ pub fn run(cx: &Context, args: &CheckArgs) -> Result<u8> {
     }
     match differences.len() {
         0 => Ok(0),
-        count => Err(Fault::new(Kind::FailedPrecondition, format!("attachment {} differs in {count} places from what was made", args.target.netns))
-            .hint(format!("make it again: rkbox net del {0} {1}; rkbox net add {0} {1}", handle.network, args.target.netns))),
+        count => Err(Fault::new(
+            Kind::FailedPrecondition,
+            format!("attachment {} differs in {count} places from what was made", args.target.netns),
+        )
+        .hint(format!("make it again: rkbox net del {0} {1}; rkbox net add {0} {1}", handle.network, args.target.netns))),
     }
 }
 
@@ -83,7 +86,9 @@ impl Check<'_> {
         let dir = addresses::pool_dir(self.host, network, ipam);
         let held = addresses::held_by(&dir, &self.handle.owner, &self.handle.ifname)?;
         for ip in self.result.ips.clone() {
-            self.expect(held.contains(&ip.address.ip()), || format!("address {} is not leased to it in {}", ip.address.ip(), dir.display()));
+            self.expect(held.contains(&ip.address.ip()), || {
+                format!("address {} is not leased to it in {}", ip.address.ip(), dir.display())
+            });
         }
         Ok(())
     }

@@ -75,9 +75,8 @@ pub fn steps_of_cached(host: &Host, handle: &Handle, cached: &cache::Attachment)
 /// The leases that an attachment holds in a pool, as steps.
 pub fn lease_steps(dir: &Path, handle: &Handle) -> Result<Vec<Step>> {
     let held = addresses::held_by(dir, &handle.owner, &handle.ifname)?;
-    let lease = |address| {
-        step::Lease { dir: dir.to_path_buf(), address, owner: handle.owner.clone(), ifname: handle.ifname.clone() }.into()
-    };
+    let lease =
+        |address| step::Lease { dir: dir.to_path_buf(), address, owner: handle.owner.clone(), ifname: handle.ifname.clone() }.into();
     Ok(held.into_iter().map(lease).collect())
 }
 
@@ -124,8 +123,7 @@ pub fn steps_of(host: &Host, attachment: &record::Attachment, netns: Option<&Pat
     for network in &attachment.addresses {
         let lease = step::Lease { dir: dir.clone(), address: network.ip(), owner: handle.owner.clone(), ifname: handle.ifname.clone() };
         steps.push(lease.into());
-        let masquerade =
-            step::Masquerade { network: handle.network.clone(), address: network.ip(), owner: handle.owner.clone() };
+        let masquerade = step::Masquerade { network: handle.network.clone(), address: network.ip(), owner: handle.owner.clone() };
         steps.push(masquerade.into());
     }
     let result = CniResult::from_json(&attachment.result)?;

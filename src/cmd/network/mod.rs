@@ -5,7 +5,7 @@ mod addresses;
 pub mod attach;
 mod check;
 mod del;
-mod detach;
+pub mod detach;
 mod ls;
 pub mod networks;
 mod reclaim;

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
+use crate::cni::BUILT_IN;
 use crate::cni::config::{self, ConfFile, Plane};
 use crate::cni::list::{List, Plugin};
 use crate::cni::version::Version;
-use crate::cni::BUILT_IN;
 use crate::fault::{Context as _, Fault, Result};
 use crate::ids::NetworkName;
 use crate::sys::{Host, file};

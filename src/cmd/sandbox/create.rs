@@ -31,6 +31,7 @@ pub struct CreateArgs {
     /// Annotation, may be repeated
     #[arg(long = "annotation", value_name = "KEY=VALUE", value_parser = crate::cmd::parse::pair)]
     pub annotations: Vec<(String, String)>,
+    /// `--explain`, `--timings`.
     #[command(flatten)]
     pub plan: PlanArgs,
 }
@@ -64,11 +65,12 @@ fn plan(cx: &Context, args: &CreateArgs, timings: &mut Timings) -> Result<(Plan,
     if let Some(netns) = &netns {
         let ifname: IfName = "eth0".parse()?;
         if args.network.as_deref() == Some("none") {
-            network.steps.push(crate::step::Loopback { netns: netns.clone() }.into());
+            network.steps.push(crate::step::Loopback { netns: netns.clone(), own_netns: true }.into());
         } else {
             let wanted = args.network.as_deref().map(str::parse).transpose()?;
             let conf = networks::find_network(host, wanted.as_ref())?;
-            let ask = attach::Attach { network: &conf, owner: id.as_str(), ifname: &ifname, netns, own_netns: true, acting: !args.plan.explain };
+            let ask =
+                attach::Attach { network: &conf, owner: id.as_str(), ifname: &ifname, netns, own_netns: true, acting: !args.plan.explain };
             network = attach::plan_attach(host, &ask)?;
             attachments.push(Attachment {
                 network: conf.name.to_string(),

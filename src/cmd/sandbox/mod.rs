@@ -13,6 +13,7 @@ use crate::fault::Result;
 pub use create::CreateArgs;
 pub use ls::{State, state};
 pub use remove::{reclaim, remove};
+pub use steps::cgroup_parent;
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
@@ -57,6 +58,7 @@ pub struct RemoveArgs {
     /// Also remove its containers; a missing sandbox is no error
     #[arg(short, long)]
     pub force: bool,
+    /// `--explain`, `--timings`.
     #[command(flatten)]
     pub plan: PlanArgs,
 }

@@ -1,7 +1,7 @@
 //! `rkbox sandbox stop` and `rm`: the journal played backwards, or the plan made again from the record.
 
 use super::{RemoveArgs, steps};
-use crate::cmd::network::attach;
+use crate::cmd::network::detach;
 use crate::cmd::{Context, carry, container, output, records};
 use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::ids::Id;
@@ -50,7 +50,10 @@ fn one(cx: &Context, args: &RemoveArgs, key: &str, extent: Extent) -> Result<()>
             (Extent::Stop, _) => container::stop(&cx.host, member)?,
             (Extent::All, true) => container::remove(&cx.host, member)?,
             (Extent::All, false) => {
-                let fault = Fault::new(Kind::FailedPrecondition, format!("sandbox {key} has {} containers, {} is one", inside.len(), member.short()));
+                let fault = Fault::new(
+                    Kind::FailedPrecondition,
+                    format!("sandbox {key} has {} containers, {} is one", inside.len(), member.short()),
+                );
                 return Err(fault.hint(format!("remove them first, or all at once: rkbox sandbox rm --force {key}")));
             }
         }
@@ -89,14 +92,15 @@ fn down_to(host: &Host, id: &Id, extent: Extent) -> Result<usize> {
 fn from_record(host: &Host, record: &SandboxRecord) -> Result<steps::Steps> {
     let mut network = Vec::new();
     for attachment in &record.attachments {
-        network.extend(attach::steps_of(host, attachment, record.netns.as_deref())?);
+        network.extend(detach::steps_of(host, attachment, record.netns.as_deref())?);
     }
     steps::steps(host, record, steps::Texts::default(), network)
 }
 
 fn explain_one(cx: &Context, id: &Id, extent: Extent) -> Result<()> {
     let path = journal::path(&cx.host, id.as_str());
-    let status = journal::read(&path)?.ok_or_else(|| Fault::new(Kind::FailedPrecondition, format!("sandbox {} has no journal", id.short())));
+    let status =
+        journal::read(&path)?.ok_or_else(|| Fault::new(Kind::FailedPrecondition, format!("sandbox {} has no journal", id.short())));
     let script = explain::explain_removal(&format!("remove sandbox {}", id.short()), &status?, down_to(&cx.host, id, extent)?)?;
     carry::show(&script);
     Ok(())
@@ -111,7 +115,7 @@ pub fn reclaim(host: &Host) -> Result<Vec<String>> {
         if record.boot_id == boot || file::exists(&journal::path(host, id.as_str()))? {
             continue;
         }
-        let held = record.attachments.iter().map(|attachment| attach::is_held(host, attachment)).collect::<Result<Vec<bool>>>()?;
+        let held = record.attachments.iter().map(|attachment| detach::is_held(host, attachment)).collect::<Result<Vec<bool>>>()?;
         if held.contains(&true) {
             remove(host, &id, Extent::Stop)?;
             gone.push(format!("network of sandbox {} of a former boot", record.name));

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use crate::cmd::records::BoxKind;
 use crate::fault::Result;
+use crate::ids::CgroupDriver;
 use crate::record::SandboxRecord;
 use crate::step::mount::MountKind;
-use crate::step::{Directory, File, Home, Mount, Namespaces, NetnsRoot, Process, Reservation, Skeleton, Step};
+use crate::step::{CgroupParent, Directory, File, Home, Mount, Namespaces, NetnsRoot, Process, Reservation, Skeleton, Step};
 use crate::sys::Host;
 
 /// Size of `/dev/shm`, as docker, containerd and podman make it.
@@ -41,11 +42,17 @@ pub fn run_dir(host: &Host, id: &str) -> PathBuf {
     host.run.join("sandboxes").join(id)
 }
 
+/// The parent control group; systemd keeps its own slices.
+pub fn cgroup_parent(host: &Host) -> Option<Step> {
+    (host.cgroup_driver == CgroupDriver::Cgroupfs).then(|| CgroupParent { parent: host.cgroup_parent.clone() }.into())
+}
+
 /// Puts the steps of `record` in order, those of its network between the namespaces and the pause process.
 pub fn steps(host: &Host, record: &SandboxRecord, texts: Texts, network: Vec<Step>) -> Result<Steps> {
     let dir = host.sandbox_dir(record.id.as_str());
     let run = run_dir(host, record.id.as_str());
-    let dirs = [host.root.clone(), host.root.join("names"), host.root.join(BoxKind::Sandbox.names()), host.root.join(BoxKind::Sandbox.dir())];
+    let dirs =
+        [host.root.clone(), host.root.join("names"), host.root.join(BoxKind::Sandbox.names()), host.root.join(BoxKind::Sandbox.dir())];
     let dirs = dirs.into_iter().chain([host.run.clone(), host.run.join("sandboxes"), host.runtime_root()]).collect();
     let mut all: Vec<Step> = vec![
         Home { dirs }.into(),
@@ -55,6 +62,7 @@ pub fn steps(host: &Host, record: &SandboxRecord, texts: Texts, network: Vec<Ste
     ];
     let stop_at = all.len();
     all.push(Directory { path: run.clone(), mode: 0o700 }.into());
+    all.extend(cgroup_parent(host));
     if record.netns.is_some() {
         all.push(NetnsRoot { path: host.netns.clone() }.into());
     }
@@ -75,7 +83,7 @@ pub fn steps(host: &Host, record: &SandboxRecord, texts: Texts, network: Vec<Ste
             id: record.id.clone(),
             runtime: record.runtime.path.clone(),
             state: record.runtime.state.clone(),
-            systemd_cgroup: record.runtime.cgroup_driver == crate::ids::CgroupDriver::Systemd,
+            systemd_cgroup: record.runtime.cgroup_driver == CgroupDriver::Systemd,
             bundle: dir.clone(),
             pid_file: run.join("pid"),
             log: run.join("runtime.log"),

@@ -1,0 +1,278 @@
+//! `rkbox image load`: finds the images of a source and plans their blobs, layers and tags.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use super::LoadArgs;
+use super::source::{Form, Source};
+use crate::cmd::{Context, carry, output};
+use crate::fault::{Context as _, Fault, Kind, Result};
+use crate::image::layout::{self, Descriptor, Index};
+use crate::image::{Compression, Config, Digest, Manifest, Platform, Reference, Transport, docker_archive};
+use crate::plan::{Keep, Plan, Timings};
+use crate::step::blob::BlobSource;
+use crate::step::{Blob, Home, Layer, Step, Tag};
+use crate::sys::archive::Span;
+use crate::sys::{Host, file, store};
+
+/// What the caller wants beside the source.
+#[derive(Clone, Debug, Default)]
+pub struct Wish {
+    /// Names instead of those the image was saved with; then the source must give one image.
+    pub names: Vec<Reference>,
+    /// Platform to choose; the host's when absent.
+    pub platform: Option<Platform>,
+}
+
+/// An image that the steps will put into the store.
+#[derive(Clone, Debug)]
+pub struct LoadedImage {
+    /// `sha256:HEX`.
+    pub id: String,
+    /// The names it gets; none at all for an image that was saved without one.
+    pub references: Vec<Reference>,
+    /// `sha256:HEX`.
+    pub manifest_digest: String,
+}
+
+/// The plan of a load.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Blobs, then layers, lowest first, then tags.
+    pub steps: Vec<Step>,
+    /// What they bring.
+    pub images: Vec<LoadedImage>,
+    /// Warnings for people.
+    pub notes: Vec<String>,
+}
+
+/// The directories that a load needs.
+pub fn home_dirs(host: &Host) -> Vec<PathBuf> {
+    let images = host.images();
+    vec![host.root.clone(), images.clone(), images.join("blobs"), images.join("blobs/sha256"), host.layers()]
+}
+
+/// An image as found in a source.
+struct Found {
+    manifest: Manifest,
+    manifest_source: BlobSource,
+    config: Config,
+    config_source: BlobSource,
+    layers: Vec<BlobSource>,
+    names: Vec<Reference>,
+}
+
+/// Reads `source` and answers the steps that load it. Nothing is changed.
+///
+/// *Errors:* `InvalidArgument` for what is no image, `DataLoss` for wrong digests and sizes, `Unimplemented` for kinds of images that
+/// rkbox does not run, `NotFound` when the image asked for is not in it.
+pub fn plan_load(host: &Host, source: &Transport, wish: &Wish) -> Result<Loaded> {
+    let opened = Source::open(source)?;
+    let platform = wish.platform.clone().unwrap_or_else(Platform::of_host);
+    let mut found = match opened.form {
+        Form::Oci => from_layout(&opened, &platform)?,
+        Form::Docker => from_docker(&opened)?,
+    };
+    if !wish.names.is_empty() {
+        let [only] = found.as_mut_slice() else {
+            return Err(Fault::invalid(format!("the source has {} images, so that one name cannot stand for all", found.len()))
+                .hint("choose one of them: oci-archive:PATH:NAME or docker-archive:PATH:NAME"));
+        };
+        if let Some(name) = wish.names.iter().find(|name| name.digest().is_some()) {
+            return Err(Fault::invalid(format!("name {name} has a digest")).hint("name it with a tag"));
+        }
+        only.names = wish.names.clone();
+    }
+    let mut notes = Vec::new();
+    for image in &found {
+        let offered = image.config.platform();
+        if platform.rank(&offered).is_none() {
+            let message = format!("image {} is made for {offered}, not for {platform}", image.config.id().short());
+            if wish.platform.is_some() {
+                return Err(Fault::not_found(message));
+            }
+            notes.push(message);
+        }
+    }
+    let mut loaded = Loaded { steps: steps(host, &found)?, images: Vec::new(), notes };
+    for image in found {
+        let (id, manifest_digest) = (image.config.id().to_string(), image.manifest.digest().to_string());
+        loaded.images.push(LoadedImage { id, references: image.names, manifest_digest });
+    }
+    Ok(loaded)
+}
+
+fn span(span: Span) -> BlobSource {
+    BlobSource::Span { path: span.path, offset: span.offset }
+}
+
+fn from_layout(source: &Source, platform: &Platform) -> Result<Vec<Found>> {
+    if let Some(marker) = source.find("oci-layout")? {
+        layout::check_marker(&marker.read(64 << 10)?)?;
+    }
+    let index = Index::parse(&source.document("index.json")?).doing(|| "reading index.json")?;
+    let mut found = Vec::new();
+    for entry in index.select(source.which.as_deref(), platform)? {
+        let name = entry.name().map_or("without a name".to_owned(), |name| format!("{name:?}"));
+        found.push(layout_image(source, entry, platform).doing(|| format!("reading image {name}"))?);
+    }
+    Ok(found)
+}
+
+fn layout_image(source: &Source, entry: &Descriptor, platform: &Platform) -> Result<Found> {
+    let mut read = |wanted: &Descriptor| Ok(source.blob(wanted)?.read(wanted.size)?);
+    let (top, bytes) = layout::descend(entry, platform, &mut read)?;
+    let manifest = Manifest::parse(&bytes).doing(|| format!("reading manifest {}", top.digest))?;
+    let config = Config::parse(&layout::read_verified(&manifest.config, &mut read)?)?;
+    config.check_against(&manifest)?;
+    let layers = manifest.layers.iter().map(|layer| source.blob(layer).map(span)).collect::<Result<_>>()?;
+    let config_source = span(source.blob(&manifest.config)?);
+    let names = entry.name().map(str::parse).transpose().hint(|| "give it a name with --name");
+    // An OCI layout holds OCI manifests (skopeo and umoci look for no others); the id stays, because the configuration does.
+    let (manifest, manifest_source) = if manifest.is_oci() {
+        (manifest, span(source.blob(&top)?))
+    } else {
+        let part = |layer: &Descriptor| Ok((layer.digest.clone(), layer.size, Compression::from_media_type(&layer.media_type)?));
+        composed(&config.raw, &manifest.layers.iter().map(part).collect::<Result<Vec<_>>>()?)?
+    };
+    Ok(Found { manifest_source, config_source, layers, names: names?.into_iter().collect(), manifest, config })
+}
+
+fn composed(config: &[u8], parts: &[(Digest, u64, Compression)]) -> Result<(Manifest, BlobSource)> {
+    let manifest = Manifest::compose(config, parts)?;
+    let text = String::from_utf8(manifest.raw.clone()).map_err(|error| Fault::from_error(Kind::Internal, error))?;
+    Ok((manifest, BlobSource::Text(text)))
+}
+
+fn from_docker(source: &Source) -> Result<Vec<Found>> {
+    let mut images = docker_archive::parse(&source.document("manifest.json")?)?;
+    if let Some(which) = &source.which {
+        match which.strip_prefix('@').map(str::parse::<usize>) {
+            Some(Ok(nth)) if nth < images.len() => images = vec![images.swap_remove(nth)],
+            Some(_) => return Err(Fault::not_found(format!("the archive has {} images, so that {which:?} is none of them", images.len()))),
+            None => {
+                let wanted: Reference = which.parse()?;
+                images.retain(|image| image.references.contains(&wanted));
+                images.truncate(1);
+                images.iter_mut().for_each(|image| image.references = vec![wanted.clone()]);
+            }
+        }
+    }
+    if images.is_empty() {
+        return Err(Fault::not_found(format!("no image of the archive is called {:?}", source.which.as_deref().unwrap_or_default())));
+    }
+    images.into_iter().map(|image| docker_image(source, image)).collect()
+}
+
+fn docker_image(source: &Source, image: docker_archive::ArchivedImage) -> Result<Found> {
+    let name = image.references.first().map_or("without a name".to_owned(), Reference::to_string);
+    let doing = || format!("reading image {name}");
+    let config_span = source.member(&image.config).doing(doing)?;
+    let bytes = source.document(&image.config).doing(doing)?;
+    if let Some(id) = &image.id {
+        id.verify(&bytes).doing(|| format!("reading {:?}", image.config)).doing(doing)?;
+    }
+    let config = Config::parse(&bytes).doing(doing)?;
+    if config.diff_ids.len() != image.layers.len() {
+        let message = format!("manifest.json has {} layers, image config has {} diff ids", image.layers.len(), config.diff_ids.len());
+        return Err(Fault::invalid(message).doing(doing()));
+    }
+    let (mut layers, mut parts) = (Vec::new(), Vec::new());
+    for (member, diff_id) in image.layers.iter().zip(&config.diff_ids) {
+        let found = source.member(member).doing(doing)?;
+        let compression = Compression::sniff(&found.head()?);
+        // A plain tar must have the digest that the configuration names; storing it holds it against that, so it is read once.
+        let digest = if compression == Compression::None { diff_id.clone() } else { found.digest()? };
+        parts.push((digest, found.size, compression));
+        layers.push(span(found));
+    }
+    let (manifest, manifest_source) = composed(&bytes, &parts)?;
+    Ok(Found { manifest_source, config_source: span(config_span), layers, names: image.references, manifest, config })
+}
+
+fn steps(host: &Host, found: &[Found]) -> Result<Vec<Step>> {
+    let (mut blobs, mut layers, mut tags): (Vec<Step>, Vec<Step>, Vec<Step>) = Default::default();
+    let (mut stored, mut unpacked) = (BTreeSet::new(), BTreeSet::new());
+    for image in found {
+        let mut blob = |digest: &Digest, size: u64, source: &BlobSource| {
+            if stored.insert(digest.clone()) {
+                blobs.push(Blob { store: host.images(), digest: digest.to_string(), size, source: source.clone() }.into());
+            }
+        };
+        for (layer, source) in image.manifest.layers.iter().zip(&image.layers) {
+            blob(&layer.digest, layer.size, source);
+        }
+        blob(&image.config.id(), image.config.raw.len() as u64, &image.config_source);
+        let (digest, size) = (image.manifest.digest(), image.manifest.raw.len() as u64);
+        blob(&digest, size, &image.manifest_source);
+        let mut lowers: Vec<PathBuf> = Vec::new();
+        for ((layer, diff_id), chain) in image.manifest.layers.iter().zip(&image.config.diff_ids).zip(image.config.chain_ids()) {
+            let path = host.layers().join(chain.hex());
+            if unpacked.insert(chain) && !file::exists(&path)? {
+                let (blob, lowers) = (layer.digest.blob(&host.images()), lowers.clone());
+                let (digest, diff_id) = (layer.digest.to_string(), diff_id.to_string());
+                layers.push(
+                    Layer { blob, digest, size: layer.size, media_type: layer.media_type.clone(), diff_id, path: path.clone(), lowers }
+                        .into(),
+                );
+            }
+            lowers.insert(0, path);
+        }
+        let manifest = serde_json::json!({"mediaType": image.manifest.media_type, "digest": digest, "size": size}).to_string();
+        let names = image.names.iter().map(Reference::to_string);
+        let names: Vec<String> = if image.names.is_empty() { vec![String::new()] } else { names.collect() };
+        tags.extend(names.into_iter().map(|reference| Tag { store: host.images(), reference, manifest: manifest.clone() }.into()));
+    }
+    blobs.append(&mut layers);
+    blobs.append(&mut tags);
+    Ok(blobs)
+}
+
+/// Runs `rkbox image load`.
+pub fn run(cx: &Context, args: &LoadArgs) -> Result<u8> {
+    let mut timings = Timings::start();
+    let transport: Transport = args.source.parse()?;
+    let wish = Wish { names: args.name.clone(), platform: args.platform.clone() };
+    let _shared = store::share(&cx.host.images())?;
+    // A journal that a dead process of the same pid left is unwound first by the engine.
+    let box_id = format!("image-{}", std::process::id());
+    let mut images = Vec::new();
+    let carried = carry::carry(cx, args.plan, &mut timings, |_| {
+        let loaded = plan_load(&cx.host, &transport, &wish).doing(|| format!("cannot load {:?}", args.source))?;
+        loaded.notes.iter().for_each(|note| output::note(&format!("warning: {note}")));
+        progress(&loaded.steps);
+        images = loaded.images;
+        let mut steps = vec![Home { dirs: home_dirs(&cx.host) }.into()];
+        steps.extend(loaded.steps);
+        Ok(Plan::new(box_id.clone(), format!("load {:?}", args.source), steps).kept(Keep::Result))
+    })?;
+    if carried.is_some() {
+        report(cx, &images)?;
+    }
+    carry::report(cx, args.plan, timings);
+    Ok(0)
+}
+
+/// One line for each layer that is going to be unpacked. The engine does not tell where it is, so they come before it starts.
+fn progress(steps: &[Step]) {
+    let layers: Vec<&Layer> = steps.iter().filter_map(|step| if let Step::Layer(layer) = step { Some(layer) } else { None }).collect();
+    for (nth, layer) in layers.iter().enumerate() {
+        output::note(&format!("loading layer {}/{} {} ({})", nth + 1, layers.len(), layer.digest, super::ls::human_size(layer.size)));
+    }
+}
+
+fn report(cx: &Context, images: &[LoadedImage]) -> Result<()> {
+    if cx.format == output::Format::Json {
+        let list = images
+            .iter()
+            .map(|image| serde_json::json!({"id": image.id, "references": image.references, "manifest_digest": image.manifest_digest}));
+        return output::json(&list.collect::<Vec<_>>());
+    }
+    for image in images {
+        image.references.iter().for_each(|reference| output::line(&format!("Loaded image: {reference}")));
+        if image.references.is_empty() {
+            output::line(&format!("Loaded image ID: {}", image.id));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,251 @@
+//! The reader stack of a layer: blob → size and digest → inflate │ diffID → tar, all checked before anything is kept.
+//!
+//! Inflating with the blob's digest runs in one thread, parsing with the diffID and writing in another; a bounded pipe lies
+//! between them. Inflating is the bottleneck (about 80 % of one core), so the second core hides the rest.
+
+use std::io::{self, BufRead, BufReader, Read};
+use std::sync::mpsc;
+
+use flate2::bufread::MultiGzDecoder;
+
+use crate::fault::{Context as _, Fault, Kind, Result};
+
+use super::layer_stream::{DEPTH, Hashing, LayerStream, pump};
+use super::tar_reader::{Limits, TarReader};
+
+/// The largest window of a zstd frame: 2^27 bytes, what `zstd` itself accepts without `--long`.
+const ZSTD_WINDOW_LOG: u32 = 27;
+
+/// How a blob is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// A plain tar.
+    Plain,
+    /// gzip, of any number of members.
+    Gzip,
+    /// zstd, of any number of frames.
+    Zstd,
+}
+
+/// What is promised about a layer.
+#[derive(Clone, Debug)]
+pub struct Claim<'a> {
+    /// From the manifest; empty when there is none (then the first bytes decide).
+    pub media_type: &'a str,
+    /// Of the blob, `sha256:HEX`.
+    pub digest: &'a str,
+    /// Of the blob, in bytes.
+    pub size: u64,
+    /// Of the uncompressed tar, `sha256:HEX`.
+    pub diff_id: &'a str,
+}
+
+impl Compression {
+    /// What a media type says; `None` for the empty one.
+    ///
+    /// *Errors:* `Unimplemented` for a type that is not that of a layer that rkbox reads.
+    pub fn of_media_type(media_type: &str) -> Result<Option<Compression>> {
+        let unknown = || Fault::new(Kind::Unimplemented, format!("layers of type {media_type:?} cannot be unpacked"));
+        let oci = media_type
+            .strip_prefix("application/vnd.oci.image.layer.v1.")
+            .or_else(|| media_type.strip_prefix("application/vnd.oci.image.layer.nondistributable.v1."));
+        let docker = media_type
+            .strip_prefix("application/vnd.docker.image.rootfs.diff.")
+            .or_else(|| media_type.strip_prefix("application/vnd.docker.image.rootfs.foreign.diff."));
+        match (media_type, oci, docker) {
+            ("", ..) => Ok(None),
+            (_, Some("tar"), _) | (_, _, Some("tar")) => Ok(Some(Compression::Plain)),
+            (_, Some("tar+gzip"), _) | (_, _, Some("tar.gzip")) => Ok(Some(Compression::Gzip)),
+            (_, Some("tar+zstd"), _) | (_, _, Some("tar.zstd")) => Ok(Some(Compression::Zstd)),
+            _ => Err(unknown()),
+        }
+    }
+
+    /// What the first bytes say.
+    ///
+    /// *Errors:* `Unimplemented` for bzip2 and xz.
+    pub fn of_first_bytes(bytes: &[u8]) -> Result<Compression> {
+        let named = |name: &str| Err(Fault::new(Kind::Unimplemented, format!("layers compressed with {name} cannot be unpacked")));
+        match bytes {
+            [0x1f, 0x8b, ..] => Ok(Compression::Gzip),
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Ok(Compression::Zstd),
+            [b'B', b'Z', b'h', ..] => named("bzip2"),
+            [0xfd, b'7', b'z', b'X', b'Z', ..] => named("xz"),
+            _ => Ok(Compression::Plain),
+        }
+    }
+}
+
+/// Reads a layer through `consume`, then to its end, and answers only when size, digest and diffID are as claimed.
+///
+/// *Errors:* those of `consume` first; `DataLoss` when the blob is not the claimed one or is broken. What `consume` made must
+/// be thrown away after any error.
+pub fn read_layer<T>(
+    blob: impl Read + Send,
+    claim: &Claim<'_>,
+    limits: Limits,
+    consume: impl FnOnce(&mut TarReader<LayerStream>) -> Result<T>,
+) -> Result<T> {
+    for digest in [claim.digest, claim.diff_id] {
+        check_digest(digest)?;
+    }
+    let expected = Compression::of_media_type(claim.media_type)?;
+    std::thread::scope(|scope| {
+        let (full_tx, full_rx) = mpsc::sync_channel(DEPTH);
+        let (empty_tx, empty_rx) = mpsc::channel();
+        let inflating = scope.spawn(move || inflate(blob.take(claim.size.saturating_add(1)), expected, &full_tx, &empty_rx));
+        let mut reader = TarReader::new(LayerStream::new(full_rx, empty_tx), limits);
+        let made = consume(&mut reader).and_then(|made| {
+            let diff_id = reader.into_inner().finish().map_err(|error| Fault::from_error(Kind::DataLoss, error));
+            diff_id.map(|diff_id| (made, diff_id))
+        });
+        let inflated = inflating.join().map_err(|_| Fault::internal("the thread that inflates a layer panicked"))?;
+        // A broken stream shows first in the consumer, as a read error; what the inflating side says of it is clearer.
+        match (made, inflated) {
+            (Ok((made, diff_id)), Ok(Some((digest, size)))) => check(claim, &digest, size, &diff_id).map(|()| made),
+            // A cut tar is better told as a blob that is not the claimed one.
+            (Err(fault), Ok(Some((digest, size)))) if digest != claim.digest => {
+                Err(check_blob(claim, &digest, size).err().unwrap_or(fault))
+            }
+            (Err(fault), Ok(_)) => Err(fault),
+            (Err(fault), Err(inflating)) => Err(if fault.kind() == Kind::DataLoss { inflating } else { fault }),
+            (Ok(_), Err(inflating)) => Err(inflating),
+            (Ok(_), Ok(None)) => Err(Fault::internal("a layer was not read to its end")),
+        }
+    })
+}
+
+fn check_digest(digest: &str) -> Result<()> {
+    let hex = digest.strip_prefix("sha256:");
+    if hex.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))) {
+        return Ok(());
+    }
+    Err(Fault::invalid(format!("digest {digest:?} is not sha256 and 64 lowercase hex digits")))
+}
+
+fn wrong(what: String) -> Result<()> {
+    Err(Fault::new(Kind::DataLoss, what).hint("import the image again: the stored blob is damaged"))
+}
+
+fn check(claim: &Claim<'_>, digest: &str, size: u64, diff_id: &str) -> Result<()> {
+    check_blob(claim, digest, size)?;
+    if diff_id != claim.diff_id {
+        return wrong(format!("the layer has diffID {diff_id} where {} is claimed", claim.diff_id));
+    }
+    Ok(())
+}
+
+fn check_blob(claim: &Claim<'_>, digest: &str, size: u64) -> Result<()> {
+    if size != claim.size {
+        let found = if size > claim.size { "more".to_owned() } else { size.to_string() };
+        return wrong(format!("the blob has {found} bytes where {} are claimed", claim.size));
+    }
+    if digest != claim.digest {
+        return wrong(format!("the blob has digest {digest} where {} is claimed", claim.digest));
+    }
+    Ok(())
+}
+
+/// Inflates to the end; answers the blob's digest and size, or `None` when nobody reads any more.
+fn inflate(
+    blob: impl Read,
+    expected: Option<Compression>,
+    full: &mpsc::SyncSender<io::Result<Vec<u8>>>,
+    empty: &mpsc::Receiver<Vec<u8>>,
+) -> Result<Option<(String, u64)>> {
+    let broken = |error: io::Error| Fault::new(Kind::DataLoss, error.to_string());
+    let mut source = BufReader::with_capacity(256 << 10, Hashing::new(blob));
+    let compression = Compression::of_first_bytes(source.fill_buf().map_err(broken)?)?;
+    if let Some(expected) = expected.filter(|&expected| expected != compression) {
+        let why = format!("the media type says {expected:?}, the first bytes say {compression:?}").to_lowercase();
+        // The reader must not take the closed pipe for an empty layer.
+        let _ = full.send(Err(io::Error::new(io::ErrorKind::InvalidData, why.clone())));
+        return Err(Fault::new(Kind::DataLoss, why));
+    }
+    let ended = match compression {
+        Compression::Plain => pump(&mut source, full, empty),
+        Compression::Gzip => pump(&mut MultiGzDecoder::new(&mut source), full, empty),
+        Compression::Zstd => zstd::Decoder::with_buffer(&mut source).and_then(|mut decoder| {
+            decoder.window_log_max(ZSTD_WINDOW_LOG)?;
+            pump(&mut decoder, full, empty)
+        }),
+    };
+    if !ended.map_err(broken).doing(|| "inflating the blob")? {
+        return Ok(None);
+    }
+    // A decoder ends at the end of the blob or with an error; this reads what it may have left.
+    io::copy(&mut source, &mut io::sink()).map_err(broken)?;
+    Ok(Some(source.into_inner().finish()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sha2::{Digest, Sha256};
+    use std::io::Write;
+
+    fn sum(bytes: &[u8]) -> String {
+        format!("sha256:{}", crate::ids::hex(&Sha256::digest(bytes)))
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut writer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        writer.write_all(bytes).unwrap();
+        writer.finish().unwrap()
+    }
+
+    fn read(blob: &[u8], claim: &Claim<'_>) -> Result<()> {
+        read_layer(blob, claim, Limits::default(), |reader| {
+            while reader.next_verdict()?.is_some() {}
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn every_promise_is_checked() {
+        let tar = vec![0; 1024];
+        let members = [gzip(&tar[..100]), gzip(&tar[100..])].concat();
+        for (blob, media_type) in [
+            (tar.clone(), "application/vnd.oci.image.layer.v1.tar"),
+            (members.clone(), "application/vnd.docker.image.rootfs.diff.tar.gzip"),
+            (zstd::encode_all(&tar[..], 1).unwrap(), "application/vnd.oci.image.layer.v1.tar+zstd"),
+        ] {
+            let (digest, diff_id) = (sum(&blob), sum(&tar));
+            let good = Claim { media_type, digest: &digest, size: blob.len() as u64, diff_id: &diff_id };
+            read(&blob, &good).unwrap();
+            read(&blob, &Claim { media_type: "", ..good.clone() }).unwrap();
+            let other = sum(b"other");
+            let bad = [
+                Claim { digest: &other, ..good.clone() },
+                Claim { diff_id: &other, ..good.clone() },
+                Claim { size: good.size + 1, ..good.clone() },
+                Claim { size: good.size - 1, ..good.clone() },
+            ];
+            for claim in bad {
+                assert_eq!(read(&blob, &claim).unwrap_err().kind(), Kind::DataLoss, "{claim:?}");
+            }
+            assert_eq!(read(&blob[..blob.len() - 3], &good).unwrap_err().kind(), Kind::DataLoss, "{media_type}");
+        }
+    }
+
+    #[test]
+    fn a_media_type_that_lies_is_refused() {
+        let tar = vec![0; 1024];
+        let sums = sum(&tar);
+        for media_type in ["application/vnd.oci.image.layer.v1.tar+gzip", "application/vnd.oci.image.layer.v1.tar+zstd"] {
+            let claim = Claim { media_type, digest: &sums, size: 1024, diff_id: &sums };
+            assert_eq!(read(&tar, &claim).unwrap_err().kind(), Kind::DataLoss);
+        }
+        assert!(Compression::of_media_type("application/vnd.oci.image.layer.v1.tar+zstd+encrypted").is_err());
+        assert!(Compression::of_first_bytes(b"BZh9").is_err());
+    }
+
+    #[test]
+    fn garbage_after_the_last_member_is_refused() {
+        let tar = vec![0; 1024];
+        let blob = [gzip(&tar), b"garbage".to_vec()].concat();
+        let (digest, diff_id) = (sum(&blob), sum(&tar));
+        let claim = Claim { media_type: "", digest: &digest, size: blob.len() as u64, diff_id: &diff_id };
+        assert!(read(&blob, &claim).is_err());
+    }
+}

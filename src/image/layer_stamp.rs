@@ -1,0 +1,54 @@
+//! The stamp of an unpacked layer: a layer without one does not exist.
+
+use serde::{Deserialize, Serialize};
+
+use crate::fault::{Fault, Kind, Result};
+
+/// The name of the stamp in the directory of a layer.
+pub const STAMP: &str = "layer.json";
+/// The name of the overlayfs directory in the directory of a layer.
+pub const TREE: &str = "fs";
+
+/// `layers/<chain id in hex>/layer.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    /// The version of this shape: 1.
+    pub v: u32,
+    /// Digest of the uncompressed tar.
+    pub diff_id: String,
+    /// Digest of the blob.
+    pub digest: String,
+    /// Bytes of the blob.
+    pub size: u64,
+    /// Entries of the tar.
+    pub entries: u64,
+    /// Bytes of content of the files.
+    pub bytes: u64,
+    /// Whether the layer hides all layers below it.
+    #[serde(default)]
+    pub opaque_root: bool,
+    /// Who made it: the random word of the step's `Before`.
+    #[serde(default)]
+    pub made_by: String,
+}
+
+impl Stamp {
+    /// Reads a stamp.
+    ///
+    /// *Errors:* `DataLoss` when it does not parse, `FailedPrecondition` when a newer rkbox wrote it.
+    pub fn parse(text: &[u8]) -> Result<Self> {
+        let stamp: Stamp =
+            serde_json::from_slice(text).map_err(|error| Fault::from_error(Kind::DataLoss, error).doing(format!("reading {STAMP}")))?;
+        if stamp.v == 1 {
+            return Ok(stamp);
+        }
+        Err(Fault::new(Kind::FailedPrecondition, format!("{STAMP} has version {}, this rkbox knows 1", stamp.v)))
+    }
+
+    /// Writes the stamp as JSON.
+    pub fn to_json(&self) -> Result<Vec<u8>> {
+        let mut text = serde_json::to_vec(self).map_err(|error| Fault::from_error(Kind::Internal, error))?;
+        text.push(b'\n');
+        Ok(text)
+    }
+}

@@ -1,0 +1,241 @@
+//! Image manifests, OCI and Docker schema 2: a configuration and layers, every digest and count held against the limits.
+
+use serde::Deserialize as _;
+use serde_json::{Value, json};
+
+use super::Digest;
+use super::layout::Descriptor;
+use crate::fault::{Context, Fault, Kind, Result};
+
+/// The largest manifest, index or configuration, in bytes.
+pub const DOCUMENT_LIMIT: u64 = 4 << 20;
+/// The most layers of an image (overlayfs mounts 500 lower directories).
+pub const LAYER_LIMIT: usize = 512;
+
+/// Media type of an OCI manifest.
+pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+
+/// How a layer's tar is compressed, as its media type says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// A plain tar.
+    None,
+    /// RFC 1952.
+    Gzip,
+    /// RFC 8878.
+    Zstd,
+}
+
+impl Compression {
+    /// What the first bytes of a blob say.
+    pub fn sniff(head: &[u8]) -> Self {
+        match head {
+            [0x1f, 0x8b, ..] => Compression::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Compression::Zstd,
+            _ => Compression::None,
+        }
+    }
+
+    /// The OCI media type of a layer so compressed.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Compression::None => "application/vnd.oci.image.layer.v1.tar",
+            Compression::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
+            Compression::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
+        }
+    }
+
+    /// Reads the media type of a layer.
+    ///
+    /// *Errors:* `Unimplemented`, naming foreign layers and unknown types.
+    pub fn from_media_type(media_type: &str) -> Result<Self> {
+        Ok(match media_type {
+            "application/vnd.oci.image.layer.v1.tar" | "application/vnd.docker.image.rootfs.diff.tar" => Compression::None,
+            "application/vnd.oci.image.layer.v1.tar+gzip" | "application/vnd.docker.image.rootfs.diff.tar.gzip" => Compression::Gzip,
+            "application/vnd.oci.image.layer.v1.tar+zstd" | "application/vnd.docker.image.rootfs.diff.tar.zstd" => Compression::Zstd,
+            foreign if foreign.contains(".nondistributable.") || foreign.contains(".foreign.") => {
+                return Err(Fault::new(Kind::Unimplemented, format!("layer is foreign ({}), its bytes are elsewhere", shown(foreign))));
+            }
+            other => return Err(Fault::new(Kind::Unimplemented, format!("layer has media type {}, which is not a tar", shown(other)))),
+        })
+    }
+}
+
+/// A manifest, validated, with its raw bytes.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    /// Its own media type.
+    pub media_type: String,
+    /// The configuration, whose digest is the image's id.
+    pub config: Descriptor,
+    /// Lowest first.
+    pub layers: Vec<Descriptor>,
+    /// As stored; never written again from the typed view.
+    pub raw: Vec<u8>,
+}
+
+/// What a document must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A list of manifests.
+    Index,
+    /// A configuration and layers.
+    Manifest,
+}
+
+/// Parses a bounded document and refuses one that could be read as another kind (CVE-2021-41190).
+pub fn document(bytes: &[u8], role: Role) -> Result<Value> {
+    let noun = if role == Role::Index { "index" } else { "manifest" };
+    if bytes.len() as u64 > DOCUMENT_LIMIT {
+        return Err(Fault::invalid(format!("{noun} of {} bytes is larger than {DOCUMENT_LIMIT}", bytes.len())));
+    }
+    let raw: Value = serde_json::from_slice(bytes).map_err(|error| Fault::invalid(format!("{noun} is not JSON: {error}")))?;
+    if !raw.is_object() {
+        return Err(Fault::invalid(format!("{noun} is not a JSON object")));
+    }
+    if raw.get("fsLayers").is_some() || raw.get("schemaVersion").and_then(Value::as_u64) == Some(1) {
+        return Err(Fault::new(Kind::Unimplemented, "image has a Docker schema 1 manifest, which is obsolete")
+            .hint("convert it: skopeo copy -f oci SOURCE oci-archive:image.tar"));
+    }
+    if raw.get("schemaVersion").and_then(Value::as_u64) != Some(2) {
+        return Err(Fault::invalid(format!("{noun} does not have schemaVersion 2")));
+    }
+    let has = |member: &str| raw.get(member).is_some_and(|value| !value.is_null());
+    if has("manifests") && (has("layers") || has("config")) {
+        return Err(Fault::invalid(format!("{noun} has both manifests and layers, so that it could be read in two ways")));
+    }
+    Ok(raw)
+}
+
+/// Reads a descriptor.
+pub fn descriptor(raw: &Value) -> Result<Descriptor> {
+    let found = Descriptor::deserialize(raw).map_err(|error| Fault::invalid(format!("descriptor is not valid: {error}")))?;
+    if found.size > i64::MAX as u64 {
+        return Err(Fault::invalid(format!("descriptor has size {}", found.size)));
+    }
+    Ok(found)
+}
+
+/// Whether `bytes`, which `descriptor` points at, are an index; what the descriptor says and what they say must agree.
+pub fn is_index(descriptor: &Descriptor, bytes: &[u8]) -> Result<bool> {
+    let said = descriptor.media_type.as_str();
+    let role = match said {
+        OCI_INDEX | DOCKER_LIST => Role::Index,
+        _ => Role::Manifest,
+    };
+    let raw = document(bytes, role).doing(|| format!("reading {}", descriptor.digest))?;
+    let inner = raw.get("mediaType").and_then(Value::as_str).unwrap_or(said);
+    if !said.is_empty() && inner != said {
+        return Err(Fault::invalid(format!("{} calls itself {}, its descriptor {}", descriptor.digest, shown(inner), shown(said))));
+    }
+    match inner {
+        OCI_INDEX | DOCKER_LIST => Ok(true),
+        OCI_MANIFEST | DOCKER_MANIFEST => Ok(false),
+        "" => Ok(raw.get("manifests").is_some()),
+        other => Err(Fault::new(Kind::Unimplemented, format!("{} is a {}, not an image", descriptor.digest, shown(other)))),
+    }
+}
+
+impl Manifest {
+    /// Reads a manifest.
+    ///
+    /// *Errors:* `InvalidArgument` for a malformed one, `Unimplemented` for artifacts, foreign layers and unknown media types.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        let raw = document(bytes, Role::Manifest)?;
+        let config = descriptor(raw.get("config").unwrap_or(&Value::Null)).doing(|| "reading the config of the manifest")?;
+        if !matches!(config.media_type.as_str(), OCI_CONFIG | DOCKER_CONFIG) {
+            let message = format!("manifest describes an artifact ({}), not an image", shown(&config.media_type));
+            return Err(Fault::new(Kind::Unimplemented, message));
+        }
+        let list = raw.get("layers").and_then(Value::as_array).ok_or_else(|| Fault::invalid("manifest has no list of layers"))?;
+        if list.len() > LAYER_LIMIT {
+            return Err(Fault::invalid(format!("manifest has {} layers, more than {LAYER_LIMIT}", list.len())));
+        }
+        let layers = list.iter().enumerate().map(|(nth, layer)| {
+            let known = |found: Descriptor| Compression::from_media_type(&found.media_type).map(|_| found);
+            descriptor(layer).and_then(known).doing(|| format!("reading layer {nth} of the manifest"))
+        });
+        let layers = layers.collect::<Result<Vec<_>>>()?;
+        let docker = config.media_type == DOCKER_CONFIG;
+        let default = if docker { DOCKER_MANIFEST } else { OCI_MANIFEST };
+        let media_type = raw.get("mediaType").and_then(Value::as_str).unwrap_or(default).to_owned();
+        Ok(Manifest { media_type, config, layers, raw: bytes.to_vec() })
+    }
+
+    /// Makes the OCI manifest of an image that came without one; equal inputs give equal bytes.
+    pub fn compose(config: &[u8], layers: &[(Digest, u64, Compression)]) -> Result<Self> {
+        let layers: Vec<Value> =
+            layers.iter().map(|(digest, size, how)| json!({"mediaType": how.media_type(), "digest": digest, "size": size})).collect();
+        let config = json!({"mediaType": OCI_CONFIG, "digest": Digest::of(config), "size": config.len()});
+        let raw = json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": layers});
+        Manifest::parse(raw.to_string().as_bytes())
+    }
+
+    /// Whether it is an OCI manifest of an OCI configuration, and not one of Docker's.
+    pub fn is_oci(&self) -> bool {
+        self.media_type == OCI_MANIFEST && self.config.media_type == OCI_CONFIG
+    }
+
+    /// The digest of the raw bytes.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.raw)
+    }
+}
+
+/// A media type from a document, safe to print.
+fn shown(media_type: &str) -> String {
+    format!("{:?}", media_type.chars().take(100).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good(layers: usize) -> Value {
+        let digest = Digest::of(b"x");
+        let layer = json!({"mediaType": Compression::Gzip.media_type(), "digest": digest, "size": 1});
+        json!({"schemaVersion": 2, "config": {"mediaType": OCI_CONFIG, "digest": digest, "size": 1}, "layers": vec![layer; layers]})
+    }
+
+    fn refusal(change: impl FnOnce(&mut Value)) -> String {
+        let mut raw = good(1);
+        change(&mut raw);
+        Manifest::parse(raw.to_string().as_bytes()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn hostile_manifests_are_refused_by_name() {
+        assert_eq!(Manifest::parse(good(1).to_string().as_bytes()).unwrap().layers.len(), 1);
+        assert!(refusal(|m| m["layers"][0]["digest"] = json!("sha256:../../etc/passwd")).contains("64 lowercase hex"));
+        assert!(refusal(|m| m["config"]["digest"] = json!("sha256:short")).contains("64 lowercase hex"));
+        assert!(refusal(|m| m["layers"][0]["size"] = json!(-1)).contains("descriptor is not valid"));
+        assert!(refusal(|m| m["layers"][0]["size"] = json!(u64::MAX)).contains("has size"));
+        assert!(refusal(|m| m["manifests"] = json!([])).contains("two ways"));
+        assert!(refusal(|m| m["schemaVersion"] = json!(1)).contains("schema 1"));
+        assert!(refusal(|m| m["config"]["mediaType"] = json!("application/vnd.cncf.helm.config.v1+json")).contains("artifact"));
+        let foreign = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
+        assert!(refusal(|m| m["layers"][0]["mediaType"] = json!(foreign)).contains("foreign"));
+        assert!(refusal(|m| m["layers"][0]["mediaType"] = json!("\u{1b}[2J")).contains("\\u{1b}"));
+        assert!(refusal(|m| *m = good(513)).contains("513 layers"));
+        assert!(refusal(|m| *m = json!([])).contains("not a JSON object"));
+        let mut big = good(1).to_string().into_bytes();
+        big.resize(5 << 20, b' ');
+        assert!(Manifest::parse(&big).unwrap_err().to_string().contains("larger than"));
+        let deep = "[".repeat(100_000);
+        assert!(Manifest::parse(deep.as_bytes()).unwrap_err().to_string().contains("not JSON"));
+    }
+
+    #[test]
+    fn a_composed_manifest_is_a_function_of_its_parts() {
+        let layers = [(Digest::of(b"l"), 7, Compression::None)];
+        let one = Manifest::compose(b"{}", &layers).unwrap();
+        assert_eq!(one.raw, Manifest::compose(b"{}", &layers).unwrap().raw);
+        assert_eq!(one.config.digest, Digest::of(b"{}"));
+        assert_eq!(one.media_type, OCI_MANIFEST);
+    }
+}
