@@ -70,34 +70,19 @@ macro_rules! explains {
 }
 
 explains! {
-    #[ignore = "not landed"]
     net_add: "ip netns add connet", "net add connet connet";
-    #[ignore = "not landed"]
     net_add_second: "ip netns add one; ip netns add two; rkbox net add connet one", "net add connet two";
-    #[ignore = "not landed"]
     net_del: "ip netns add connet; rkbox net add connet connet", "net del connet connet";
-    #[ignore = "not landed"]
     sandbox_create: "true", "sandbox create web";
-    #[ignore = "not landed"]
     sandbox_create_second: "rkbox sandbox create db", "sandbox create web";
-    #[ignore = "not landed"]
     sandbox_stop: "rkbox sandbox create web", "sandbox stop web";
-    #[ignore = "not landed"]
     sandbox_rm: "rkbox sandbox create web", "sandbox rm --force web";
-    #[ignore = "not landed"]
     run: "rkbox image load BUSYBOX", "run --rm busybox echo hi";
-    #[ignore = "not landed"]
     run_in_sandbox: "rkbox image load BUSYBOX; rkbox sandbox create web", "run --rm --sandbox web busybox ip -4 addr show lo";
-    #[ignore = "not landed"]
     run_kept: "rkbox image load BUSYBOX", "run --name c busybox true";
-    #[ignore = "not landed"]
     rm: "rkbox image load BUSYBOX; rkbox run --name c busybox true", "rm c";
-    #[ignore = "not landed"]
     image_load: "true", "image load BUSYBOX";
-    #[ignore = "not landed"]
     image_rm: "rkbox image load BUSYBOX", "image rm busybox";
-    #[ignore = "not landed"]
     bundle_create: "true", "bundle create oci:LAYERS:latest /tmp/rkbox-world/out";
-    #[ignore = "not landed"]
     bundle_create_flat: "true", "bundle create --flat oci:LAYERS:latest /tmp/rkbox-world/out";
 }
