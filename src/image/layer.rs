@@ -104,7 +104,9 @@ pub fn read_layer<T>(
         match (made, inflated) {
             (Ok((made, diff_id)), Ok(Some((digest, size)))) => check(claim, &digest, size, &diff_id).map(|()| made),
             // A cut tar is better told as a blob that is not the claimed one.
-            (Err(fault), Ok(Some((digest, size)))) if digest != claim.digest => Err(check_blob(claim, &digest, size).err().unwrap_or(fault)),
+            (Err(fault), Ok(Some((digest, size)))) if digest != claim.digest => {
+                Err(check_blob(claim, &digest, size).err().unwrap_or(fault))
+            }
             (Err(fault), Ok(_)) => Err(fault),
             (Err(fault), Err(inflating)) => Err(if fault.kind() == Kind::DataLoss { inflating } else { fault }),
             (Ok(_), Err(inflating)) => Err(inflating),

@@ -205,7 +205,9 @@ mod tests {
 
     #[test]
     fn xattrs_that_steer_the_host_are_dropped() {
-        for name in ["trusted.overlay.opaque", "user.overlay.opaque", "trusted.x", "security.selinux", "security.ima", "security.evm", "user."] {
+        for name in
+            ["trusted.overlay.opaque", "user.overlay.opaque", "trusted.x", "security.selinux", "security.ima", "security.evm", "user."]
+        {
             assert!(!keeps_xattr(name.as_bytes()), "{name}");
         }
         assert!(keeps_xattr(b"security.capability"));

@@ -95,8 +95,7 @@ impl TarPath {
 
     /// Whether this is `above` or lies below it.
     pub fn is_within(&self, above: &TarPath) -> bool {
-        above.is_root()
-            || self.0.strip_prefix(above.0.as_slice()).is_some_and(|rest| rest.first().is_none_or(|&byte| byte == b'/'))
+        above.is_root() || self.0.strip_prefix(above.0.as_slice()).is_some_and(|rest| rest.first().is_none_or(|&byte| byte == b'/'))
     }
 }
 

@@ -149,9 +149,22 @@ mod tests {
     #[test]
     fn bad_records_are_refused() {
         let bad: [&[u8]; 16] = [
-            b"5 a=b\n", b"7 a=b\n", b"6 a=b ", b"6 ab \n", b"6 =ab\n", b"x a=b\n", b"-6 a=b\n", b"06 a=b", b"99999999999999999999999 a=b\n",
-            b"18 uid=4294967295\n", b"18 uid=4294967296\n", b"10 uid=-1\n", b"11 size=-1\n", b"13 path=a\x00bc\n",
-            b"22 GNU.sparse.major=1\n", b"25 SCHILY.xattr.a\x00user=1\n",
+            b"5 a=b\n",
+            b"7 a=b\n",
+            b"6 a=b ",
+            b"6 ab \n",
+            b"6 =ab\n",
+            b"x a=b\n",
+            b"-6 a=b\n",
+            b"06 a=b",
+            b"99999999999999999999999 a=b\n",
+            b"18 uid=4294967295\n",
+            b"18 uid=4294967296\n",
+            b"10 uid=-1\n",
+            b"11 size=-1\n",
+            b"13 path=a\x00bc\n",
+            b"22 GNU.sparse.major=1\n",
+            b"25 SCHILY.xattr.a\x00user=1\n",
         ];
         for record in bad {
             assert!(Pax::parse(record, 0).is_err(), "{}", record.escape_ascii());

@@ -89,8 +89,7 @@ fn copy_file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &[u8], path: &TarPa
     let attributes = attributes_of(source.as_fd(), path)?;
     let target = create_file(to, name).map_err(call("openat", path))?;
     let (mut source, mut target) = (File::from(source), File::from(target));
-    std::io::copy(&mut source, &mut target).map_err(|error| {
-        call("copy_file_range", path)(nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))
-    })?;
+    std::io::copy(&mut source, &mut target)
+        .map_err(|error| call("copy_file_range", path)(nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))))?;
     finish_file(target.as_fd(), &attributes, path)
 }

@@ -140,7 +140,11 @@ impl Merged {
                 Node::Directory(fd) => {
                     let opaque = self.form == Form::Overlay && is_opaque(fd.as_fd()).map_err(call("fgetxattr", &path))?;
                     let merged = found.get_or_insert_with(|| View { path: path.clone(), upper: None, lowers: Vec::new() });
-                    if is_upper { merged.upper = Some(Rc::new(fd)) } else { merged.lowers.push(Rc::new(fd)) }
+                    if is_upper {
+                        merged.upper = Some(Rc::new(fd))
+                    } else {
+                        merged.lowers.push(Rc::new(fd))
+                    }
                     if opaque {
                         break;
                     }

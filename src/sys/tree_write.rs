@@ -200,7 +200,13 @@ impl Writer {
     }
 
     /// Makes `name` of `dir` by `make`, which must answer `EEXIST` when something is there; that is then removed.
-    pub(super) fn create<T>(&mut self, dir: &Rc<View>, name: &[u8], path: &TarPath, make: impl Fn(&OwnedFd, &[u8]) -> nix::Result<T>) -> Wrote<T> {
+    pub(super) fn create<T>(
+        &mut self,
+        dir: &Rc<View>,
+        name: &[u8],
+        path: &TarPath,
+        make: impl Fn(&OwnedFd, &[u8]) -> nix::Result<T>,
+    ) -> Wrote<T> {
         let upper = upper_of(dir)?;
         self.pending.hold_time(&dir.path, upper.as_fd())?;
         let first = make(&upper, name);

@@ -56,7 +56,8 @@ impl Head {
 
     fn block(&self) -> Vec<u8> {
         let mut block = vec![0; 512];
-        let mut put = |at: usize, bytes: &[u8], max: usize| block[at..at + bytes.len().min(max)].copy_from_slice(&bytes[..bytes.len().min(max)]);
+        let mut put =
+            |at: usize, bytes: &[u8], max: usize| block[at..at + bytes.len().min(max)].copy_from_slice(&bytes[..bytes.len().min(max)]);
         put(0, &self.name, 100);
         put(100, format!("{:07o}", self.mode).as_bytes(), 8);
         put(108, &self.uid, 8);
@@ -264,7 +265,8 @@ pub fn run<A: Action>(step: &A, host: &Host) -> Result<()> {
 }
 
 pub fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    let mut names: Vec<String> =
+        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names
 }
@@ -282,9 +284,11 @@ fn walk(root: &Path, path: &Path, lines: &mut Vec<String>) {
     let meta = fs::symlink_metadata(path).unwrap();
     let name = path.strip_prefix(root).unwrap().as_os_str().as_bytes().escape_ascii().to_string();
     let kind = meta.file_type();
-    let letter = [(kind.is_dir(), 'd'), (kind.is_file(), 'f'), (kind.is_symlink(), 'l'), (kind.is_fifo(), 'p'), (kind.is_block_device(), 'b')];
+    let letter =
+        [(kind.is_dir(), 'd'), (kind.is_file(), 'f'), (kind.is_symlink(), 'l'), (kind.is_fifo(), 'p'), (kind.is_block_device(), 'b')];
     let letter = letter.iter().find(|(is, _)| *is).map_or('c', |(_, letter)| *letter);
-    let mut line = format!("{letter} {} {:o} {}:{}", if name.is_empty() { "." } else { &name }, meta.mode() & 0o7777, meta.uid(), meta.gid());
+    let mut line =
+        format!("{letter} {} {:o} {}:{}", if name.is_empty() { "." } else { &name }, meta.mode() & 0o7777, meta.uid(), meta.gid());
     match letter {
         'f' if meta.len() < 100 => line += &format!(" ={}", fs::read(path).unwrap().escape_ascii()),
         'f' => line += &format!(" {}", sum(&fs::read(path).unwrap())),
