@@ -292,6 +292,11 @@ fn one_plain_archive_without_a_name_is_kept_without_one() {
     let loaded = world.load(&docker).unwrap();
     assert!(loaded.images[0].references.is_empty());
     assert!(store::find(&world.host, &loaded.images[0].id).unwrap().references.is_empty());
+    for tag in ["latest", "v1.2", "1.36"] {
+        tool(&["umoci", "tag", "--image", &format!("{layout}:busybox"), tag]);
+        let nameless = world.plan(&format!("oci:{layout}:{tag}")).unwrap();
+        assert!(nameless.images[0].references.is_empty() && nameless.notes[0].contains("--name"), "{tag}");
+    }
     let zipped = world.path("docker.tar.gz");
     fs::write(&zipped, program::output("gzip", &["-c", &docker]).stdout).unwrap();
     let fault = world.refusal(&zipped);
