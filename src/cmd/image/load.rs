@@ -85,6 +85,9 @@ pub fn plan_load(host: &Host, source: &Transport, wish: &Wish) -> Result<Loaded>
     }
     let mut notes = Vec::new();
     for image in &found {
+        if image.names.is_empty() {
+            notes.push(format!("image {} was saved without a name; --name gives it one", image.config.id().short()));
+        }
         let offered = image.config.platform();
         if platform.rank(&offered).is_none() {
             let message = format!("image {} is made for {offered}, not for {platform}", image.config.id().short());
@@ -127,7 +130,8 @@ fn layout_image(source: &Source, entry: &Descriptor, platform: &Platform) -> Res
     config.check_against(&manifest)?;
     let layers = manifest.layers.iter().map(|layer| source.blob(layer).map(span)).collect::<Result<_>>()?;
     let config_source = span(source.blob(&manifest.config)?);
-    let names = entry.name().map(str::parse).transpose().hint(|| "give it a name with --name");
+    // A tag alone (umoci's `layout:latest`) says nothing of the repository: no name is better than a wrong one.
+    let names = entry.name().filter(|name| !is_tag_only(name)).map(str::parse).transpose().hint(|| "give it a name with --name");
     // An OCI layout holds OCI manifests (skopeo and umoci look for no others); the id stays, because the configuration does.
     let (manifest, manifest_source) = if manifest.is_oci() {
         (manifest, span(source.blob(&top)?))
@@ -136,6 +140,12 @@ fn layout_image(source: &Source, entry: &Descriptor, platform: &Platform) -> Res
         composed(&config.raw, &manifest.layers.iter().map(part).collect::<Result<Vec<_>>>()?)?
     };
     Ok(Found { manifest_source, config_source, layers, names: names?.into_iter().collect(), manifest, config })
+}
+
+/// Whether the name of an index entry can only be meant as a tag: `latest`, `1.36`, `v2`.
+fn is_tag_only(name: &str) -> bool {
+    let version = name.strip_prefix('v').unwrap_or(name).starts_with(|c: char| c.is_ascii_digit());
+    !name.contains(['/', ':', '@']) && (name == "latest" || version)
 }
 
 fn composed(config: &[u8], parts: &[(Digest, u64, Compression)]) -> Result<(Manifest, BlobSource)> {
