@@ -41,42 +41,26 @@ fn t() -> Tar {
 
 #[test]
 fn names() {
-    let deep = "d/".repeat(2000) + "f";
     let long = "a".repeat(255);
-    check(
-        vec![
-            ("path-absolute", vec![t().file("/etc/x", "1").end()], Tree(&["d etc 755 0:0 @0", "f etc/x 644 0:0 =1"])),
-            ("path-dot", vec![t().dir("./", 0o755).file("./a", "1").end()], Tree(&["d . 755 0:0", "f a 644 0:0 =1"])),
-            ("path-dotdot", vec![t().file("../canary/x", "1").end()], Refused("..")),
-            ("path-dotdot-inside", vec![t().file("a/../../x", "1").end()], Refused("..")),
-            ("path-dotdot-dir", vec![t().dir("..", 0o777).end()], Refused("..")),
-            ("path-nul-pax", vec![t().pax(&[record("path", b"a\0b")]).file("x", "1").end()], Refused("NUL")),
-            ("path-not-utf8", vec![t().file(b"\xff\xfe", "1").end()], Tree(&["f \\xff\\xfe 644 0:0 =1"])),
-            ("path-newline", vec![t().file("a\nb", "1").end()], Tree(&["f a\\nb 644 0:0 =1"])),
-            ("path-component-256", vec![t().file("a".repeat(256), "1").end()], Refused("255")),
-            ("path-component-255", vec![t().file(&long, "").end()], Has(vec![format!("f {long} 644 0:0 =")])),
-            ("path-8193", vec![t().file("a/".repeat(4097), "1").end()], Refused("8192")),
-            ("path-deep-2000", vec![t().file(&deep, "1").end(), t().file(&deep, "2").end()], Refused("")).when_unlistable(),
-            ("path-empty-file", vec![t().file("", "1").end()], Refused("root")),
-            ("root-symlink", vec![t().sym(".", "../canary").file("x", "1").end()], Refused("root")),
-            ("root-symlink-slash", vec![t().sym("/", "/tmp").end()], Refused("root")),
-            ("root-file", vec![t().file("./", "1").end()], Refused("root")),
-            ("root-attributes", vec![t().dir(".", 0o1700).end(), t().file("a", "").end()], Tree(&["d . 1700 0:0", "f a 644 0:0 ="])),
-            ("root-whiteout", vec![t().file(".wh.", "").end()], Refused("whiteout")),
-        ]
-        .into_iter()
-        .filter(|(name, ..)| *name != "path-deep-2000")
-        .collect(),
-    );
-}
-
-trait WhenUnlistable {
-    fn when_unlistable(self) -> Self;
-}
-impl WhenUnlistable for (&str, Vec<Vec<u8>>, Expect) {
-    fn when_unlistable(self) -> Self {
-        self
-    }
+    check(vec![
+        ("path-absolute", vec![t().file("/etc/x", "1").end()], Tree(&["d etc 755 0:0 @0", "f etc/x 644 0:0 =1"])),
+        ("path-dot", vec![t().dir("./", 0o755).file("./a", "1").end()], Tree(&["d . 755 0:0", "f a 644 0:0 =1"])),
+        ("path-dotdot", vec![t().file("../canary/x", "1").end()], Refused("..")),
+        ("path-dotdot-inside", vec![t().file("a/../../x", "1").end()], Refused("..")),
+        ("path-dotdot-dir", vec![t().dir("..", 0o777).end()], Refused("..")),
+        ("path-nul-pax", vec![t().pax(&[record("path", b"a\0b")]).file("x", "1").end()], Refused("NUL")),
+        ("path-not-utf8", vec![t().file(b"\xff\xfe", "1").end()], Tree(&["f \\xff\\xfe 644 0:0 =1"])),
+        ("path-newline", vec![t().file("a\nb", "1").end()], Tree(&["f a\\nb 644 0:0 =1"])),
+        ("path-component-256", vec![t().file("a".repeat(256), "1").end()], Refused("255")),
+        ("path-component-255", vec![t().file(&long, "").end()], Has(vec![format!("f {long} 644 0:0 =")])),
+        ("path-8193", vec![t().file("a/".repeat(4097), "1").end()], Refused("8192")),
+        ("path-empty-file", vec![t().file("", "1").end()], Refused("root")),
+        ("root-symlink", vec![t().sym(".", "../canary").file("x", "1").end()], Refused("root")),
+        ("root-symlink-slash", vec![t().sym("/", "/tmp").end()], Refused("root")),
+        ("root-file", vec![t().file("./", "1").end()], Refused("root")),
+        ("root-attributes", vec![t().dir(".", 0o1700).end(), t().file("a", "").end()], Tree(&["d . 1700 0:0", "f a 644 0:0 ="])),
+        ("root-whiteout", vec![t().file(".wh.", "").end()], Refused("whiteout")),
+    ]);
 }
 
 /// Too deep for `readdir` by path, so only made and taken back.
@@ -355,80 +339,72 @@ fn attributes() {
 fn dialects() {
     let file = |size: &[u8]| Head { size: size.to_vec(), ..Head::new("a", b'0', 0o644) };
     let trap = t().file("evil", "1").0;
-    check(
-        vec![
-            ("tar-empty", vec![t().end()], Tree(&[])),
-            ("tar-nothing", vec![Vec::new()], Tree(&[])),
-            ("tar-no-end", vec![t().file("a", "1").0], Tree(&["f a 644 0:0 =1"])),
-            ("tar-one-zero-block", vec![t().file("a", "1").raw(&[0; 512]).0], Tree(&["f a 644 0:0 =1"])),
-            ("tar-zero-block-then-data", vec![t().raw(&[0; 512]).file("a", "1").end()], Refused("zero block")),
-            ("tar-trailing", vec![t().file("a", "1").raw(&[0; 1024]).file("b", "2").end()], Tree(&["f a 644 0:0 =1"])),
-            ("tar-truncated-content", vec![t().file("a", &"1".repeat(600)).0[..1000].to_vec()], Refused("ends in the middle")),
-            ("tar-truncated-header", vec![t().file("a", "1").0[..300].to_vec()], Refused("ends in the middle")),
-            ("tar-bad-checksum", vec![t().head(&Head { spoil: true, ..Head::new("a", b'0', 0o644) }, b"").end()], Refused("checksum")),
-            ("tar-garbage", vec![vec![b'x'; 2048]], Refused("tar at byte 0")),
-            ("tar-pax-size-zero-ustar", vec![t().pax(&[record("size", b"1024")]).head(&file(b"00000000000"), &trap).end()], Has(vec![])),
-            (
-                "tar-pax-size-smaller",
-                vec![t().pax(&[record("size", b"1")]).head(&file(b"00000002000"), b"1").file("b", "2").end()],
-                Tree(&["f a 644 0:0 =1", "f b 644 0:0 =2"]),
-            ),
-            (
-                "tar-pax-size-on-longname",
-                vec![t().pax(&[record("size", b"3")]).ext(b'L', b"long\0").head(&file(b"00000000000"), b"123").end()],
-                Tree(&["f long 644 0:0 =123"]),
-            ),
-            (
-                "tar-pax-twice",
-                vec![t().pax(&[record("path", b"b")]).pax(&[record("path", b"c")]).file("a", "1").end()],
-                Refused("two extended"),
-            ),
-            (
-                "tar-pax-over-gnu",
-                vec![t().ext(b'L', b"gnu\0").pax(&[record("path", b"pax")]).file("a", "1").end()],
-                Tree(&["f pax 644 0:0 =1"]),
-            ),
-            ("tar-pax-bad-length", vec![t().pax(&[b"99 path=b\n".to_vec()]).file("a", "1").end()], Refused("PAX")),
-            ("tar-pax-no-newline", vec![t().pax(&[b"9 path=b ".to_vec()]).file("a", "1").end()], Refused("PAX")),
-            ("tar-pax-end", vec![t().pax(&[record("path", b"b")]).end()], Refused("no entry")),
-            ("tar-pax-2mib", vec![t().pax(&[record("comment", &vec![b'a'; 2 << 20])]).file("a", "").end()], Refused("extended header")),
-            (
-                "tar-pax-nine",
-                vec![(0..9).fold(t(), |tar, _| tar.ext(b'g', &record("comment", b"x"))).file("a", "").end()],
-                Refused("more than 8"),
-            ),
-            ("tar-global", vec![t().ext(b'g', &record("path", b"evil")).file("a", "1").end()], Tree(&["f a 644 0:0 =1"])),
-            (
-                "tar-gnu-long",
-                vec![
-                    t().ext(b'L', &[b"d/".repeat(100), b"f\0".to_vec()].concat())
-                        .ext(b'K', b"target\0")
-                        .head(&Head::new("x", b'2', 0o777), b"")
-                        .end(),
-                ],
-                Has(vec![format!("l {}f 777 0:0 -> target", "d/".repeat(100))]),
-            ),
-            ("tar-sparse-gnu", vec![t().head(&Head::new("a", b'S', 0o644), b"").end()], Refused("sparse")),
-            ("tar-sparse-pax", vec![t().pax(&[record("GNU.sparse.major", b"1")]).file("a", "").end()], Refused("sparse")),
-            ("tar-unknown-type", vec![t().head(&Head::new("a", b'Z', 0o644), b"").end()], Refused("'Z'")),
-            ("tar-multi-volume", vec![t().head(&Head::new("a", b'M', 0o644), b"").end()], Refused("'M'")),
-            ("tar-v7-directory", vec![t().head(&Head::new("d/", 0, 0o755), b"").end()], Tree(&["d d 755 0:0"])),
-            (
-                "tar-dir-with-size",
-                vec![t().head(&Head { size: b"00000000001".into(), ..Head::new("d", b'5', 0o755) }, b"x").end()],
-                Refused("content"),
-            ),
-            ("bomb-8eib", vec![t().pax(&[record("size", b"9223372036854775807")]).file("a", "").end()], Refused("size")),
-            ("bomb-8pib", vec![t().pax(&[record("size", b"9007199254740992")]).file("a", "").end()], Refused("unpacked bytes")),
-            ("bomb-zeros", vec![t().file("a", &"\0".repeat(1 << 22)).end()], Has(vec![])),
-        ]
-        .into_iter()
-        .map(|(name, tars, expect)| {
-            // Whatever a size override hides must stay content.
-            if name == "tar-pax-size-zero-ustar" { (name, tars, Has(vec![])) } else { (name, tars, expect) }
-        })
-        .collect(),
-    );
+    check(vec![
+        ("tar-empty", vec![t().end()], Tree(&[])),
+        ("tar-nothing", vec![Vec::new()], Tree(&[])),
+        ("tar-no-end", vec![t().file("a", "1").0], Tree(&["f a 644 0:0 =1"])),
+        ("tar-one-zero-block", vec![t().file("a", "1").raw(&[0; 512]).0], Tree(&["f a 644 0:0 =1"])),
+        ("tar-zero-block-then-data", vec![t().raw(&[0; 512]).file("a", "1").end()], Refused("zero block")),
+        ("tar-trailing", vec![t().file("a", "1").raw(&[0; 1024]).file("b", "2").end()], Tree(&["f a 644 0:0 =1"])),
+        ("tar-truncated-content", vec![t().file("a", &"1".repeat(600)).0[..1000].to_vec()], Refused("ends in the middle")),
+        ("tar-truncated-header", vec![t().file("a", "1").0[..300].to_vec()], Refused("ends in the middle")),
+        ("tar-bad-checksum", vec![t().head(&Head { spoil: true, ..Head::new("a", b'0', 0o644) }, b"").end()], Refused("checksum")),
+        ("tar-garbage", vec![vec![b'x'; 2048]], Refused("tar at byte 0")),
+        ("tar-pax-size-zero-ustar", vec![t().pax(&[record("size", b"1024")]).head(&file(b"00000000000"), &trap).end()], Has(vec![])),
+        (
+            "tar-pax-size-smaller",
+            vec![t().pax(&[record("size", b"1")]).head(&file(b"00000002000"), b"1").file("b", "2").end()],
+            Tree(&["f a 644 0:0 =1", "f b 644 0:0 =2"]),
+        ),
+        (
+            "tar-pax-size-on-longname",
+            vec![t().pax(&[record("size", b"3")]).ext(b'L', b"long\0").head(&file(b"00000000000"), b"123").end()],
+            Tree(&["f long 644 0:0 =123"]),
+        ),
+        (
+            "tar-pax-twice",
+            vec![t().pax(&[record("path", b"b")]).pax(&[record("path", b"c")]).file("a", "1").end()],
+            Refused("two extended"),
+        ),
+        (
+            "tar-pax-over-gnu",
+            vec![t().ext(b'L', b"gnu\0").pax(&[record("path", b"pax")]).file("a", "1").end()],
+            Tree(&["f pax 644 0:0 =1"]),
+        ),
+        ("tar-pax-bad-length", vec![t().pax(&[b"99 path=b\n".to_vec()]).file("a", "1").end()], Refused("PAX")),
+        ("tar-pax-no-newline", vec![t().pax(&[b"9 path=b ".to_vec()]).file("a", "1").end()], Refused("PAX")),
+        ("tar-pax-end", vec![t().pax(&[record("path", b"b")]).end()], Refused("no entry")),
+        ("tar-pax-2mib", vec![t().pax(&[record("comment", &vec![b'a'; 2 << 20])]).file("a", "").end()], Refused("extended header")),
+        (
+            "tar-pax-nine",
+            vec![(0..9).fold(t(), |tar, _| tar.ext(b'g', &record("comment", b"x"))).file("a", "").end()],
+            Refused("more than 8"),
+        ),
+        ("tar-global", vec![t().ext(b'g', &record("path", b"evil")).file("a", "1").end()], Tree(&["f a 644 0:0 =1"])),
+        (
+            "tar-gnu-long",
+            vec![
+                t().ext(b'L', &[b"d/".repeat(100), b"f\0".to_vec()].concat())
+                    .ext(b'K', b"target\0")
+                    .head(&Head::new("x", b'2', 0o777), b"")
+                    .end(),
+            ],
+            Has(vec![format!("l {}f 777 0:0 -> target", "d/".repeat(100))]),
+        ),
+        ("tar-sparse-gnu", vec![t().head(&Head::new("a", b'S', 0o644), b"").end()], Refused("sparse")),
+        ("tar-sparse-pax", vec![t().pax(&[record("GNU.sparse.major", b"1")]).file("a", "").end()], Refused("sparse")),
+        ("tar-unknown-type", vec![t().head(&Head::new("a", b'Z', 0o644), b"").end()], Refused("'Z'")),
+        ("tar-multi-volume", vec![t().head(&Head::new("a", b'M', 0o644), b"").end()], Refused("'M'")),
+        ("tar-v7-directory", vec![t().head(&Head::new("d/", 0, 0o755), b"").end()], Tree(&["d d 755 0:0"])),
+        (
+            "tar-dir-with-size",
+            vec![t().head(&Head { size: b"00000000001".into(), ..Head::new("d", b'5', 0o755) }, b"x").end()],
+            Refused("content"),
+        ),
+        ("bomb-8eib", vec![t().pax(&[record("size", b"9223372036854775807")]).file("a", "").end()], Refused("size")),
+        ("bomb-8pib", vec![t().pax(&[record("size", b"9007199254740992")]).file("a", "").end()], Refused("unpacked bytes")),
+        ("bomb-zeros", vec![t().file("a", &"\0".repeat(1 << 22)).end()], Has(vec![])),
+    ]);
 }
 
 /// What the header of a trap says must not become an entry.

@@ -86,9 +86,15 @@ fn a_flat_tree_never_takes_a_strangers_place() {
 #[test]
 fn scripts_make_the_same_trees() {
     let world = World::new();
-    let two = Tar::new().dir("d", 0o711).file("d/.wh.x", "").file("d/y z", "3").sym("l", "/nowhere").file(".wh.f", "").end();
-    let three = Tar::new().dir("d", 0o711).file("d/.wh..wh..opq", "").file("d/n", "4").end();
+    let two =
+        Tar::new().dir(".", 0o755).dir("d", 0o711).file("d/.wh.x", "").file("d/y z", "3").sym("l", "/nowhere").file(".wh.f", "").end();
+    let three = Tar::new().dir(".", 0o755).dir("d", 0o711).file("d/.wh..wh..opq", "").file("d/n", "4").end();
     let tars = [base(), two, three];
+    // The time of a whiteout means nothing.
+    let list = |root: &Path| {
+        let timeless = |line: String| if line.starts_with("c ") { line.split(" @").next().unwrap_or_default().to_owned() } else { line };
+        list(root).into_iter().map(timeless).collect::<Vec<_>>()
+    };
     let sh = |step: &dyn Fn(&mut Script)| {
         let mut script = Script::new();
         step(&mut script);

@@ -129,41 +129,27 @@ macro_rules! sweeps {
 }
 
 sweeps! {
-    #[ignore = "not landed"]
     net_add: Before, "ip netns add connet", "net add connet connet";
-    #[ignore = "not landed"]
     net_add_second: Before, "ip netns add one; ip netns add two; rkbox net add connet one", "net add connet two";
-    #[ignore = "not landed"]
     net_del: Either, "ip netns add connet; rkbox net add connet connet", "net del connet connet";
-    #[ignore = "not landed"]
     sandbox_create: Before, "true", "sandbox create web";
-    #[ignore = "not landed"]
     sandbox_create_second: Before, "rkbox sandbox create db", "sandbox create web";
-    #[ignore = "not landed"]
     sandbox_stop: Either, "rkbox sandbox create web", "sandbox stop web";
-    #[ignore = "not landed"]
     sandbox_rm: Either, "rkbox sandbox create web", "sandbox rm --force web";
-    #[ignore = "not landed"]
     run: Before, "rkbox image load BUSYBOX", "run --rm busybox true";
-    #[ignore = "not landed"]
     run_in_sandbox: Before, "rkbox image load BUSYBOX; rkbox sandbox create web", "run --rm --sandbox web busybox true";
-    #[ignore = "not landed"]
     rm: Either, "rkbox image load BUSYBOX; rkbox run --name c busybox true", "rm c";
-    #[ignore = "not landed"]
     image_load: Before, "true", "image load BUSYBOX";
-    #[ignore = "not landed"]
     image_load_layers: Before, "rkbox image load BUSYBOX", "image load oci:LAYERS:latest";
-    #[ignore = "not landed"]
     image_rm: Either, "rkbox image load BUSYBOX", "image rm busybox";
-    #[ignore = "not landed"]
     bundle_create: Before, "true", "bundle create oci:LAYERS:latest /tmp/rkbox-world/out";
-    #[ignore = "not landed"]
     bundle_create_flat: Before, "true", "bundle create --flat oci:LAYERS:latest /tmp/rkbox-world/out";
+    bundle_create_archive: Before, "true", "bundle create oci-archive:BUSYBOX /tmp/rkbox-world/out";
+    bundle_rm: Either, "rkbox bundle create oci:LAYERS:latest /tmp/rkbox-world/out", "bundle rm /tmp/rkbox-world/out";
 }
 
 /// A second death, in the middle of taking back what a first one left.
 #[test]
-#[ignore = "not landed"]
 fn gc_killed_at_every_point_is_finished_by_the_next_one() {
     let mut world = World::new();
     world.allow_leaks();

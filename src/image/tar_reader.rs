@@ -172,14 +172,24 @@ impl<R: BufRead> TarReader<R> {
     }
 
     fn skip_rest(&mut self) -> Result<(), TarError> {
-        self.content += std::mem::take(&mut self.padding);
         loop {
             let count = self.chunk()?.len();
             if count == 0 {
-                return Ok(());
+                break;
             }
             self.consume(count);
         }
+        // `umoci insert` (0.4.7, seen) ends a layer right after the last byte of content, and Go's reader takes that for the end.
+        while self.padding > 0 {
+            let count = (fill(&mut self.source)?.len() as u64).min(self.padding);
+            if count == 0 {
+                self.padding = 0;
+            }
+            self.source.consume(usize::try_from(count).unwrap_or(0));
+            self.padding -= count;
+            self.at += count;
+        }
+        Ok(())
     }
 
     /// The next header; `None` after two zero blocks or at the end of the stream.

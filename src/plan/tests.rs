@@ -37,7 +37,7 @@ fn steps(host: &Host, byte: u8) -> Vec<Step> {
     vec![
         Home { dirs: vec![host.root.clone(), host.root.join("names"), host.root.join("sandboxes")] }.into(),
         Reservation { path: host.root.join("names/web"), id: id(byte) }.into(),
-        Directory { path: dir.clone(), mode: 0o700 }.into(),
+        Directory::new(dir.clone(), 0o700).into(),
         File { path: dir.join("record.json"), mode: 0o600, content: "{}\n".to_owned(), durable: true }.into(),
     ]
 }

@@ -93,6 +93,8 @@ pub struct ContainerRecord {
     pub attachments: Vec<Attachment>,
     /// The OCI bundle.
     pub bundle: PathBuf,
+    /// Mode, and owner and group, of the root directory of the image.
+    pub root_attributes: (u32, (u32, u32)),
     /// Overlay layers, highest first.
     pub lowers: Vec<PathBuf>,
     /// Runtime and cgroups.

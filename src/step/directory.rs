@@ -19,11 +19,21 @@ pub struct Directory {
     pub path: PathBuf,
     /// Permission bits.
     pub mode: u32,
+    /// Owner and group; root's by default.
+    #[serde(default)]
+    pub owner: (u32, u32),
 }
 
 impl fmt::Display for Directory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "make directory {}", self.path.display())
+    }
+}
+
+impl Directory {
+    /// A directory of root's.
+    pub fn new(path: impl Into<PathBuf>, mode: u32) -> Self {
+        Directory { path: path.into(), mode, owner: (0, 0) }
     }
 }
 
@@ -39,6 +49,9 @@ impl Action for Directory {
 
     fn apply(&self, (): &(), _host: &Host) -> Result<()> {
         file::create_dir(&self.path, self.mode)?;
+        if self.owner != (0, 0) {
+            file::change_owner(&self.path, self.owner)?;
+        }
         Ok(())
     }
 
@@ -50,7 +63,12 @@ impl Action for Directory {
     fn script(&self, way: Way<'_, ()>, out: &mut Script) {
         let path = self.path.to_string_lossy();
         match way {
-            Way::Apply => out.run(["mkdir", "-m", &format!("{:04o}", self.mode), &path]),
+            Way::Apply => {
+                out.run(["mkdir", "-m", &format!("{:04o}", self.mode), &path]);
+                if self.owner != (0, 0) {
+                    out.run(["chown", &format!("{}:{}", self.owner.0, self.owner.1), &path]);
+                }
+            }
             Way::Undo(()) => out.run(["rm", "-rf", "--one-file-system", &path]),
         }
     }

@@ -39,6 +39,9 @@ pub struct Interface {
     pub addresses: Vec<IpNetwork>,
     /// Routes through it.
     pub routes: Vec<Route>,
+    /// Set lo up in the same send. For a namespace of the same plan, which then needs no step `Loopback`; nothing takes it back.
+    #[serde(default)]
+    pub loopback: bool,
 }
 
 impl fmt::Display for Interface {
@@ -66,7 +69,7 @@ impl Action for Interface {
             sysctl::ready_for_ipv6(&self.netns, name)?;
         }
         let routes: Vec<(IpNetwork, Option<IpAddr>)> = self.routes.iter().map(|route| (route.dst, route.gw)).collect();
-        Ok(inside.configure(&Setup { link: (&self.ifname, link.index), addresses: &self.addresses, routes: &routes })?)
+        Ok(inside.configure(&Setup { link: (&self.ifname, link.index), loopback: self.loopback, addresses: &self.addresses, routes: &routes })?)
     }
 
     /// Nothing: addresses and routes die with the interface, which the undo of its veth or the death of the namespace takes away.
@@ -79,6 +82,9 @@ impl Action for Interface {
             return;
         }
         let name = self.ifname.as_ref();
+        if self.loopback {
+            out.run(in_netns(&self.netns, &["ip", "link", "set", "dev", "lo", "up"]));
+        }
         let notify = format!("echo 1 > {}", quote(&format!("/proc/sys/net/ipv4/conf/{name}/arp_notify")));
         out.run(in_netns(&self.netns, &["sh", "-c", &notify]));
         if self.addresses.iter().any(IpNetwork::is_ipv6) {

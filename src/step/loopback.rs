@@ -11,7 +11,7 @@ use ipnetwork::IpNetwork;
 use crate::fault::Result;
 use crate::script::Script;
 use crate::step::{Action, Undone, Way};
-use crate::sys::netlink::Netlink;
+use crate::sys::netlink::{LO, Netlink};
 use crate::sys::ns::{self, NsKind};
 use crate::sys::Host;
 
@@ -40,9 +40,6 @@ pub struct LoopbackBefore {
     /// It had an address; the kernel gives it 127.0.0.1/8 when it goes up without one.
     pub addressed: bool,
 }
-
-/// The kernel gives lo the first ifindex of every namespace.
-const LO: u32 = 1;
 
 fn is_given(address: &IpNetwork) -> bool {
     address.ip().is_loopback() && address.prefix() == 8

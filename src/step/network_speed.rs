@@ -19,11 +19,16 @@ fn pod(nth: usize, network: &NetworkName) -> Vec<Step> {
     let route = Route { dst: "0.0.0.0/0".parse().unwrap(), gw: Some("10.88.0.1".parse().unwrap()) };
     vec![
         Namespaces { net: Some(path.clone()), ipc: None, uts: None, hostname: None }.into(),
-        Loopback { netns: path.clone(), own_netns: true }.into(),
         Masquerade { network: network.clone(), address: address.parse().unwrap(), owner: format!("{nth:064}") }.into(),
         Veth { host, host_mac, inner, inner_mac, netns: path.clone(), bridge, mtu: None, hairpin: true, own_netns: true }.into(),
-        Interface { netns: path, ifname: IfNameOf::eth0(), addresses: vec![format!("{address}/16").parse().unwrap()], routes: vec![route] }
-            .into(),
+        Interface {
+            netns: path,
+            ifname: IfNameOf::eth0(),
+            addresses: vec![format!("{address}/16").parse().unwrap()],
+            routes: vec![route],
+            loopback: true,
+        }
+        .into(),
     ]
 }
 

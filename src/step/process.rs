@@ -111,7 +111,8 @@ mod tests {
 
     use super::*;
     use crate::bundle::spec::{ContainerRequest, Isolation, Namespace};
-    use crate::bundle::{self, cgroup, mounts::Shm};
+    use crate::bundle::mounts::{Access, Bind, Shm};
+    use crate::bundle::{self, cgroup};
     use crate::ids::hex;
     use crate::step::Skeleton;
     use crate::sys::runc::Input;
@@ -310,5 +311,42 @@ mod tests {
             world.step.undo(&(), &world.host).unwrap();
             world.assert_nothing_left();
         }
+    }
+
+    #[test]
+    fn a_container_of_a_sandbox_shares_its_namespaces_and_volumes() {
+        let world = World::new();
+        let at = |name: &str| world.dir.path().join(name);
+        for dir in ["shm", "data", "data/below"] {
+            fs::create_dir(at(dir)).unwrap();
+        }
+        mount::tmpfs(&at("data/below"), 64, 0o777).unwrap();
+        let (shm, data) = (at("shm"), at("data"));
+        let script = "set -e; echo x > /dev/shm/from-inside
+            if echo x > /data/f 2>/dev/null; then exit 3; fi
+            if echo x > /data/below/f 2>/dev/null; then exit 4; fi
+            if echo x > /f 2>/dev/null; then exit 5; fi
+            exit 42";
+        let world = world.busybox(|request| {
+            let own = |kind: &str| Namespace::Join(own_namespace(kind));
+            request.isolation = Isolation { network: own("net"), ipc: own("ipc"), uts: own("uts"), pid: Namespace::New, cgroup: Namespace::Host };
+            request.hostname = None;
+            request.identity = bundle::user::Identity::root();
+            request.capabilities = bundle::capabilities::default_set();
+            request.root_access = Access::ReadOnly;
+            request.shm = Shm::Shared(shm);
+            request.binds.push(Bind { source: data, destination: "/data".to_owned(), access: Access::ReadOnly });
+            request.args = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
+            // A read-only root has its mount points already.
+            fs::create_dir(Path::new(&world_rootfs(&request.binds[0].source)).join("data")).unwrap();
+        });
+        assert_eq!(world.foreground().unwrap().code(), Some(42));
+        assert!(world.dir.path().join("shm/from-inside").exists());
+        world.assert_nothing_left();
+    }
+
+    /// The root file system beside the hosts file of a world.
+    fn world_rootfs(hosts: &Path) -> PathBuf {
+        hosts.with_file_name("bundle").join("rootfs")
     }
 }

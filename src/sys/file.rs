@@ -206,6 +206,11 @@ pub fn create_dir(path: &Path, mode: u32) -> Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed("chmod", path))
 }
 
+/// Gives a file or directory to `owner` and its group; a symlink itself, not its target.
+pub fn change_owner(path: &Path, owner: (u32, u32)) -> Result<()> {
+    std::os::unix::fs::lchown(path, Some(owner.0), Some(owner.1)).map_err(failed("lchown", path))
+}
+
 /// Makes a directory and its parents; those that are there stay as they are.
 pub fn ensure_dir(path: &Path, mode: u32) -> Result<()> {
     fs::DirBuilder::new().mode(mode).recursive(true).create(path).map_err(failed("mkdir", path))

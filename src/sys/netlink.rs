@@ -22,6 +22,8 @@ pub use channel::{ChannelError, Refusal};
 pub use error::{NetlinkError, Request};
 pub use write::{NewVeth, Setup};
 
+/// The ifindex of lo: the kernel gives it the first one of every namespace.
+pub const LO: u32 = 1;
 const NLM_F_REQUEST: u16 = 1;
 
 /// An open rtnetlink socket.

@@ -11,13 +11,14 @@ mod text;
 mod write;
 
 use std::net::IpAddr;
-use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
 use crate::ids::{NetworkName, hex};
+use crate::sys::netlink::ChannelError;
 use crate::sys::netlink::channel::Channel;
-use crate::sys::ns::{self, NsError};
+use crate::sys::ns::{self, NsId};
 
 pub use error::{NftError, NftRequest};
 pub use expr::Family;
@@ -59,8 +60,16 @@ fn message_kind(kind: u16) -> u16 {
 /// An open nf_tables socket.
 #[derive(Debug)]
 pub struct Nft {
-    channel: Channel,
+    /// `None` only while it is dropped.
+    channel: Option<Channel>,
+    deleted: bool,
 }
+
+/// Sockets that have deleted something, each with its network namespace.
+///
+/// The kernel destroys what a transaction has deleted after a grace period, and whoever closes an nf_tables socket before that
+/// waits for it: 7 to 13 ms (seen on 6.18, `nft_rcv_nl_event`). So such a socket is kept, and used again by the next to open one.
+static KEPT: Mutex<Vec<(NsId, Channel)>> = Mutex::new(Vec::new());
 
 /// What became of a thing that was to be deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,13 +110,34 @@ impl Element {
 impl Nft {
     /// Opens a socket in the calling thread's network namespace.
     pub fn open() -> Result<Nft, NftError> {
-        Channel::open(netlink_sys::protocols::NETLINK_NETFILTER).map(|channel| Nft { channel }).map_err(NftError::Open)
+        let channel = match take_kept() {
+            Some(channel) => channel,
+            None => Channel::open(netlink_sys::protocols::NETLINK_NETFILTER).map_err(NftError::Open)?,
+        };
+        Ok(Nft { channel: Some(channel), deleted: false })
     }
 
-    /// Opens a socket in the network namespace at `netns`, by a thread that enters it and ends.
-    pub fn open_in(netns: &Path) -> Result<Result<Nft, NftError>, NsError> {
-        ns::inside(netns, Nft::open)
+    fn channel(&mut self) -> Result<&mut Channel, NftError> {
+        self.channel.as_mut().ok_or(NftError::Open(ChannelError::NoAnswer))
     }
+}
+
+impl Drop for Nft {
+    fn drop(&mut self) {
+        if let (true, Some(channel), Some(here)) = (self.deleted, self.channel.take(), ns::own_netns_id()) {
+            KEPT.lock().unwrap_or_else(PoisonError::into_inner).push((here, channel));
+        }
+    }
+}
+
+fn take_kept() -> Option<Channel> {
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    if kept.is_empty() {
+        return None;
+    }
+    let here = ns::own_netns_id()?;
+    let at = kept.iter().position(|(netns, _)| *netns == here)?;
+    Some(kept.swap_remove(at).1)
 }
 
 /// The chain of a network: `masq-<network>`.

@@ -186,6 +186,14 @@ pub fn is_namespace(path: &Path, kind: NsKind) -> Result<bool, NsError> {
     }
 }
 
+/// What tells one namespace from another while either lives: device and inode.
+pub type NsId = (u64, u64);
+
+/// The network namespace of the calling thread; `None` without /proc.
+pub fn own_netns_id() -> Option<NsId> {
+    std::fs::metadata(NsKind::Net.own_path()).ok().map(|own| (own.dev(), own.ino()))
+}
+
 /// Whether `path` is the network namespace of the calling thread.
 pub fn is_own_netns(path: &Path) -> Result<bool, NsError> {
     let own = Path::new(NsKind::Net.own_path());

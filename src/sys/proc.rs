@@ -145,6 +145,48 @@ pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
     }
 }
 
+/// What an opened process runs, and whether that would see SIGTERM: has a handler for it or blocks it.
+#[derive(PartialEq, Eq)]
+struct Attention {
+    program: Option<PathBuf>,
+    sees: bool,
+}
+
+fn attention(pidfd: BorrowedFd<'_>) -> Attention {
+    let info = std::fs::read_to_string(format!("/proc/thread-self/fdinfo/{}", pidfd.as_raw_fd())).unwrap_or_default();
+    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse::<i32>().ok()).filter(|pid| *pid > 0);
+    let Some(pid) = pid else { return Attention { program: None, sees: false } };
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let set = |name: &str| status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix(name)?.trim(), 16).ok()).unwrap_or(0);
+    let sees = (set("SigBlk:") | set("SigCgt:")) & (1_u64 << (libc::SIGTERM - 1)) != 0;
+    Attention { program: std::fs::read_link(format!("/proc/{pid}/exe")).ok(), sees }
+}
+
+/// Asks a process to end with SIGTERM and waits for it; false after `grace`.
+///
+/// The kernel drops signals that the first process of a pid namespace has no handler for, and `runc run -d` returns before its
+/// init has executed the program. So the signal is sent again when it could not be seen, or when another program was executed since.
+pub fn terminate(pidfd: BorrowedFd<'_>, grace: Duration) -> Result<bool> {
+    let deadline = Instant::now() + grace;
+    let mut turn = Duration::from_millis(5);
+    let mut told: Option<Attention> = None;
+    loop {
+        let now = attention(pidfd);
+        if told.as_ref().is_none_or(|told| !told.sees || *told != now) {
+            send_signal(pidfd, libc::SIGTERM)?;
+            told = Some(now);
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if wait_readable(pidfd, turn.min(left))? {
+            return Ok(true);
+        }
+        if left.is_zero() {
+            return Ok(false);
+        }
+        turn = (turn * 2).min(Duration::from_millis(100));
+    }
+}
+
 /// Waits until a descriptor (of a pidfd: until the process has ended) is readable; false after `limit`.
 pub fn wait_readable(fd: BorrowedFd<'_>, limit: Duration) -> Result<bool> {
     wait_any(&[fd], limit)

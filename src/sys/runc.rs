@@ -104,7 +104,8 @@ impl Runc {
         if self.driver == CgroupDriver::Systemd {
             words.push("--systemd-cgroup".to_owned());
         }
-        words.extend(["run", "--pid-file"].map(str::to_owned));
+        words.extend(["--log".to_owned(), text(launch.log)]);
+        words.extend(["--log-format", "json", "run", "--pid-file"].map(str::to_owned));
         words.extend([text(launch.pid_file), "--bundle".to_owned(), text(launch.bundle), launch.id.to_owned()]);
         words
     }
@@ -202,8 +203,7 @@ impl Runc {
         }
         if let Some(process) = self.open_process(id)? {
             if !grace.is_zero() {
-                proc::send_signal(process.as_fd(), libc::SIGTERM)?;
-                proc::wait_readable(process.as_fd(), grace)?;
+                proc::terminate(process.as_fd(), grace)?;
             }
             proc::send_signal(process.as_fd(), libc::SIGKILL)?;
             if !proc::wait_readable(process.as_fd(), KILL_LIMIT)? {

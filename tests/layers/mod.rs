@@ -313,6 +313,7 @@ fn walk(root: &Path, path: &Path, lines: &mut Vec<String>) {
     }
 }
 
+#[allow(unsafe_code)]
 fn xattrs(path: &Path) -> Vec<(Vec<u8>, Vec<u8>)> {
     let c_path = CString::new(path.as_os_str().as_bytes()).unwrap();
     let mut buffer = vec![0_u8; 65536];

@@ -47,7 +47,7 @@ pub fn flat(place: &Place, image: &SourceImage, config: String) -> Vec<Step> {
 /// *Errors:* `InvalidArgument` for a record with a digest that is none: digests become paths.
 pub fn layered(record: &BundleRecord, texts: Texts) -> Result<Vec<Step>> {
     let dir = &record.path;
-    let directory = |path: PathBuf, mode: u32| Step::from(Directory { path, mode });
+    let directory = |path: PathBuf, mode: u32| Step::from(Directory::new(path, mode));
     let mut all: Vec<Step> = vec![BundleDir { path: dir.clone(), record: texts.record }.into()];
     let store = dir.join("image");
     if record.copied {

@@ -13,7 +13,7 @@ use crate::cmd::{Context, parse, records};
 use crate::fault::{Context as _, Fault, Result};
 use crate::ids::Id;
 use crate::record::{Attachment, ContainerRecord, ImageUsed, Metadata, RawConfig, RuntimeFacts, SandboxRecord, VERSION, Volume};
-use crate::sys::{file, privilege, proc, runc, view};
+use crate::sys::{file, privilege, proc, rootfs, runc, view};
 
 /// Size of `/dev/shm` of a container without a sandbox.
 const SHM_KIB: u64 = 64 << 10;
@@ -96,6 +96,7 @@ pub fn record(cx: &Context, facts: &Facts<'_>, net: Net) -> Result<ContainerReco
         netns: net.path,
         attachments: net.attachments,
         bundle: host.container_dir(facts.id.as_str()),
+        root_attributes: rootfs::find_attributes(facts.lowers, ".")?.map_or((0o755, (0, 0)), |root| (root.mode, (root.uid, root.gid))),
         lowers: facts.lowers.to_vec(),
         runtime: RuntimeFacts {
             path: runc::find(host)?.program().to_path_buf(),

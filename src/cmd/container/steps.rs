@@ -28,9 +28,9 @@ pub fn steps(host: &Host, record: &ContainerRecord, texts: Texts, network: Vec<S
     let mut all: Vec<Step> = vec![
         Home { dirs }.into(),
         Reservation { path: host.root.join(BoxKind::Container.names()).join(record.name.as_ref()), id: record.id.clone() }.into(),
-        Directory { path: dir.clone(), mode: 0o700 }.into(),
+        Directory::new(dir.clone(), 0o700).into(),
         File { path: dir.join("record.json"), mode: 0o600, content: texts.record, durable: !record.auto_remove }.into(),
-        Directory { path: run_dir(host, &record.id), mode: 0o700 }.into(),
+        Directory::new(run_dir(host, &record.id), 0o700).into(),
     ];
     all.extend(cgroup_parent(host));
     if record.owns_netns {
@@ -44,9 +44,10 @@ pub fn steps(host: &Host, record: &ContainerRecord, texts: Texts, network: Vec<S
     lowers.extend(record.lowers.iter().cloned());
     all.extend::<[Step; 5]>([
         Skeleton { path: init, pause: false, like: record.lowers.clone() }.into(),
-        Directory { path: upper.clone(), mode: 0o755 }.into(),
-        Directory { path: work.clone(), mode: 0o700 }.into(),
-        Directory { path: rootfs.clone(), mode: 0o755 }.into(),
+        // The merged root has the attributes of the upper one.
+        Directory { path: upper.clone(), mode: record.root_attributes.0, owner: record.root_attributes.1 }.into(),
+        Directory::new(work.clone(), 0o700).into(),
+        Directory::new(rootfs.clone(), 0o755).into(),
         Mount { what: MountKind::Overlay { lowers, upper, work }, target: rootfs }.into(),
     ]);
     for (name, content) in texts.files {

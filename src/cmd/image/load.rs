@@ -69,7 +69,7 @@ pub(super) struct Found {
 pub fn plan_load(host: &Host, source: &Transport, wish: &Wish) -> Result<Loaded> {
     let opened = Source::open(source)?;
     let platform = wish.platform.clone().unwrap_or_else(Platform::of_host);
-    let mut found = images_of(&opened, &platform)?;
+    let mut found = images_of(&opened, &platform, source.stem())?;
     if !wish.names.is_empty() {
         let [only] = found.as_mut_slice() else {
             return Err(Fault::invalid(format!("the source has {} images, so that one name cannot stand for all", found.len()))
@@ -82,6 +82,9 @@ pub fn plan_load(host: &Host, source: &Transport, wish: &Wish) -> Result<Loaded>
     }
     let mut notes = Vec::new();
     for image in &found {
+        if image.names.is_empty() {
+            notes.push(format!("image {} was saved without a name; --name gives it one", image.config.id().short()));
+        }
         let offered = image.config.platform();
         if platform.rank(&offered).is_none() {
             let message = format!("image {} is made for {offered}, not for {platform}", image.config.id().short());
@@ -99,10 +102,10 @@ pub fn plan_load(host: &Host, source: &Transport, wish: &Wish) -> Result<Loaded>
     Ok(loaded)
 }
 
-/// The images of a source.
-pub(super) fn images_of(source: &Source, platform: &Platform) -> Result<Vec<Found>> {
+/// The images of a source; `stem` names those of which only a tag was saved.
+pub(super) fn images_of(source: &Source, platform: &Platform, stem: &str) -> Result<Vec<Found>> {
     match source.form {
-        Form::Oci => from_layout(source, platform),
+        Form::Oci => from_layout(source, platform, stem),
         Form::Docker => from_docker(source),
     }
 }
@@ -111,7 +114,7 @@ fn span(span: Span) -> BlobSource {
     BlobSource::Span { path: span.path, offset: span.offset }
 }
 
-fn from_layout(source: &Source, platform: &Platform) -> Result<Vec<Found>> {
+fn from_layout(source: &Source, platform: &Platform, stem: &str) -> Result<Vec<Found>> {
     if let Some(marker) = source.find("oci-layout")? {
         layout::check_marker(&marker.read(64 << 10)?)?;
     }
@@ -119,12 +122,12 @@ fn from_layout(source: &Source, platform: &Platform) -> Result<Vec<Found>> {
     let mut found = Vec::new();
     for entry in index.select(source.which.as_deref(), platform)? {
         let name = entry.name().map_or("without a name".to_owned(), |name| format!("{name:?}"));
-        found.push(layout_image(source, entry, platform).doing(|| format!("reading image {name}"))?);
+        found.push(layout_image(source, entry, platform, stem).doing(|| format!("reading image {name}"))?);
     }
     Ok(found)
 }
 
-fn layout_image(source: &Source, entry: &Descriptor, platform: &Platform) -> Result<Found> {
+fn layout_image(source: &Source, entry: &Descriptor, platform: &Platform, stem: &str) -> Result<Found> {
     let mut read = |wanted: &Descriptor| Ok(source.blob(wanted)?.read(wanted.size)?);
     let (top, bytes) = layout::descend(entry, platform, &mut read)?;
     let manifest = Manifest::parse(&bytes).doing(|| format!("reading manifest {}", top.digest))?;
@@ -132,7 +135,11 @@ fn layout_image(source: &Source, entry: &Descriptor, platform: &Platform) -> Res
     config.check_against(&manifest)?;
     let layers = manifest.layers.iter().map(|layer| source.blob(layer).map(span)).collect::<Result<_>>()?;
     let config_source = span(source.blob(&manifest.config)?);
-    let names = entry.name().map(str::parse).transpose().hint(|| "give it a name with --name");
+    let names = match entry.name() {
+        // A tag alone (umoci's `oci:busybox:latest`) says nothing of the repository: the directory or archive is called after it.
+        Some(tag) if is_tag_only(tag) => Ok(format!("{stem}:{tag}").parse().ok()),
+        name => name.map(str::parse).transpose().hint(|| "give it a name with --name"),
+    };
     // An OCI layout holds OCI manifests (skopeo and umoci look for no others); the id stays, because the configuration does.
     let (manifest, manifest_source) = if manifest.is_oci() {
         (manifest, span(source.blob(&top)?))
@@ -141,6 +148,12 @@ fn layout_image(source: &Source, entry: &Descriptor, platform: &Platform) -> Res
         composed(&config.raw, &manifest.layers.iter().map(part).collect::<Result<Vec<_>>>()?)?
     };
     Ok(Found { manifest_source, config_source, layers, names: names?.into_iter().collect(), manifest, config })
+}
+
+/// Whether the name of an index entry can only be meant as a tag: `latest`, `1.36`, `v2`.
+fn is_tag_only(name: &str) -> bool {
+    let version = name.strip_prefix('v').unwrap_or(name).starts_with(|c: char| c.is_ascii_digit());
+    !name.contains(['/', ':', '@']) && (name == "latest" || version)
 }
 
 fn composed(config: &[u8], parts: &[(Digest, u64, Compression)]) -> Result<(Manifest, BlobSource)> {

@@ -68,7 +68,7 @@ fn is_like_a_path(text: &str) -> bool {
 
 fn from_source(transport: &Transport, platform: &Platform) -> Result<SourceImage> {
     let source = Source::open(&absolute(transport)?)?;
-    let mut found = images_of(&source, platform)?;
+    let mut found = images_of(&source, platform, transport.stem())?;
     let (Some(image), true) = (found.pop(), found.is_empty()) else {
         return Err(Fault::invalid(format!("the source has {} images", found.len() + 1))
             .hint("choose one of them: oci:PATH:NAME, oci-archive:PATH:NAME or docker-archive:PATH:NAME"));

@@ -59,7 +59,7 @@ impl World {
         plan_load(&self.host, &source.parse::<Transport>()?, &Wish::default())
     }
 
-    /// Carries out all steps; a layer becomes an empty directory, its unpacking is tested in its own room.
+    /// Carries out all steps, one by one.
     fn load(&self, source: &str) -> Result<Loaded> {
         let loaded = self.plan(source)?;
         carry(&loaded.steps, &self.host)?;
@@ -86,11 +86,6 @@ impl World {
 
 fn carry(steps: &[Step], host: &Host) -> Result<()> {
     for step in steps {
-        if let Step::Layer(layer) = step {
-            assert!(file::exists(&layer.blob)? && layer.lowers.iter().all(|lower| file::exists(lower).unwrap()), "{layer:?}");
-            file::create_dir(&layer.path, 0o755)?;
-            continue;
-        }
         let before = step.look(host)?;
         if !step.already(&before)? {
             step.apply(&before, host)?;
@@ -297,6 +292,12 @@ fn one_plain_archive_without_a_name_is_kept_without_one() {
     let loaded = world.load(&docker).unwrap();
     assert!(loaded.images[0].references.is_empty());
     assert!(store::find(&world.host, &loaded.images[0].id).unwrap().references.is_empty());
+    for tag in ["latest", "v1.2", "1.36"] {
+        tool(&["umoci", "tag", "--image", &format!("{layout}:busybox"), tag]);
+        let stem = layout.rsplit('/').next().unwrap().split('.').next().unwrap();
+        let named = world.plan(&format!("oci:{layout}:{tag}")).unwrap();
+        assert_eq!(named.images[0].references[0].to_string(), format!("docker.io/library/{stem}:{tag}"));
+    }
     let zipped = world.path("docker.tar.gz");
     fs::write(&zipped, program::output("gzip", &["-c", &docker]).stdout).unwrap();
     let fault = world.refusal(&zipped);
@@ -308,7 +309,7 @@ fn one_plain_archive_without_a_name_is_kept_without_one() {
     assert_eq!(plan_load(&world.host, &docker.parse().unwrap(), &other).unwrap_err().kind(), Kind::NotFound);
 }
 
-/// Through the whole command and the engine; an image without layers, because unpacking is tested in its own room.
+/// Through the whole command and the engine.
 #[test]
 fn the_command_settles_or_leaves_nothing_and_its_script_does_the_same() {
     let world = world();

@@ -5,8 +5,9 @@ use clap::Args;
 use super::attach::{self, Attached};
 use super::{Target, networks};
 use crate::cmd::{Context, Format, PlanArgs, carry, output};
-use crate::fault::Result;
-use crate::plan::{Plan, Timings};
+use crate::fault::{Context as _, Result};
+use crate::plan::journal::{self, Journal};
+use crate::plan::{Plan, Timings, unwind};
 
 /// Arguments of `rkbox net add`.
 #[derive(Debug, Args)]
@@ -38,6 +39,9 @@ fn plan(cx: &Context, args: &AddArgs, timings: &mut Timings) -> Result<(Plan, At
     let target = &args.target;
     let network = networks::find_network(host, Some(&target.network))?;
     let handle = target.handle(host)?;
+    if !args.plan.explain {
+        finish_interrupted(cx, &handle.box_id())?;
+    }
     let netns = target.netns_path(host)?;
     let ask = attach::Attach {
         network: &network,
@@ -56,6 +60,21 @@ fn plan(cx: &Context, args: &AddArgs, timings: &mut Timings) -> Result<(Plan, At
         plan = plan.release_after(index, lock);
     }
     Ok((plan, attached))
+}
+
+/// Takes back what a killed `net add` or `net del` of the same attachment left: it would look like an attachment.
+fn finish_interrupted(cx: &Context, box_id: &str) -> Result<()> {
+    let Some(left) = Journal::open_free(&journal::path(&cx.host, box_id))? else { return Ok(()) };
+    if left.is_blank() {
+        return unwind::roll_back_held(left, &cx.host);
+    }
+    let status = left.status()?;
+    match (status.settled, status.removing) {
+        (false, _) => unwind::roll_back_held(left, &cx.host),
+        (true, Some(_)) => unwind::remove_held(left, &cx.host, 0),
+        (true, None) => Ok(()),
+    }
+    .doing(|| "taking back what an interrupted command left")
 }
 
 fn print(cx: &Context, args: &AddArgs, attached: &Attached) -> Result<()> {

@@ -123,6 +123,10 @@ fn bridge(host: &Host, attach: &Attach<'_>, conf: &BridgeConf) -> Result<(Attach
     let mut steps = chosen.steps;
     steps.push(step::Bridge { name: conf.bridge.clone(), mtu: conf.mtu, promisc: conf.promisc }.into());
     steps.extend(host_steps(attach, conf, &result));
+    if !attach.own_netns {
+        // Before the veth, so that its undo comes after the pair is gone: only then is nobody left who needs lo.
+        steps.push(step::Loopback { netns: attach.netns.to_path_buf(), own_netns: false }.into());
+    }
     steps.push(
         step::Veth {
             host: names.host,
@@ -137,7 +141,6 @@ fn bridge(host: &Host, attach: &Attach<'_>, conf: &BridgeConf) -> Result<(Attach
         }
         .into(),
     );
-    steps.push(step::Loopback { netns: attach.netns.to_path_buf(), own_netns: attach.own_netns }.into());
     let addresses: Vec<IpNetwork> = result.ips.iter().map(|ip| ip.address).collect();
     steps.push(
         step::Interface {
@@ -145,6 +148,7 @@ fn bridge(host: &Host, attach: &Attach<'_>, conf: &BridgeConf) -> Result<(Attach
             ifname: attach.ifname.clone(),
             addresses: addresses.clone(),
             routes: routes_to_apply(&result),
+            loopback: attach.own_netns,
         }
         .into(),
     );

@@ -8,8 +8,11 @@ mod del;
 pub mod detach;
 mod ls;
 pub mod networks;
+mod reclaim;
 
 use std::path::PathBuf;
+
+pub use reclaim::reclaim;
 
 use clap::{Args, Subcommand};
 

@@ -57,11 +57,11 @@ pub fn steps(host: &Host, record: &SandboxRecord, texts: Texts, network: Vec<Ste
     let mut all: Vec<Step> = vec![
         Home { dirs }.into(),
         Reservation { path: host.root.join(BoxKind::Sandbox.names()).join(record.name.as_ref()), id: record.id.clone() }.into(),
-        Directory { path: dir.clone(), mode: 0o700 }.into(),
+        Directory::new(dir.clone(), 0o700).into(),
         File { path: dir.join("record.json"), mode: 0o600, content: texts.record, durable: true }.into(),
     ];
     let stop_at = all.len();
-    all.push(Directory { path: run.clone(), mode: 0o700 }.into());
+    all.push(Directory::new(run.clone(), 0o700).into());
     all.extend(cgroup_parent(host));
     if record.netns.is_some() {
         all.push(NetnsRoot { path: host.netns.clone() }.into());
@@ -72,7 +72,7 @@ pub fn steps(host: &Host, record: &SandboxRecord, texts: Texts, network: Vec<Ste
     let network_end = all.len() - 1;
     let file = |name: &str, content: String| File { path: dir.join(name), mode: 0o644, content, durable: false }.into();
     all.extend::<[Step; 8]>([
-        Directory { path: record.shm.clone(), mode: 0o755 }.into(),
+        Directory::new(record.shm.clone(), 0o755).into(),
         Mount { what: MountKind::Tmpfs { size_kib: SHM_KIB, mode: 0o1777 }, target: record.shm.clone() }.into(),
         file("hosts", texts.hosts),
         file("hostname", format!("{}\n", record.hostname)),

@@ -16,7 +16,7 @@ use rtnetlink::{AddressMessageBuilder, LinkBridge, LinkMessageBuilder, LinkUnspe
 use super::channel::ChannelError;
 use super::error::{NetlinkError, Request};
 use super::wire::Writer;
-use super::{NLM_F_REQUEST, Netlink};
+use super::{LO, NLM_F_REQUEST, Netlink};
 use crate::ids::{IfName, Mac};
 
 const NLM_F_ACK: u16 = 4;
@@ -50,6 +50,8 @@ pub struct NewVeth<'a> {
 pub struct Setup<'a> {
     /// The interface: name for errors, ifindex for the kernel.
     pub link: (&'a IfName, u32),
+    /// Whether lo is set up first.
+    pub loopback: bool,
     /// Addresses with prefix; IPv6 addresses skip duplicate address detection.
     pub addresses: &'a [IpNetwork],
     /// Destination and next hop.
@@ -167,10 +169,14 @@ impl Netlink {
         self.carry_out(vec![ask_route(link, dst, gw)])
     }
 
-    /// In one send: arp_notify, the addresses, up, the routes.
+    /// In one send: lo up if asked for, arp_notify, the addresses, up, the routes.
     pub fn configure(&mut self, setup: &Setup<'_>) -> Result<(), NetlinkError> {
         let (name, index) = setup.link;
-        let mut asks = Vec::with_capacity(2 + setup.addresses.len() + setup.routes.len());
+        let mut asks = Vec::with_capacity(3 + setup.addresses.len() + setup.routes.len());
+        if setup.loopback {
+            let up = LinkUnspec::new_with_index(LO).up().build();
+            asks.push(Ask::new(Request::SetUp { name: "lo".to_owned() }, 0, RouteNetlinkMessage::SetLink(up)));
+        }
         // arp_notify before up, so that the neighbours hear of a MAC that is new for a used address (as upstream's bridge plugin).
         let notify = LinkUnspec::new_with_index(index).append_extra_attribute(arp_notify()).build();
         asks.push(Ask::new(Request::SetArpNotify { name: name.to_string() }, 0, RouteNetlinkMessage::SetLink(notify)));
@@ -204,10 +210,11 @@ impl Netlink {
             .map_err(|source| NetlinkError::Exchange { request: named, source })?;
         for (seq, request) in requests {
             match answers.verdicts.iter().find(|verdict| verdict.seq == seq) {
-                Some(verdict) => match verdict.refused.clone() {
-                    Some(refusal) => return Err(NetlinkError::Refused { request, refusal }),
-                    None => {}
-                },
+                Some(verdict) => {
+                    if let Some(refusal) = verdict.refused.clone() {
+                        return Err(NetlinkError::Refused { request, refusal });
+                    }
+                }
                 None => return Err(NetlinkError::Exchange { request, source: ChannelError::NoAnswer }),
             }
         }

@@ -1,7 +1,7 @@
 //! One nf_tables transaction: all of its requests take effect, or none.
 
 use super::error::{NftError, NftRequest};
-use super::{NFNL_SUBSYS_NFTABLES, NLM_F_ACK, NLM_F_REQUEST, Nft, message_kind};
+use super::{NFNL_SUBSYS_NFTABLES, NLM_F_ACK, NLM_F_REQUEST, Nft, message_kind, msg};
 use crate::sys::netlink::ChannelError;
 use crate::sys::netlink::channel::Channel;
 use crate::sys::netlink::wire::Writer;
@@ -9,6 +9,8 @@ use crate::sys::netlink::wire::Writer;
 const NFNL_MSG_BATCH_BEGIN: u16 = 16;
 const NFNL_MSG_BATCH_END: u16 = 17;
 const NFNL_BATCH_GENID: u16 = 1;
+
+const DELETIONS: [u16; 4] = [msg::DELTABLE, msg::DELCHAIN, msg::DELRULE, msg::DELSETELEM];
 
 /// A transaction in the making.
 #[derive(Debug, Default)]
@@ -61,7 +63,8 @@ impl Batch {
 impl Nft {
     /// Carries out a transaction; the first refused request is the error.
     pub(super) fn commit(&mut self, batch: &Batch) -> Result<(), NftError> {
-        let channel: &mut Channel = &mut self.channel;
+        self.deleted |= batch.asks.iter().any(|(_, kind, ..)| DELETIONS.contains(kind));
+        let channel: &mut Channel = self.channel()?;
         let first = channel.sequence(batch.asks.len() as u32 + 2);
         let out = batch.encode(first);
         let failed = |source: ChannelError| NftError::Exchange { request: NftRequest::Commit, source };

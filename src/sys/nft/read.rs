@@ -99,14 +99,14 @@ impl Nft {
     /// One question; `None` is the kernel's ENOENT. A dump during which something changed is made again.
     fn query(&mut self, request: &NftRequest, kind: u16, flags: u16, fill: impl Fn(&mut Writer)) -> Result<Option<Answers>, NftError> {
         for _ in 0..16 {
-            let seq = self.channel.sequence(1);
+            let seq = self.channel()?.sequence(1);
             let mut out = Writer::default();
             out.message(message_kind(kind), NLM_F_REQUEST | flags, seq, |m| {
                 m.raw(&super::INET);
                 fill(m);
             });
             let answers = self
-                .channel
+                .channel()?
                 .exchange(out.bytes(), |answers| {
                     answers.done || !answers.verdicts.is_empty() || (flags == 0 && !answers.replies.is_empty())
                 })
@@ -160,10 +160,10 @@ fn element_in(attributes: &[u8]) -> Result<Option<Element>, Malformed> {
         _ => return Err(Malformed("map key")),
     };
     let mut chain = None;
-    if let Some(data) = wire::find(attributes, 2)? {
-        if let Some(verdict) = wire::find(data, 2)? {
-            chain = wire::find(verdict, 2)?.map(wire::string_of);
-        }
+    if let Some(data) = wire::find(attributes, 2)?
+        && let Some(verdict) = wire::find(data, 2)?
+    {
+        chain = wire::find(verdict, 2)?.map(wire::string_of);
     }
     Ok(Some(Element { address, chain: chain.unwrap_or_default(), comment: wire::find(attributes, 6)?.and_then(comment_in) }))
 }

@@ -1,0 +1,55 @@
+//! What `rkbox gc` takes back of `rkbox net add`: attachments whose namespace is gone, after a reboot for one.
+
+use super::detach::{self, Handle};
+use crate::cni::cache;
+use crate::cni::result::CniResult;
+use crate::fault::{Fault, Result};
+use crate::ids::veth_names;
+use crate::plan::{self, Plan, journal};
+use crate::sys::ns::{self, NsKind};
+use crate::sys::{Host, file};
+
+/// Frees the leases and cache entries of attachments that rkbox made for a namespace that is gone and that no journal knows.
+///
+/// What other tools attached is never touched: an attachment is ours when its host link has the name that rkbox derives.
+pub fn reclaim(host: &Host) -> Result<Vec<String>> {
+    let mut gone = Vec::new();
+    let mut first: Option<Fault> = None;
+    for name in file::list(&host.cni_state.join("results"))? {
+        match one(host, &name) {
+            Ok(Some(what)) => gone.push(what),
+            Ok(None) => {}
+            Err(fault) => {
+                let fault = fault.doing(format!("reclaiming {name}"));
+                first = Some(match first {
+                    None => fault,
+                    Some(earlier) => earlier.and_also(fault),
+                });
+            }
+        }
+    }
+    first.map_or(Ok(gone), Err)
+}
+
+fn one(host: &Host, name: &str) -> Result<Option<String>> {
+    let text = file::find(&host.cni_state.join("results").join(name), 4 << 20).ok().flatten();
+    let Some(cached) = text.and_then(|text| cache::Attachment::parse(&text).ok()) else { return Ok(None) };
+    let (Ok(network), Ok(ifname)) = (cached.network_name.parse(), cached.if_name.parse()) else { return Ok(None) };
+    let handle = Handle { network, ifname, owner: cached.container_id.clone() };
+    if !handle.owner.starts_with("cnitool-") || !is_ours(&handle, &cached) {
+        return Ok(None);
+    }
+    let is_there = ns::is_namespace(cached.netns.as_ref(), NsKind::Net).unwrap_or(false);
+    if is_there || file::exists(&journal::path(host, &handle.box_id()))? {
+        return Ok(None);
+    }
+    let steps = detach::steps_of_cached(host, &handle, &cached)?;
+    plan::unwind_plan(Plan::new(handle.box_id(), "take back an attachment", steps), host)?;
+    Ok(Some(format!("attachment of {} to {}, whose namespace is gone", cached.netns, handle.network)))
+}
+
+fn is_ours(handle: &Handle, cached: &cache::Attachment) -> bool {
+    let ours = veth_names(&handle.network, &handle.owner, &handle.ifname);
+    let result = CniResult::from_json(&cached.result).unwrap_or_default();
+    result.interfaces.iter().any(|interface| interface.name == ours.host.as_ref())
+}
