@@ -59,8 +59,8 @@ fn every_source_runs_in_both_forms() {
 #[test]
 fn an_image_of_the_store_lends_its_blobs_and_nothing_else() {
     let world = World::new();
+    let before = world.observe();
     world.rk(&format!("image load {}", images().docker_archive("layers"))).ok();
-    let stored = world.observe();
     world.rk(&format!("bundle create localhost/layers {DIR}/named")).ok();
     world.rk(&format!("bundle create --flat localhost/layers:latest {DIR}/flat")).ok();
     // Self-contained: the store can go.
@@ -71,8 +71,8 @@ fn an_image_of_the_store_lends_its_blobs_and_nothing_else() {
     }
     world.rk(&format!("bundle rm {DIR}/named")).ok();
     world.sh(&format!("rm -r {DIR}/flat {DIR}/runc")).ok();
-    world.rk(&format!("image load {}", images().docker_archive("layers"))).ok();
-    stored.assert_again(&world, "after the store came back");
+    world.rk("gc").ok();
+    before.assert_again(&world, "after everything went");
 }
 
 /// Everything below `top`, paths relative to it.
@@ -178,6 +178,7 @@ fn users_are_looked_up_before_anything_is_unpacked() {
         world.rk(&format!("bundle rm {DIR}/out{nth}")).ok();
     }
     let source = with_config(&world, "image9", "--config.user nobody");
+    world.rk("gc").ok();
     let before = world.observe();
     for flat in ["--flat ", ""] {
         let failed = world.rk(&format!("bundle create {flat}{source} {DIR}/out")).fails(3);
@@ -244,7 +245,7 @@ fn a_bundle_that_lost_its_journal_in_a_reboot_goes_by_its_record() {
             world.rk(&format!("bundle create {source} {DIR}/out")).ok();
             world.sh(&format!("rm -r {DIR}/run")).ok();
             if !mounted {
-                world.sh(&format!("umount {DIR}/out/rootfs")).ok();
+                world.sh(&format!("umount {DIR}/out/rootfs; rm -rf /run/mount")).ok();
             }
             let script = world.rk(&format!("bundle rm --explain {DIR}/out")).ok().stdout;
             assert!(script.contains(&format!("rm -rf --one-file-system -- {DIR}/out\n")), "{script}");
@@ -277,4 +278,36 @@ fn relative_paths_mean_the_same_place() {
     runc(&world, &format!("{DIR}/in/out")).ok();
     world.sh(&format!("cd {DIR}/in; rkbox bundle rm ./out/")).ok();
     assert_eq!(fs::read_dir(world.path("in")).unwrap().count(), 0);
+}
+
+/// Adds a layer made by a script in an empty directory; a whiteout is a file of its name.
+fn with_layer(world: &World, name: &str, script: &str) {
+    world.sh(&format!("mkdir {DIR}/l; cd {DIR}/l; {script}; tar -cf {DIR}/l.tar .; umoci raw add-layer --image {DIR}/{name}:latest {DIR}/l.tar; rm -r {DIR}/l {DIR}/l.tar")).ok();
+}
+
+#[test]
+fn a_layer_that_hides_all_below_it_and_the_attributes_of_the_root_are_kept() {
+    let mut world = World::new();
+    world.sh(&format!("cp -r {} {DIR}/image", images().layout("busybox"))).ok();
+    with_layer(
+        &world,
+        "image",
+        "touch .wh..wh..opq; mkdir -p bin etc; cp /bin/busybox bin/; ln -s busybox bin/sh; echo new >etc/issue; chmod 0711 .; chown 3:4 .; chown 0:42 etc; chmod 0751 etc",
+    );
+    let source = format!("oci:{DIR}/image:latest");
+    world.rk(&format!("bundle create --flat {source} {DIR}/flat")).ok();
+    let look = "cd rootfs; stat -c '%a %u:%g %n' . etc bin; ls bin; ls; cat etc/issue";
+    let flat = world.sh(&format!("cd {DIR}/flat; {look}")).ok().stdout.replace("dev\nproc\nsys\n", "");
+    assert!(flat.starts_with("711 3:4 .\n751 0:42 etc\n755 0:0 bin\nbusybox\nsh\n"), "{flat}");
+    world.rk(&format!("bundle create {source} {DIR}/out")).ok();
+    let layered = |world: &World| world.sh(&format!("cd {DIR}/out; {look}")).ok().stdout.replace("dev\n", "").replace("proc\nsys\n", "");
+    assert_eq!(layered(&world), flat);
+    world.rk(&format!("bundle rm {DIR}/out")).ok();
+    // The script knows as little of the layers when it is printed.
+    let script = world.rk(&format!("bundle create --explain {source} {DIR}/out")).ok().stdout;
+    fs::write("/run/explained", script).unwrap();
+    world.sh("sh -eu /run/explained").ok();
+    assert_eq!(layered(&world), flat);
+    world.rk(&format!("bundle rm {DIR}/out")).ok();
+    world.allow_leaks();
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Action, Undone, Way};
 use crate::fault::{Fault, Kind, Result};
 use crate::script::Script;
-use crate::sys::{Host, file};
+use crate::sys::{Host, file, rootfs};
 
 /// Makes a directory that must be new; its undo removes the whole tree.
 ///
@@ -22,6 +22,9 @@ pub struct Directory {
     /// Owner and group; root's by default.
     #[serde(default)]
     pub owner: (u32, u32),
+    /// Layers of an image, highest first, whose root lends its owner and mode instead: they may be made by the same plan.
+    #[serde(default)]
+    pub like: Vec<PathBuf>,
 }
 
 impl fmt::Display for Directory {
@@ -33,7 +36,7 @@ impl fmt::Display for Directory {
 impl Directory {
     /// A directory of root's.
     pub fn new(path: impl Into<PathBuf>, mode: u32) -> Self {
-        Directory { path: path.into(), mode, owner: (0, 0) }
+        Directory { path: path.into(), mode, owner: (0, 0), like: Vec::new() }
     }
 }
 
@@ -52,6 +55,9 @@ impl Action for Directory {
         if self.owner != (0, 0) {
             file::change_owner(&self.path, self.owner)?;
         }
+        if let Some(attributes) = rootfs::find_attributes(&self.like, ".")? {
+            rootfs::set_attributes(&self.path, attributes)?;
+        }
         Ok(())
     }
 
@@ -67,6 +73,11 @@ impl Action for Directory {
                 out.run(["mkdir", "-m", &format!("{:04o}", self.mode), &path]);
                 if self.owner != (0, 0) {
                     out.run(["chown", &format!("{}:{}", self.owner.0, self.owner.1), &path]);
+                }
+                if let Some(first) = self.like.first() {
+                    let reference = format!("--reference={}", first.display());
+                    out.run(["chown", &reference, &path]);
+                    out.run(["chmod", &reference, &path]);
                 }
             }
             Way::Undo(()) => out.run(["rm", "-rf", "--one-file-system", &path]),

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::layer::find_stamp;
 use super::{Action, Undone, Way};
 use crate::fault::{Fault, Kind, Result};
+use crate::image::layer_stamp::{STAMP, TREE};
 use crate::script::{Script, quote};
 use crate::sys::{Host, file, mount};
 
@@ -74,6 +76,32 @@ impl Mount {
     }
 }
 
+/// The lower directories down to a layer that hides all below it. A plan that unpacks its layers itself cannot know which one does;
+/// what a layer is never changes once it is there.
+fn visible(lowers: &[PathBuf]) -> Result<&[PathBuf]> {
+    for (nth, lower) in lowers.iter().enumerate().filter(|(_, lower)| lower.ends_with(TREE)) {
+        if let Some(layer) = lower.parent()
+            && find_stamp(layer)?.is_some_and(|stamp| stamp.opaque_root)
+        {
+            return Ok(&lowers[..=nth]);
+        }
+    }
+    Ok(lowers)
+}
+
+/// The mount of layers that the same script unpacks: the shell looks which of them hides all below it.
+fn script_of_unmade(lowers: &[PathBuf], upper: &Path, work: &Path, target: &str, out: &mut Script) {
+    let words = lowers.iter().map(|lower| quote(&lower.to_string_lossy())).collect::<Vec<_>>().join(" ");
+    let rest = script_options(&[], upper, work).unwrap_or_default();
+    let rest = rest.strip_prefix("lowerdir=").unwrap_or(&rest);
+    out.raw("lowers=");
+    out.raw(&format!("for lower in {words}; do"));
+    out.raw("  lowers=$lowers${lowers:+:}$(printf %s \"$lower\" | sed 's/[\\\\,:]/\\\\&/g')");
+    out.raw(&format!("  if grep -qs '\"opaque_root\":true' \"${{lower%/{TREE}}}/{STAMP}\"; then break; fi"));
+    out.raw("done");
+    out.raw(&format!("mount -t overlay {} -o nodev,lowerdir=\"$lowers\"{} {}", mount::SOURCE, quote(rest), quote(target)));
+}
+
 fn script_options(lowers: &[PathBuf], upper: &Path, work: &Path) -> Result<String> {
     Ok(mount::overlay_options(mount::Overlay { lowers, upper, work })?.to_string_lossy().into_owned())
 }
@@ -91,7 +119,9 @@ impl Action for Mount {
 
     fn apply(&self, _: &(), _: &Host) -> Result<()> {
         match &self.what {
-            MountKind::Overlay { lowers, upper, work } => mount::overlay(mount::Overlay { lowers, upper, work }, &self.target)?,
+            MountKind::Overlay { lowers, upper, work } => {
+                mount::overlay(mount::Overlay { lowers: visible(lowers)?, upper, work }, &self.target)?
+            }
             MountKind::Tmpfs { size_kib, mode } => mount::tmpfs(&self.target, *size_kib, *mode)?,
         }
         Ok(())
@@ -111,10 +141,13 @@ impl Action for Mount {
     fn script(&self, way: Way<'_, ()>, out: &mut Script) {
         let target = self.target.to_string_lossy();
         match way {
-            Way::Apply => match self.options() {
-                Ok(options) => out.run(["mount", "-t", self.what.file_system(), mount::SOURCE, "-o", &options, &target]),
+            Way::Apply => match (&self.what, self.options()) {
+                (MountKind::Overlay { lowers, upper, work }, Ok(_)) if lowers.iter().any(|lower| lower.ends_with(TREE) && !file::is_dir(lower).unwrap_or(false)) => {
+                    script_of_unmade(lowers, upper, work, &target, out);
+                }
+                (_, Ok(options)) => out.run(["mount", "-t", self.what.file_system(), mount::SOURCE, "-o", &options, &target]),
                 // More layers than one option string holds: mount(8) has no other way to say them.
-                Err(fault) => {
+                (_, Err(fault)) => {
                     out.comment(&fault.to_string());
                     out.run(["false"]);
                 }

@@ -45,7 +45,7 @@ pub fn steps(host: &Host, record: &ContainerRecord, texts: Texts, network: Vec<S
     all.extend::<[Step; 5]>([
         Skeleton { path: init, pause: false, like: record.lowers.clone() }.into(),
         // The merged root has the attributes of the upper one.
-        Directory { path: upper.clone(), mode: record.root_attributes.0, owner: record.root_attributes.1 }.into(),
+        Directory { path: upper.clone(), mode: record.root_attributes.0, owner: record.root_attributes.1, like: Vec::new() }.into(),
         Directory::new(work.clone(), 0o700).into(),
         Directory::new(rootfs.clone(), 0o755).into(),
         Mount { what: MountKind::Overlay { lowers, upper, work }, target: rootfs }.into(),
