@@ -1,17 +1,17 @@
 //! Makes the directory of a bundle at a path that a user chose; its undo removes the whole tree.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::layer::token;
 use super::{Action, Undone, Way};
 use crate::fault::{Fault, Kind, Result};
-use crate::script::Script;
+use crate::script::{Script, quote};
 use crate::sys::file::{self, Durable};
-use crate::sys::tree_partial::{self, Committed, Partial};
-use crate::sys::{Host, tree};
+use crate::sys::tree_partial::{Committed, INFIX, Partial};
+use crate::sys::{Host, mount, tree};
 
 /// The name of the record in a bundle.
 pub const RECORD: &str = "record.json";
@@ -47,6 +47,51 @@ impl fmt::Display for BundleDir {
 impl BundleDir {
     fn mark(&self, before: &BundleDirBefore) -> Option<PathBuf> {
         (self.record.is_empty() && !before.made_by.is_empty()).then(|| self.path.join(format!(".rkbox-{}", before.made_by)))
+    }
+
+    /// A tree with a mount in it would be torn, and moved away from under the step that can unmount it.
+    fn refuse_mounts(&self) -> Result<()> {
+        match mount::list()?.iter().find(|row| row.target.starts_with(&self.path)) {
+            Some(row) => Err(Fault::new(Kind::FailedPrecondition, format!("something is mounted on {}", row.target.display()))
+                .hint(format!("umount {}", quote(&row.target.to_string_lossy())))),
+            None => Ok(()),
+        }
+    }
+
+    /// A free name beside the bundle, as [`Partial`] makes them.
+    fn aside(&self) -> Result<PathBuf> {
+        let mut nth = 0;
+        loop {
+            let mut name = self.path.file_name().unwrap_or_default().to_os_string();
+            name.push(format!("{INFIX}{}-{nth}", std::process::id()));
+            let path = self.path.with_file_name(name);
+            if !file::exists(&path)? {
+                return Ok(path);
+            }
+            nth += 1;
+        }
+    }
+
+    /// What a dead command left beside the bundle: by its name, and with nothing in it but the mark and unfinished files. The directory
+    /// around it is a user's.
+    fn left_aside(&self, mark: &str) -> Result<Vec<PathBuf>> {
+        let parent = self.path.parent().unwrap_or(Path::new("/"));
+        let prefix = format!("{}{INFIX}", self.path.file_name().unwrap_or_default().to_string_lossy());
+        let numbered = |name: &str| {
+            let numbers = name.strip_prefix(&prefix).and_then(|numbers| numbers.split_once('-'));
+            numbers.is_some_and(|(pid, nth)| [pid, nth].iter().all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit())))
+        };
+        let mut left = Vec::new();
+        for path in file::list(parent)?.into_iter().filter(|name| numbered(name)).map(|name| parent.join(name)) {
+            if tree::find_identity(&path)?.is_none() {
+                continue;
+            }
+            let ours = |name: &String| name == mark || (name.starts_with(&format!(".{mark}.")) && name.ends_with(".tmp"));
+            if file::list(&path)?.iter().all(ours) {
+                left.push(path);
+            }
+        }
+        Ok(left)
     }
 
     fn is_ours(&self, before: &BundleDirBefore) -> Result<bool> {
@@ -86,10 +131,18 @@ impl Action for BundleDir {
     }
 
     fn undo(&self, before: &BundleDirBefore, _: &Host) -> Result<Undone> {
+        let mark = self.mark(before);
+        let mark = mark.as_deref().and_then(Path::file_name).map_or(RECORD.into(), |name| name.to_string_lossy().into_owned());
         if self.is_ours(before)? {
-            tree_partial::discard(&self.path)?;
+            self.refuse_mounts()?;
+            empty(&self.path, &mark)?;
+            // With its name goes the claim to it: what a crash leaves from here on is known by name and content.
+            file::rename(&self.path, &self.aside()?)?;
         }
-        tree_partial::remove_dead_of(&self.path)?;
+        for left in self.left_aside(&mark)? {
+            empty(&left, "")?;
+            file::remove_dir_if_empty(&left)?;
+        }
         Ok(Undone::Done)
     }
 
@@ -114,11 +167,18 @@ impl Action for BundleDir {
     }
 }
 
+/// Removes all that is in `dir` but `kept`.
+fn empty(dir: &Path, kept: &str) -> Result<()> {
+    for name in file::list(dir)?.iter().filter(|name| *name != kept) {
+        file::remove_tree(&dir.join(name))?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::fs;
-    use std::path::Path;
 
     fn steps(at: &Path) -> [BundleDir; 2] {
         ["", "{\"v\":1}\n"].map(|record| BundleDir { path: at.join("out"), record: record.to_owned() })
@@ -138,6 +198,25 @@ mod tests {
                 step.undo(&before, &host).unwrap();
                 assert_eq!(fs::read_dir(world.path()).unwrap().count(), 0);
             }
+        }
+    }
+
+    #[test]
+    fn what_a_crash_leaves_goes_and_what_only_looks_like_it_stays() {
+        let world = tempfile::tempdir().unwrap();
+        let host = Host::below(world.path());
+        for step in steps(world.path()) {
+            let before = step.look(&host).unwrap();
+            let mark = step.mark(&before).map_or(RECORD.into(), |mark| mark.file_name().unwrap().to_owned());
+            for (left, file) in [("out.partial-1-0", Some(mark)), ("out.partial-2-0", None)] {
+                fs::create_dir(world.path().join(left)).unwrap();
+                file.map(|file| fs::write(world.path().join(left).join(file), "").unwrap());
+            }
+            for mine in ["out.partial-backup", "out.partial-3-0"] {
+                fs::create_dir_all(world.path().join(mine).join("data")).unwrap();
+            }
+            step.undo(&before, &host).unwrap();
+            assert_eq!(file::list(world.path()).unwrap(), ["out.partial-3-0", "out.partial-backup"]);
         }
     }
 

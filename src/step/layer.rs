@@ -28,9 +28,8 @@ pub(super) const TAR: &str = "tar --numeric-owner --xattrs --xattrs-include='use
 /// (see [`tree_partial`]), flushed and renamed; whoever renames second uses the layer of the first. *Errors:* `DataLoss`
 /// when the blob is not what is claimed, `InvalidArgument` for an entry that is refused.
 ///
-/// The script does the same with `tar` for ordinary layers. It knows nothing of the lower layers: directories that the layer
-/// only implies get mode 0755 instead of the lower one's attributes, entries through a lower layer's symbolic links and hard
-/// links to lower files fail, and a whiteout beside an entry of the same name is lost.
+/// The script does the same with `tar` for ordinary layers. Of the lower layers it reads attributes and what there is to hide; entries
+/// through a lower layer's symbolic links and hard links to lower files fail, and names with a line break are not understood.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Layer {
     /// The stored blob.
@@ -186,6 +185,14 @@ impl Layer {
                 out.raw(&format!("layer={}", quote(&path)));
                 out.raw("mkdir -m 0700 \"$layer\" && mkdir -m 0755 \"$layer/fs\"");
                 out.raw(&format!("cat {blob} | {} | {TAR} -xpf - -C \"$layer/fs\"", inflate_in_shell(&self.media_type)));
+                // The positional parameters are the trees below, highest first.
+                let lowers: Vec<String> = self.lowers.iter().map(|lower| lower.join(TREE).to_string_lossy().into_owned()).collect();
+                out.run(["set", "--"].into_iter().chain(lowers.iter().map(String::as_str)));
+                if !lowers.is_empty() {
+                    let inflate = inflate_in_shell(&self.media_type);
+                    out.raw(&format!("cat {blob} | {inflate} | tar --quoting-style=literal -tf - > \"$layer/names\""));
+                    out.raw(IMPLIED);
+                }
                 out.raw(CONVERT);
                 let stamp = self.stamp().to_json().map(|json| String::from_utf8_lossy(&json).trim_end().to_owned()).unwrap_or_default();
                 out.raw(&format!("printf '%s\\n' {} | sed \"s/\\\"opaque_root\\\":false/\\\"opaque_root\\\":$opaque/\" > \"$layer/{STAMP}\"", quote(&stamp)));
@@ -195,7 +202,20 @@ impl Layer {
     }
 }
 
-/// Turns whiteout files into overlayfs's own, keeping the times of their directories.
+/// Gives the directories that the layer does not describe the attributes that they have below.
+const IMPLIED: &str = r#"find "$layer/fs" -type d | while IFS= read -r dir; do
+  name=${dir#"$layer/fs"} && name=${name#/} && name=${name:-.}
+  ! grep -qxF -e "$name/" -e "./$name/" "$layer/names" || continue
+  for lower in "$@"; do
+    if [ -d "$lower/$name" ] && [ ! -L "$lower/$name" ]; then
+      chown --reference="$lower/$name" "$dir" && chmod --reference="$lower/$name" "$dir" && touch -r "$lower/$name" "$dir"
+      break
+    fi
+  done
+done
+rm -f "$layer/names""#;
+
+/// Turns whiteout files into overlayfs's own where there is something to hide, keeping the times of their directories.
 const CONVERT: &str = r#"opaque=false
 find "$layer/fs" -depth -name '.wh.*' | while IFS= read -r hidden; do
   above=${hidden%/*} name=${hidden##*/}
@@ -204,7 +224,15 @@ find "$layer/fs" -depth -name '.wh.*' | while IFS= read -r hidden; do
   case $name in
     .wh..wh..opq) if [ "$above" = "$layer/fs" ]; then : > "$layer/opaque"; else setfattr -n trusted.overlay.opaque -v y "$above"; fi ;;
     .wh..wh.*) ;;
-    *) [ -e "$above/${name#.wh.}" ] || mknod -m 0 "$above/${name#.wh.}" c 0 0 ;;
+    *) hidden=$above/${name#.wh.}
+      for lower in "$@"; do
+        below=$lower${hidden#"$layer/fs"}
+        [ -e "$below" ] || [ -L "$below" ] || continue
+        [ "$(stat -c %F%t%T "$below")" != 'character special file00' ] || break
+        if [ -d "$hidden" ] && [ ! -L "$hidden" ]; then setfattr -n trusted.overlay.opaque -v y "$hidden"
+        elif [ ! -e "$hidden" ] && [ ! -L "$hidden" ]; then mknod -m 0 "$hidden" c 0 0 && chown 0:0 "$hidden"; fi
+        break
+      done ;;
   esac
   touch -r "$layer/time" "$above"
 done

@@ -16,7 +16,8 @@ use crate::fault::{Fault, Result, kind_of_errno};
 
 use super::file;
 
-const INFIX: &str = ".partial-";
+/// What stands between the name of a tree and the numbers of its maker.
+pub const INFIX: &str = ".partial-";
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// A directory in the making; dropping it removes it.
