@@ -87,7 +87,10 @@ fn comparable(mut result: Value) -> Value {
 
 /// Addresses, routes and flags in the namespace and on the bridge.
 fn wiring(world: &World) -> String {
-    let inside = world.sh("ip -n web -4 -o addr show eth0 | tr -s ' ' | cut -d' ' -f4; ip -n web route | sed 's/ proto [a-z]*//; s/ src .*//' | sort").ok().stdout;
+    let inside = world
+        .sh("ip -n web -4 -o addr show eth0 | tr -s ' ' | cut -d' ' -f4; ip -n web route | sed 's/ proto [a-z]*//; s/ src .*//' | sort")
+        .ok()
+        .stdout;
     let outside = world.sh("ip -4 -o addr show br0 | tr -s ' ' | cut -d' ' -f4; cat /proc/sys/net/ipv4/ip_forward").ok().stdout;
     (inside + &outside).lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
 }
@@ -156,10 +159,13 @@ fn every_difference_is_reported() {
     world.configure("n.conflist", &list(&world, "1.0.0", json!({"ipMasq": true})).to_string());
     world.rk("net add n web").ok();
     world.rk("net check n web").ok();
-    world.sh("ip -n web route del default; ip -n web link set lo down; ip addr del 10.77.0.1/24 dev br0; nft flush map inet rkbox masq").ok();
+    world
+        .sh("ip -n web route del default; ip -n web link set lo down; ip addr del 10.77.0.1/24 dev br0; nft flush map inet rkbox masq")
+        .ok();
     world.sh("rm \"$RKBOX_CNI_STATE_DIR\"/networks/n/10.77.0.2 2>/dev/null || rm /tmp/rkbox-world/cni/networks/n/10.77.0.2").ok();
     let output = world.rk("net check n web").fails(5);
-    for expected in ["10.77.0.2 is not leased", "lo is not up", "gateway 10.77.0.1 is not on br0", "not masqueraded", "route 0.0.0.0/0 via"] {
+    for expected in ["10.77.0.2 is not leased", "lo is not up", "gateway 10.77.0.1 is not on br0", "not masqueraded", "route 0.0.0.0/0 via"]
+    {
         assert!(output.stdout.contains(expected), "{expected}: {}", output.stdout);
     }
     world.rk("net del n web").ok();
