@@ -68,7 +68,7 @@ fn random_histories_give_the_same_addresses_and_files() {
 #[test]
 fn damaged_pools_are_read_as_upstream_reads_them() {
     let file = |content: &[u8]| (0o600, Some(content.to_vec()));
-    let cases: Vec<(&str, &str, (u32, Option<Vec<u8>>))> = vec![
+    let cases = vec![
         ("garbage cursor", "last_reserved_ip.0", file(b"garbage")),
         ("empty cursor", "last_reserved_ip.0", file(b"")),
         ("cursor with a newline", "last_reserved_ip.0", file(b"10.0.0.4\n")),
