@@ -38,9 +38,10 @@ pub fn host_resolv_conf() -> String {
     text
 }
 
-/// The command line, verbatim, for the record.
+/// The command line, for the record: what was asked, however it was carried out.
 pub fn command_line() -> serde_json::Value {
-    std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect()
+    let how = |word: &String| matches!(word.as_str(), "--explain" | "--timings");
+    std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).filter(|word| !how(word)).collect()
 }
 
 #[cfg(test)]

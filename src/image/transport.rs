@@ -39,6 +39,18 @@ pub enum Transport {
 /// What skopeo also knows and rkbox does not read.
 const OTHERS: [&str; 8] = ["containers-storage", "dir", "docker", "docker-daemon", "ostree", "sif", "tarball", "atomic"];
 
+impl Transport {
+    /// The name of the directory or archive up to its first dot: what its images are called when only a tag was saved.
+    pub fn stem(&self) -> &str {
+        let (Transport::Oci { path, .. }
+        | Transport::OciArchive { path, .. }
+        | Transport::DockerArchive { path, .. }
+        | Transport::Bare(path)) = self;
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        name.split('.').next().unwrap_or_default()
+    }
+}
+
 impl FromStr for Transport {
     type Err = Fault;
 

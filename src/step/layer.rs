@@ -13,7 +13,7 @@ use crate::image::tar_reader::Limits;
 use crate::script::{Script, quote};
 use crate::sys::tree::{self, Form};
 use crate::sys::tree_partial::{self, Committed, Partial};
-use crate::sys::{Host, file};
+use crate::sys::{Host, file, store};
 
 use super::{Action, Undone, Way};
 
@@ -138,11 +138,35 @@ impl Action for Layer {
         }
     }
 
-    fn undo(&self, before: &LayerBefore, _: &Host) -> Result<Undone> {
+    fn undo(&self, before: &LayerBefore, host: &Host) -> Result<Undone> {
         if before.present {
             return Ok(Undone::Done);
         }
         tree_partial::remove_dead_of(&self.path)?;
+        if self.path.parent() == Some(host.layers().as_path()) {
+            let Some(_held) = store::lock_index(&host.images())? else { return self.remove(before) };
+            if self.is_reached(host)? {
+                return Ok(Undone::Kept);
+            }
+            return self.remove(before);
+        }
+        self.remove(before)
+    }
+
+    fn script(&self, way: Way<'_, LayerBefore>, out: &mut Script) {
+        self.print(way, out);
+    }
+}
+
+impl Layer {
+    /// Whether an image of the store has come to use this layer; the caller holds the lock under which images are tagged.
+    fn is_reached(&self, host: &Host) -> Result<bool> {
+        let Some(index) = store::find_index(&host.images())? else { return Ok(false) };
+        let hex = self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        Ok(store::Reach::of(&host.images(), &index)?.chains.iter().any(|chain| chain.hex() == hex))
+    }
+
+    fn remove(&self, before: &LayerBefore) -> Result<Undone> {
         let ours = find_stamp(&self.path)?
             .is_some_and(|stamp| stamp.diff_id == self.diff_id && (before.made_by.is_empty() || stamp.made_by == before.made_by));
         if ours {
@@ -151,7 +175,7 @@ impl Action for Layer {
         Ok(Undone::Done)
     }
 
-    fn script(&self, way: Way<'_, LayerBefore>, out: &mut Script) {
+    fn print(&self, way: Way<'_, LayerBefore>, out: &mut Script) {
         let path = self.path.to_string_lossy();
         match way {
             Way::Undo(before) if before.present => {}

@@ -111,7 +111,7 @@ impl Action for Pool {
         match way {
             Way::Apply => {
                 out.run(["mkdir", "-p", &dir]);
-                out.raw(&format!("[ -e {lock} ] || (umask 077; : > {lock})", lock = quote(&format!("{dir}/lock"))));
+                out.raw(&format!("[ -e {lock} ] || install -m 0600 /dev/null {lock}", lock = quote(&format!("{dir}/lock"))));
             }
             Way::Undo(before) => {
                 let quoted = quote(&dir);

@@ -104,7 +104,8 @@ impl Runc {
         if self.driver == CgroupDriver::Systemd {
             words.push("--systemd-cgroup".to_owned());
         }
-        words.extend(["run", "--pid-file"].map(str::to_owned));
+        words.extend(["--log".to_owned(), text(launch.log)]);
+        words.extend(["--log-format", "json", "run", "--pid-file"].map(str::to_owned));
         words.extend([text(launch.pid_file), "--bundle".to_owned(), text(launch.bundle), launch.id.to_owned()]);
         words
     }

@@ -170,13 +170,17 @@ fn script(cx: &Context, args: &RunArgs, plan: &Plan, record: &ContainerRecord) -
     let words = records::runtime(&record.runtime).foreground_words(&launch);
     script.blank();
     script.comment("run the container");
-    if !args.rm {
-        script.run(&words);
-        return Ok(script);
-    }
     let line = words.iter().map(|word| crate::script::quote(word)).collect::<Vec<_>>().join(" ");
     script.raw(&format!("status=0; {line} || status=$?"));
-    explain::append_removal(plan, &mut script)?;
+    if args.rm {
+        explain::append_removal(plan, &mut script)?;
+    } else {
+        let path = crate::script::quote(&record.bundle.join("exit.json").to_string_lossy());
+        script.raw("signal=null; [ \"$status\" -le 128 ] || signal=$((status - 128))");
+        let form = r#"{"exit_code":%s,"finished_at":"%s","oom_killed":null,"reason":"exited","signal":%s,"v":1}"#;
+        script.raw(&format!("printf '{form}' \"$status\" \"$(date -u +%Y-%m-%dT%H:%M:%S.%NZ)\" \"$signal\" > {path}"));
+        script.raw(&format!("chmod 0600 {path}"));
+    }
     script.raw("exit \"$status\"");
     Ok(script)
 }

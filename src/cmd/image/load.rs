@@ -70,7 +70,7 @@ pub fn plan_load(host: &Host, source: &Transport, wish: &Wish) -> Result<Loaded>
     let opened = Source::open(source)?;
     let platform = wish.platform.clone().unwrap_or_else(Platform::of_host);
     let mut found = match opened.form {
-        Form::Oci => from_layout(&opened, &platform)?,
+        Form::Oci => from_layout(&opened, &platform, source.stem())?,
         Form::Docker => from_docker(&opened)?,
     };
     if !wish.names.is_empty() {
@@ -109,7 +109,7 @@ fn span(span: Span) -> BlobSource {
     BlobSource::Span { path: span.path, offset: span.offset }
 }
 
-fn from_layout(source: &Source, platform: &Platform) -> Result<Vec<Found>> {
+fn from_layout(source: &Source, platform: &Platform, stem: &str) -> Result<Vec<Found>> {
     if let Some(marker) = source.find("oci-layout")? {
         layout::check_marker(&marker.read(64 << 10)?)?;
     }
@@ -117,12 +117,12 @@ fn from_layout(source: &Source, platform: &Platform) -> Result<Vec<Found>> {
     let mut found = Vec::new();
     for entry in index.select(source.which.as_deref(), platform)? {
         let name = entry.name().map_or("without a name".to_owned(), |name| format!("{name:?}"));
-        found.push(layout_image(source, entry, platform).doing(|| format!("reading image {name}"))?);
+        found.push(layout_image(source, entry, platform, stem).doing(|| format!("reading image {name}"))?);
     }
     Ok(found)
 }
 
-fn layout_image(source: &Source, entry: &Descriptor, platform: &Platform) -> Result<Found> {
+fn layout_image(source: &Source, entry: &Descriptor, platform: &Platform, stem: &str) -> Result<Found> {
     let mut read = |wanted: &Descriptor| Ok(source.blob(wanted)?.read(wanted.size)?);
     let (top, bytes) = layout::descend(entry, platform, &mut read)?;
     let manifest = Manifest::parse(&bytes).doing(|| format!("reading manifest {}", top.digest))?;
@@ -130,8 +130,11 @@ fn layout_image(source: &Source, entry: &Descriptor, platform: &Platform) -> Res
     config.check_against(&manifest)?;
     let layers = manifest.layers.iter().map(|layer| source.blob(layer).map(span)).collect::<Result<_>>()?;
     let config_source = span(source.blob(&manifest.config)?);
-    // A tag alone (umoci's `layout:latest`) says nothing of the repository: no name is better than a wrong one.
-    let names = entry.name().filter(|name| !is_tag_only(name)).map(str::parse).transpose().hint(|| "give it a name with --name");
+    let names = match entry.name() {
+        // A tag alone (umoci's `oci:busybox:latest`) says nothing of the repository: the directory or archive is called after it.
+        Some(tag) if is_tag_only(tag) => Ok(format!("{stem}:{tag}").parse().ok()),
+        name => name.map(str::parse).transpose().hint(|| "give it a name with --name"),
+    };
     // An OCI layout holds OCI manifests (skopeo and umoci look for no others); the id stays, because the configuration does.
     let (manifest, manifest_source) = if manifest.is_oci() {
         (manifest, span(source.blob(&top)?))

@@ -70,6 +70,9 @@ pub struct RmArgs {
     /// Names, ids or unique starts of ids
     #[arg(required = true, value_name = "IMAGE")]
     pub images: Vec<String>,
+    /// Print a POSIX shell script that does the same, and do nothing
+    #[arg(long)]
+    pub explain: bool,
 }
 
 /// Runs `rkbox image`.

@@ -3,10 +3,13 @@
 use super::RmArgs;
 use super::store;
 use super::sweep::{self, Use};
-use crate::cmd::{Context, Format, output};
+use crate::cmd::{Context, Format, carry, output};
 use crate::fault::{Context as _, Fault, Kind, Result};
-use crate::image::layout::Descriptor;
+use crate::image::layout::{Descriptor, Index};
 use crate::image::{Digest, Reference};
+use crate::plan::reach;
+use crate::script::Script;
+use crate::sys::dir_lock::DirLock;
 use crate::sys::{Host, file, store as disk};
 
 /// What a removal did.
@@ -24,6 +27,10 @@ pub struct Removed {
 pub fn run(cx: &Context, args: &RmArgs) -> Result<u8> {
     let (mut all, mut first) = (Vec::new(), None::<Fault>);
     for text in &args.images {
+        if args.explain {
+            carry::show(&explain(&cx.host, text).doing(|| format!("cannot remove image {text:?}"))?);
+            continue;
+        }
         match remove(&cx.host, text).doing(|| format!("cannot remove image {text:?}")) {
             Ok(removed) => all.push(removed),
             Err(fault) => {
@@ -35,7 +42,7 @@ pub fn run(cx: &Context, args: &RmArgs) -> Result<u8> {
         }
     }
     let objects = all.iter().map(|removed| serde_json::json!({"untagged": removed.untagged, "deleted": removed.deleted}));
-    if cx.format == Format::Json {
+    if cx.format == Format::Json && !args.explain {
         output::json(&objects.collect::<Vec<_>>())?;
     }
     for removed in &all {
@@ -48,10 +55,53 @@ pub fn run(cx: &Context, args: &RmArgs) -> Result<u8> {
     first.map_or(Ok(0), Err)
 }
 
+/// What a removal will do, decided under the lock of the index.
+struct Removal {
+    _held: DirLock,
+    kept: Index,
+    orphans: disk::Reach,
+    needed: disk::Reach,
+    uses: Vec<Use>,
+    answer: Removed,
+}
+
 /// Removes one name of an image, or (by id) all; with the last name go its blobs and layers that no other image has.
 ///
 /// *Errors:* `NotFound`; `FailedPrecondition` when a container uses the image and its last name would go.
 pub fn remove(host: &Host, text: &str) -> Result<Removed> {
+    let removal = decide(host, text)?;
+    reach("remove", 0)?;
+    disk::write_index(&host.images(), &removal.kept)?;
+    reach("remove", 1)?;
+    if removal.needed.broken.is_empty() {
+        let trees = sweep::discard(host, &removal.orphans, &removal.needed, &removal.uses)?;
+        drop(removal._held);
+        reach("remove", 2)?;
+        trees.iter().try_for_each(|tree| file::remove_tree(tree))?;
+    }
+    Ok(removal.answer)
+}
+
+/// The same as a script, from the store as it is now.
+fn explain(host: &Host, text: &str) -> Result<Script> {
+    let removal = decide(host, text)?;
+    let mut script = Script::new();
+    script.comment(&format!("remove image {text}"));
+    script.blank();
+    script.comment("take its names out of the index");
+    let index = disk::index_path(&host.images()).to_string_lossy().into_owned();
+    script.write_file(&index, 0o644, removal.kept.to_text().as_bytes());
+    if removal.needed.broken.is_empty() {
+        let (blobs, layers) = sweep::to_discard(host, &removal.orphans, &removal.needed, &removal.uses);
+        script.blank();
+        script.comment("remove the blobs and layers that nobody needs any more");
+        blobs.iter().for_each(|blob| script.run(["rm", "-f", &blob.to_string_lossy()]));
+        layers.iter().for_each(|layer| script.run(["rm", "-rf", "--one-file-system", &layer.to_string_lossy()]));
+    }
+    Ok(script)
+}
+
+fn decide(host: &Host, text: &str) -> Result<Removal> {
     let images = host.images();
     let missing = || Fault::not_found(format!("image {text:?} is not in the store")).hint("rkbox image ls lists what is there");
     let Some(held) = disk::lock_index(&images)? else { return Err(missing()) };
@@ -74,18 +124,13 @@ pub fn remove(host: &Host, text: &str) -> Result<Removed> {
     let (kept, removed) = (index.with_entries(pick(&rest))?, index.with_entries(pick(&gone))?);
     let orphans = disk::Reach::of(&images, &removed)?;
     let needed = disk::Reach::of(&images, &kept)?;
-    disk::write_index(&images, &kept)?;
     let untagged = gone.iter().filter_map(|&nth| store::reference_of(&index.entries()[nth])).collect();
     let mut answer = Removed { untagged, deleted: id.filter(|_| last), notes: Vec::new() };
-    if needed.broken.is_empty() {
-        let trees = sweep::discard(host, &orphans, &needed, &uses)?;
-        drop(held);
-        trees.iter().try_for_each(|tree| file::remove_tree(tree))?;
-    } else {
-        answer.notes = needed.broken;
+    if !needed.broken.is_empty() {
+        answer.notes.clone_from(&needed.broken);
         answer.notes.push("blobs and layers stay, because not all of the other images can be read".to_owned());
     }
-    Ok(answer)
+    Ok(Removal { _held: held, kept, orphans, needed, uses, answer })
 }
 
 /// The entries that `text` speaks of: those of a name, or all of an id.

@@ -52,13 +52,20 @@ pub fn uses(host: &Host) -> Result<Vec<Use>> {
 ///
 /// The caller holds the lock of the index, which no longer leads to `orphans`.
 pub(super) fn discard(host: &Host, orphans: &Reach, needed: &Reach, uses: &[Use]) -> Result<Vec<PathBuf>> {
-    for digest in orphans.blobs.difference(&needed.blobs) {
-        file::remove_file(&digest.blob(&host.images()))?;
+    let (blobs, layers) = to_discard(host, orphans, needed, uses);
+    for blob in blobs {
+        file::remove_file(&blob)?;
     }
+    let moved = layers.iter().map(|layer| set_aside(layer)).collect::<Result<Vec<_>>>()?;
+    Ok(moved.into_iter().flatten().collect())
+}
+
+/// The blobs and layers of `orphans` that neither `needed` nor a container has.
+pub(super) fn to_discard(host: &Host, orphans: &Reach, needed: &Reach, uses: &[Use]) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    let blobs = orphans.blobs.difference(&needed.blobs).map(|digest| digest.blob(&host.images())).collect();
     let held: BTreeSet<&Digest> = uses.iter().flat_map(|used| &used.chains).collect();
     let free = orphans.chains.difference(&needed.chains).filter(|chain| !held.contains(chain));
-    let moved = free.map(|chain| set_aside(&host.layers().join(chain.hex()))).collect::<Result<Vec<_>>>()?;
-    Ok(moved.into_iter().flatten().collect())
+    (blobs, free.map(|chain| host.layers().join(chain.hex())).collect())
 }
 
 /// Renames a layer, so that a removal that is cut off leaves no half layer under a good name. `None` when it is not there.
