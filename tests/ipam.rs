@@ -280,5 +280,6 @@ fn a_large_pool_is_read_in_time() {
     assert_eq!(pool.add("me").unwrap(), ["10.0.39.18/16"]);
     let took = started.elapsed();
     println!("ADD beside 10 000 leases: {took:?}, host-local {theirs:?}");
-    assert!(took.as_millis() < 400, "{took:?}");
+    // The machine may be busy with other things, for both alike.
+    assert!(took < theirs * 2 + std::time::Duration::from_millis(100), "{took:?}, host-local {theirs:?}");
 }

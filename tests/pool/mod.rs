@@ -62,7 +62,9 @@ impl Pool {
         let mut state = State::new();
         for entry in fs::read_dir(self.dir()).into_iter().flatten() {
             let entry = entry.unwrap();
-            let mode = entry.metadata().unwrap().permissions().mode() & 0o7777;
+            // Another worker may have removed it by now.
+            let Ok(meta) = entry.metadata() else { continue };
+            let mode = meta.permissions().mode() & 0o7777;
             state.insert(entry.file_name().into_string().unwrap(), (mode, fs::read(entry.path()).ok()));
         }
         state.remove("lock");
