@@ -271,15 +271,21 @@ fn a_large_pool_is_read_in_time() {
         let address = std::net::Ipv4Addr::from_bits((10 << 24) + nth);
         fs::write(pool.dir().join(address.to_string()), format!("{nth:064x}\r\neth0")).unwrap();
     }
-    let started = std::time::Instant::now();
-    pool.upstream_add("they").unwrap();
-    let theirs = started.elapsed();
-    pool.upstream("DEL", "they").unwrap();
-    fs::remove_file(pool.dir().join("last_reserved_ip.0")).unwrap();
-    let started = std::time::Instant::now();
-    assert_eq!(pool.add("me").unwrap(), ["10.0.39.18/16"]);
-    let took = started.elapsed();
-    println!("ADD beside 10 000 leases: {took:?}, host-local {theirs:?}");
-    // The machine may be busy with other things, for both alike.
-    assert!(took < theirs * 2 + std::time::Duration::from_millis(100), "{took:?}, host-local {theirs:?}");
+    // The machine may be busy with other things: the best of five, each beside the reference.
+    let cursor = pool.dir().join("last_reserved_ip.0");
+    let in_time = (0..5).any(|_| {
+        let started = std::time::Instant::now();
+        pool.upstream_add("they").unwrap();
+        let theirs = started.elapsed();
+        pool.upstream("DEL", "they").unwrap();
+        fs::remove_file(&cursor).unwrap();
+        let started = std::time::Instant::now();
+        assert_eq!(pool.add("me").unwrap(), ["10.0.39.18/16"]);
+        let ours = started.elapsed();
+        pool.del("me");
+        fs::remove_file(&cursor).unwrap();
+        println!("ADD beside 10 000 leases: {ours:?}, host-local {theirs:?}");
+        ours < theirs * 2
+    });
+    assert!(in_time);
 }
