@@ -9,6 +9,7 @@ use std::io::{Read, Write};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::errno::Errno;
 
@@ -206,10 +207,12 @@ pub fn create_linked(temp: &Path, path: &Path, mode: u32, content: &[u8]) -> Res
     linked
 }
 
-/// The dot-name that a writer of `path` uses while the content is not complete: `.NAME.PID.tmp`.
+/// The dot-name that a writer of `path` uses while the content is not complete: `.NAME.PID.N.tmp`, another for each write.
 fn temporary_beside(path: &Path) -> PathBuf {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
     let name = path.file_name().unwrap_or(OsStr::new("file")).to_string_lossy();
-    path.with_file_name(format!(".{name}.{}.tmp", std::process::id()))
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    path.with_file_name(format!(".{name}.{}.{number}.tmp", std::process::id()))
 }
 
 fn write_new(path: &Path, mode: u32, content: &[u8], durable: Durable) -> Result<()> {
