@@ -112,4 +112,6 @@ explains! {
     image_rm: "rkbox image load BUSYBOX", "image rm busybox";
     bundle_create: "true", "bundle create oci:LAYERS:latest /tmp/rkbox-world/out";
     bundle_create_flat: "true", "bundle create --flat oci:LAYERS:latest /tmp/rkbox-world/out";
+    bundle_create_archive: "true", "bundle create oci-archive:BUSYBOX /tmp/rkbox-world/out";
+    bundle_rm: "rkbox bundle create oci:LAYERS:latest /tmp/rkbox-world/out", "bundle rm /tmp/rkbox-world/out";
 }

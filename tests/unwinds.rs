@@ -159,6 +159,8 @@ sweeps! {
     image_rm: Either, "rkbox image load BUSYBOX", "image rm busybox";
     bundle_create: Before, "true", "bundle create oci:LAYERS:latest /tmp/rkbox-world/out";
     bundle_create_flat: Before, "true", "bundle create --flat oci:LAYERS:latest /tmp/rkbox-world/out";
+    bundle_create_archive: Before, "true", "bundle create oci-archive:BUSYBOX /tmp/rkbox-world/out";
+    bundle_rm: Either, "rkbox bundle create oci:LAYERS:latest /tmp/rkbox-world/out", "bundle rm /tmp/rkbox-world/out";
 }
 
 /// A second death, in the middle of taking back what a first one left.

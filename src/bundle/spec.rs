@@ -113,7 +113,7 @@ pub struct ContainerRequest {
     pub shm: Shm,
     /// Volumes, and `/etc/hosts`, `/etc/hostname`, `/etc/resolv.conf` of the sandbox.
     pub binds: Vec<Bind>,
-    /// From [`super::cgroup`].
+    /// From [`super::cgroup`]; empty leaves the choice to the runtime.
     pub cgroups_path: String,
     /// What it may use.
     pub limits: Limits,
@@ -180,7 +180,7 @@ fn linux(request: &ContainerRequest) -> Result<Linux> {
     let mut linux = empty;
     linux
         .set_namespaces(Some(namespaces(&request.isolation)?))
-        .set_cgroups_path(Some(PathBuf::from(&request.cgroups_path)))
+        .set_cgroups_path((!request.cgroups_path.is_empty()).then(|| PathBuf::from(&request.cgroups_path)))
         .set_resources(Some(resources(&request.limits)?))
         .set_masked_paths(Some(paths::masked(&request.throttled_cpus)))
         .set_readonly_paths(Some(paths::read_only()));

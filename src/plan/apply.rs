@@ -50,10 +50,19 @@ pub fn carry_out(plan: Plan, host: &Host, timings: &mut Timings) -> Result<Carri
     }
     timings.row("settle");
     if keep == Keep::Result {
-        journal.remove()?;
+        end_of_result(journal, host)?;
         return Ok(Carried { box_id, journal: None });
     }
     Ok(Carried { box_id, journal: Some(journal) })
+}
+
+/// Removes the journal of a settled plan whose result stays ([`Keep::Result`]), and before it the marks that only undos need.
+pub(super) fn end_of_result(journal: Journal, host: &Host) -> Result<()> {
+    let status = journal.status()?;
+    for (_, step, before) in status.standing() {
+        step.forget(before, host).doing(|| step.to_string())?;
+    }
+    journal.remove()
 }
 
 /// Opens the journal of a new box; one that a dead command left unsettled is unwound first.

@@ -1,7 +1,7 @@
 //! Recovery: a crash is a journal whose lock is free and which is not settled. It only goes backwards.
 
 use super::journal::{self, Journal};
-use super::{Keep, unwind};
+use super::{Keep, apply, unwind};
 use crate::fault::{Fault, Result};
 use crate::sys::{Host, file};
 
@@ -49,7 +49,7 @@ fn recover_one(host: &Host, box_id: &str) -> Result<Option<String>> {
         (true, Some(down_to), _) if down_to == 0 || status.standing().any(|(index, ..)| index >= down_to) => {
             unwind::remove_held(open, host, down_to)?
         }
-        (true, _, Keep::Result) => open.remove()?,
+        (true, _, Keep::Result) => apply::end_of_result(open, host)?,
         (true, ..) => return Ok(None),
     }
     Ok(Some(command))

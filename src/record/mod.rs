@@ -2,6 +2,7 @@
 //!
 //! *Shape:* one directory per box with `record.json`, `"v": 1`; unknown fields are kept. *Source:* DATA-MODEL.
 
+mod bundle;
 mod container;
 mod sandbox;
 
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use bundle::{BundleLayer, BundleRecord};
 pub use container::{ContainerRecord, ImageUsed, Volume};
 pub use sandbox::SandboxRecord;
 

@@ -11,7 +11,7 @@ use crate::image::layer::{Claim, read_layer};
 use crate::script::{Script, quote};
 use crate::sys::tree::{self, Form};
 use crate::sys::tree_partial::{self, Committed, Partial};
-use crate::sys::{Host, file};
+use crate::sys::{Host, file, rootfs};
 
 use super::blob::BlobSource;
 use super::layer::{TAR, check_in_shell, inflate_in_shell, limits_in, token};
@@ -45,6 +45,9 @@ pub struct Flatten {
     pub layers: Vec<LayerBlob>,
     /// The directory, new.
     pub path: PathBuf,
+    /// Whether a runtime is going to mount on it as it is: then a tree whose mount points are not real is refused.
+    #[serde(default)]
+    pub mounted_on: bool,
 }
 
 /// What stood there before a [`Flatten`]: nothing.
@@ -110,6 +113,9 @@ impl Action for Flatten {
         for layer in &self.layers {
             layer.unpack(partial.path()).doing(|| format!("unpacking layer {}", layer.diff_id))?;
         }
+        if self.mounted_on {
+            rootfs::check_mount_points(partial.path())?;
+        }
         if let (Some(mark), Some(identity)) = (mark_of(host, before), tree::find_identity(partial.path())?) {
             file::ensure_dir(&host.run.join("marks"), 0o700)?;
             file::write_atomic(&mark, 0o600, identity_text(identity).as_bytes(), file::Durable::No)?;
@@ -134,6 +140,14 @@ impl Action for Flatten {
         Ok(Undone::Done)
     }
 
+    fn forget(&self, before: &FlattenBefore, host: &Host) -> Result<()> {
+        if let Some(mark) = mark_of(host, before) {
+            file::remove_file(&mark)?;
+            file::remove_dir_if_empty(&host.run.join("marks"))?;
+        }
+        Ok(())
+    }
+
     /// Prints `tar` in order, whiteouts first. A whiteout of a directory that the same layer fills again is carried out
     /// before, so that the result is the same; entries under a name that a lower layer has as a file fail.
     fn script(&self, way: Way<'_, FlattenBefore>, out: &mut Script) {
@@ -149,6 +163,9 @@ impl Action for Flatten {
             check_in_shell(&source, &layer.claim(), out);
             out.raw(&format!("{source} | {inflate} | tar --quoting-style=literal -tf - | {HIDE}"));
             out.raw(&format!("{source} | {inflate} | {TAR} --exclude='.wh.*' -xpf - -C \"$tree\""));
+        }
+        if self.mounted_on {
+            out.raw(&rootfs::check_in_shell("$tree"));
         }
         out.raw(&format!("mv -T \"$tree\" {}", quote(&path)));
     }

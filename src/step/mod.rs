@@ -61,6 +61,11 @@ pub trait Action: fmt::Display + Serialize + DeserializeOwned {
     /// Puts `before` back; absence is fine. A shared thing that is in use is left alone (`Ok(Undone::Kept)`).
     fn undo(&self, before: &Self::Before, host: &Host) -> Result<Undone>;
 
+    /// Removes what only the undo needs (a mark), once the plan holds and its journal goes; twice is as good as once.
+    fn forget(&self, _before: &Self::Before, _host: &Host) -> Result<()> {
+        Ok(())
+    }
+
     /// Prints the same act, or its undo, as shell.
     fn script(&self, way: Way<'_, Self::Before>, out: &mut Script);
 }
@@ -127,6 +132,10 @@ macro_rules! steps {
             pub fn undo(&self, before: &Value, host: &Host) -> Result<Undone> {
                 match self { $(Step::$name(step) => step.undo(&from_value(before)?, host)),+ }
             }
+            /// See [`Action::forget`].
+            pub fn forget(&self, before: &Value, host: &Host) -> Result<()> {
+                match self { $(Step::$name(step) => step.forget(&from_value(before)?, host)),+ }
+            }
             /// See [`Action::script`]; `None` prints the act, a value its undo.
             pub fn script(&self, before: Option<&Value>, out: &mut Script) -> Result<()> {
                 match self { $(Step::$name(step) => match before {
@@ -155,6 +164,7 @@ steps! {
     // Files and directories.
     Home in home,
     Directory in directory,
+    BundleDir in bundle_dir,
     File in file,
     Reservation in reservation,
     // Images and root file systems.

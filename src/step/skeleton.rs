@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Action, Undone, Way};
 use crate::bundle::pause;
 use crate::fault::{Context, Fault, Kind, Result};
-use crate::script::Script;
+use crate::script::{Script, quote};
 use crate::sys::file::{self, Durable};
 use crate::sys::{Host, rootfs};
 
@@ -122,9 +122,22 @@ impl Action for Skeleton {
             out.write_file(&inside(name), 0o644, b"");
         }
         // The same owner and mode as `find_attributes` reads, chosen when the script is printed.
-        if let Ok(Some(attributes)) = rootfs::find_attributes(&self.like, "etc") {
-            out.run(["chown", &format!("{}:{}", attributes.uid, attributes.gid), &inside("etc")]);
-            out.run(["chmod", &format!("{:04o}", attributes.mode), &inside("etc")]);
+        match rootfs::find_attributes(&self.like, "etc") {
+            Ok(Some(attributes)) => {
+                out.run(["chown", &format!("{}:{}", attributes.uid, attributes.gid), &inside("etc")]);
+                out.run(["chmod", &format!("{:04o}", attributes.mode), &inside("etc")]);
+            }
+            Ok(None) => {}
+            // The layers are made by this very script.
+            Err(_) => {
+                let layers = self.like.iter().map(|layer| quote(&layer.join("etc").to_string_lossy())).collect::<Vec<_>>().join(" ");
+                let etc = quote(&inside("etc"));
+                out.raw(&format!("for like in {layers}; do"));
+                out.raw("  if [ -d \"$like\" ] && [ ! -L \"$like\" ]; then");
+                out.raw(&format!("    chown --reference=\"$like\" {etc}; chmod --reference=\"$like\" {etc}; break"));
+                out.raw("  fi");
+                out.raw("done");
+            }
         }
     }
 }

@@ -164,6 +164,15 @@ pub fn list(path: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
+/// The absolute path of what is at `path`, without symlinks; `None` when nothing is there.
+pub fn find_real_path(path: &Path) -> Result<Option<PathBuf>> {
+    match fs::canonicalize(path) {
+        Ok(real) => Ok(Some(real)),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => Ok(None),
+        Err(error) => Err(failed("realpath", path)(error)),
+    }
+}
+
 /// Makes one directory that must be new, with exactly `mode`.
 pub fn create_dir(path: &Path, mode: u32) -> Result<()> {
     fs::DirBuilder::new().mode(mode).create(path).map_err(failed("mkdir", path))?;

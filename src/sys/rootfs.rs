@@ -131,6 +131,17 @@ pub fn check_mount_points(root: &Path) -> Result<()> {
     Ok(())
 }
 
+/// [`check_mount_points`] as shell; `root` is the name of a variable with its `$`.
+pub fn check_in_shell(root: &str) -> String {
+    let checks = [(&MOUNT_POINTS[..], 'd'), (&FILE_POINTS[..], 'f')].map(|(paths, test)| {
+        format!(
+            "for point in {}; do\n  [ ! -L \"{root}/$point\" ] || exit 1\n  [ ! -e \"{root}/$point\" ] || [ -{test} \"{root}/$point\" ]\ndone",
+            paths.join(" ")
+        )
+    });
+    checks.join("\n")
+}
+
 fn check_point(dir: &OwnedFd, root: &Path, path: &str, kind: libc::mode_t, what: &'static str) -> Result<()> {
     let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_XDEV;
     let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).resolve(resolve);

@@ -211,7 +211,7 @@ impl World {
             size: layer.size,
             diff_id: layer.diff_id,
         });
-        Flatten { layers: layers.collect(), path: self.at("flat/rootfs") }
+        Flatten { layers: layers.collect(), path: self.at("flat/rootfs"), mounted_on: false }
     }
 
     /// Unpacks a stack, mounts it and lists it.

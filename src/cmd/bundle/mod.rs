@@ -1,13 +1,60 @@
 //! `rkbox bundle`: OCI bundles that plain `runc run -b` runs.
-use super::Context;
+
+mod accounts;
+mod create;
+mod place;
+mod remove;
+mod request;
+mod steps;
+
+use clap::{Args, Subcommand};
+
+use super::{Context, PlanArgs};
 use crate::fault::Result;
+
 /// The verbs.
-#[derive(Debug, clap::Subcommand)]
+#[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make
-    Create,
+    /// Make a bundle of an image
+    Create(CreateArgs),
+    /// Take bundles back that were made without --flat
+    Rm(RmArgs),
 }
-/// Runs.
-pub fn run(_cx: &Context, _command: Command) -> Result<u8> {
-    Ok(0)
+
+/// Arguments of `create`.
+#[derive(Debug, Args)]
+pub struct CreateArgs {
+    /// Only config.json and a plain rootfs, as umoci unpack makes it
+    #[arg(long)]
+    pub flat: bool,
+    /// oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], a
+    /// path, or the name or id of an image of the store
+    pub source: String,
+    /// The bundle: a new directory in one that is there
+    pub out: std::path::PathBuf,
+    /// `--explain`, `--timings`.
+    #[command(flatten)]
+    pub plan: PlanArgs,
+}
+
+/// Arguments of `rm`.
+#[derive(Debug, Args)]
+pub struct RmArgs {
+    /// Bundles
+    #[arg(required = true, value_name = "OUT")]
+    pub outs: Vec<std::path::PathBuf>,
+    /// A missing bundle is no error
+    #[arg(short, long)]
+    pub force: bool,
+    /// `--explain`, `--timings`.
+    #[command(flatten)]
+    pub plan: PlanArgs,
+}
+
+/// Carries a verb out.
+pub fn run(cx: &Context, command: Command) -> Result<u8> {
+    match command {
+        Command::Create(args) => create::run(cx, &args),
+        Command::Rm(args) => remove::run(cx, &args),
+    }
 }

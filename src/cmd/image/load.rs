@@ -53,13 +53,13 @@ pub fn home_dirs(host: &Host) -> Vec<PathBuf> {
 }
 
 /// An image as found in a source.
-struct Found {
-    manifest: Manifest,
+pub(super) struct Found {
+    pub manifest: Manifest,
     manifest_source: BlobSource,
-    config: Config,
+    pub config: Config,
     config_source: BlobSource,
-    layers: Vec<BlobSource>,
-    names: Vec<Reference>,
+    pub layers: Vec<BlobSource>,
+    pub names: Vec<Reference>,
 }
 
 /// Reads `source` and answers the steps that load it. Nothing is changed.
@@ -69,10 +69,7 @@ struct Found {
 pub fn plan_load(host: &Host, source: &Transport, wish: &Wish) -> Result<Loaded> {
     let opened = Source::open(source)?;
     let platform = wish.platform.clone().unwrap_or_else(Platform::of_host);
-    let mut found = match opened.form {
-        Form::Oci => from_layout(&opened, &platform, source.stem())?,
-        Form::Docker => from_docker(&opened)?,
-    };
+    let mut found = images_of(&opened, &platform, source.stem())?;
     if !wish.names.is_empty() {
         let [only] = found.as_mut_slice() else {
             return Err(Fault::invalid(format!("the source has {} images, so that one name cannot stand for all", found.len()))
@@ -103,6 +100,14 @@ pub fn plan_load(host: &Host, source: &Transport, wish: &Wish) -> Result<Loaded>
         loaded.images.push(LoadedImage { id, references: image.names, manifest_digest });
     }
     Ok(loaded)
+}
+
+/// The images of a source; `stem` names those of which only a tag was saved.
+pub(super) fn images_of(source: &Source, platform: &Platform, stem: &str) -> Result<Vec<Found>> {
+    match source.form {
+        Form::Oci => from_layout(source, platform, stem),
+        Form::Docker => from_docker(source),
+    }
 }
 
 fn span(span: Span) -> BlobSource {

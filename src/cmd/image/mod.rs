@@ -4,6 +4,7 @@ pub mod inspect;
 pub mod load;
 pub mod ls;
 pub mod rm;
+mod open;
 mod source;
 pub mod store;
 pub mod sweep;
@@ -16,6 +17,7 @@ use super::{Context, PlanArgs};
 use crate::fault::Result;
 use crate::image::{Platform, Reference};
 
+pub use open::{SourceImage, SourceLayer, open_source};
 pub use load::{Loaded, Wish, plan_load};
 pub use sweep::sweep;
 

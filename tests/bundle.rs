@@ -1,0 +1,280 @@
+//! `rkbox bundle`: what plain `runc run -b` makes of it, what `umoci unpack` would have made, and what is left after `rm`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, reason = "tests")]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::world::DIR;
+use common::{Observation, Output, World, images};
+
+/// Runs the bundle with nothing but runc; its cgroup is below the world's own, as `--root` is.
+#[track_caller]
+fn runc(world: &World, out: &str) -> Output {
+    // The runtime's choice of a control group is `/<id>`; runc takes it away when the container ends.
+    let id = format!("x-{}", std::process::id());
+    world.sh(&format!("runc --root {DIR}/runc run -b {out} {id}-$(basename {out})-$$"))
+}
+
+/// What the image `layers` says of itself.
+#[track_caller]
+fn speaks_of_layers(said: &Output) {
+    let lines: Vec<&str> = said.stdout.lines().collect();
+    assert_eq!(lines[0], "uid=1000(alice) gid=29(audio) groups=29(audio)", "{said}");
+    assert_eq!(lines[1], "/home/alice", "{said}");
+    for line in ["PATH=/bin", "COLOUR=blue and \"green\"", "HOSTNAME=rkbox"] {
+        assert!(lines.contains(&line), "{line}: {said}");
+    }
+}
+
+fn sources(name: &str) -> [String; 4] {
+    let images = images();
+    [
+        format!("oci:{}:latest", images.layout(name)),
+        format!("oci-archive:{}", images.oci_archive(name)),
+        format!("docker-archive:{}", images.docker_archive(name)),
+        images.oci_archive(name),
+    ]
+}
+
+#[test]
+fn every_source_runs_in_both_forms() {
+    let world = World::new();
+    let before = world.observe();
+    for (nth, source) in sources("layers").iter().enumerate() {
+        world.rk(&format!("bundle create --flat {source} {DIR}/flat{nth}")).ok().prints(&format!("{DIR}/flat{nth}"));
+        speaks_of_layers(&runc(&world, &format!("{DIR}/flat{nth}")).ok());
+        world.rk(&format!("bundle create {source} {DIR}/out{nth}")).ok();
+        let said = runc(&world, &format!("{DIR}/out{nth}")).ok();
+        speaks_of_layers(&said);
+        world.rk(&format!("bundle rm {DIR}/out{nth}")).ok();
+        world.sh(&format!("rm -r {DIR}/flat{nth}")).ok();
+    }
+    world.sh(&format!("rm -rf {DIR}/runc")).ok();
+    world.rk("gc").ok();
+    before.assert_again(&world, "after bundle rm and rm -r");
+}
+
+#[test]
+fn an_image_of_the_store_lends_its_blobs_and_nothing_else() {
+    let world = World::new();
+    world.rk(&format!("image load {}", images().docker_archive("layers"))).ok();
+    let stored = world.observe();
+    world.rk(&format!("bundle create localhost/layers {DIR}/named")).ok();
+    world.rk(&format!("bundle create --flat localhost/layers:latest {DIR}/flat")).ok();
+    // Self-contained: the store can go.
+    world.rk("image rm localhost/layers").ok();
+    world.rk("gc").ok();
+    for out in ["named", "flat"] {
+        speaks_of_layers(&runc(&world, &format!("{DIR}/{out}")).ok());
+    }
+    world.rk(&format!("bundle rm {DIR}/named")).ok();
+    world.sh(&format!("rm -r {DIR}/flat {DIR}/runc")).ok();
+    world.rk(&format!("image load {}", images().docker_archive("layers"))).ok();
+    stored.assert_again(&world, "after the store came back");
+}
+
+/// Everything below `top`, paths relative to it.
+fn tree(world: &World, top: &str) -> Vec<String> {
+    let seen = Observation::glance(world);
+    let prefix = format!("file {DIR}/{top}/");
+    let below = seen.facts.iter().filter_map(|(key, value)| key.strip_prefix(&prefix).map(|path| format!("{path}: {value}")));
+    below.map(|line| line.replace(&format!("{DIR}/{top}/"), "")).collect()
+}
+
+#[test]
+fn a_flat_rootfs_is_what_umoci_unpacks() {
+    let world = World::new();
+    for name in ["busybox", "layers"] {
+        let layout = images().layout(name);
+        world.sh(&format!("umoci unpack --image {layout}:latest {DIR}/umoci-{name}")).ok();
+        world.rk(&format!("bundle create --flat oci:{layout}:latest {DIR}/flat-{name}")).ok();
+        let (ours, theirs) = (tree(&world, &format!("flat-{name}/rootfs")), tree(&world, &format!("umoci-{name}/rootfs")));
+        assert!(ours.len() > 20);
+        assert_eq!(ours, theirs, "{name}");
+        let mut names: Vec<_> = fs::read_dir(world.path(format!("flat-{name}"))).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["config.json", "rootfs"]);
+    }
+    // The merged view of a layered bundle is the same, but for what rkbox lays on top.
+    world.rk(&format!("bundle create oci:{}:latest {DIR}/out", images().layout("layers"))).ok();
+    world.sh(&format!("mount --bind {DIR}/out/rootfs /run && cp -a /run/. {DIR}/copy; umount /run")).ok();
+    let ours: Vec<String> = tree(&world, "copy").into_iter().filter(|line| !is_of_init(line)).collect();
+    let flat: Vec<String> = tree(&world, "flat-layers/rootfs").into_iter().filter(|line| !is_of_init(line)).collect();
+    assert_eq!(ours, flat);
+    world.rk(&format!("bundle rm {DIR}/out")).ok();
+}
+
+fn is_of_init(line: &str) -> bool {
+    ["dev", "proc", "sys", "etc/hosts", "etc/hostname", "etc/resolv.conf"].iter().any(|top| line.starts_with(top))
+}
+
+#[test]
+fn equal_commands_write_equal_bundles() {
+    let world = World::new();
+    let source = format!("oci-archive:{}", images().oci_archive("layers"));
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        world.rk(&format!("bundle create {source} {DIR}/out")).ok();
+        seen.push(["config.json", "record.json", "hosts", "hostname"].map(|name| fs::read_to_string(world.path("out").join(name)).unwrap()));
+        world.rk(&format!("bundle rm {DIR}/out")).ok();
+    }
+    assert_eq!(seen[0], seen[1]);
+    let config: serde_json::Value = serde_json::from_str(&seen[0][0]).unwrap();
+    assert!(config["linux"].get("cgroupsPath").is_none_or(serde_json::Value::is_null), "{config}");
+    assert_eq!(config["hostname"], "rkbox");
+    assert_eq!(config["process"]["terminal"], false);
+    let kinds: Vec<&str> = config["linux"]["namespaces"].as_array().unwrap().iter().map(|ns| ns["type"].as_str().unwrap()).collect();
+    assert!(kinds.contains(&"network") && kinds.contains(&"pid"), "{kinds:?}");
+}
+
+#[test]
+fn errors_are_clear_and_leave_nothing() {
+    let world = World::new();
+    let layers = format!("oci:{}", images().layout("layers"));
+    world.sh(&format!("mkdir {DIR}/there; echo mine >{DIR}/there/file; echo no tar >{DIR}/junk; ln -s nowhere {DIR}/dangling")).ok();
+    let before = world.observe();
+    for flat in ["", "--flat "] {
+        for (source, out, code, says) in [
+            (format!("{layers}:latest"), "there", 4, "is there already"),
+            (format!("{layers}:latest"), "dangling", 4, "is there already"),
+            (format!("{layers}:latest"), "no/where", 3, "hint: make it first: mkdir -p"),
+            (format!("{layers}:nope"), "out", 3, "\"nope\""),
+            (format!("{DIR}/junk"), "out", 2, "is not an image"),
+            (format!("{DIR}/absent.tar"), "out", 3, "is not there"),
+            ("absent".to_owned(), "out", 3, "is not in the store"),
+            ("docker://busybox".to_owned(), "out", 9, "skopeo copy"),
+            (format!("{layers}:latest"), "there/..", 2, "cannot be the name of a bundle"),
+        ] {
+            world.rk(&format!("bundle create {flat}{source} {DIR}/{out}")).fails(code).says(says);
+        }
+    }
+    world.rk("gc").ok();
+    before.assert_again(&world, "after the errors");
+}
+
+/// Copies the busybox image, with other words in its configuration.
+fn with_config(world: &World, name: &str, config: &str) -> String {
+    let layout = images().layout("busybox");
+    world.sh(&format!("cp -r {layout} {DIR}/{name}; umoci config --image {DIR}/{name}:latest {config}")).ok();
+    format!("oci:{DIR}/{name}:latest")
+}
+
+#[test]
+fn users_are_looked_up_before_anything_is_unpacked() {
+    let world = World::new();
+    for (nth, (user, says)) in
+        [("alice", "uid=1000(alice) gid=1000(alice) groups=29(audio),44(video),1000(alice)"), ("1", "uid=1(daemon)"), ("7:8", "uid=7 gid=8")]
+            .into_iter()
+            .enumerate()
+    {
+        let source = with_config(&world, &format!("image{nth}"), &format!("--config.user {user} --config.cmd id"));
+        for flat in ["--flat ", ""] {
+            let out = format!("{DIR}/out{nth}{}", flat.trim());
+            world.rk(&format!("bundle create {flat}{source} {out}")).ok();
+            runc(&world, &out).ok().prints(says);
+        }
+        world.rk(&format!("bundle rm {DIR}/out{nth}")).ok();
+    }
+    let source = with_config(&world, "image9", "--config.user nobody");
+    let before = world.observe();
+    for flat in ["--flat ", ""] {
+        let failed = world.rk(&format!("bundle create {flat}{source} {DIR}/out")).fails(3);
+        failed.says("user \"nobody\" is not in /etc/passwd of the image").says("hint:");
+    }
+    world.rk("gc").ok();
+    before.assert_again(&world, "after a user that is not there");
+}
+
+#[test]
+fn an_image_cannot_steer_the_runtime_through_a_flat_bundle() {
+    let world = World::new();
+    world.sh(&format!("mkdir -p {DIR}/victim; cp -r {} {DIR}/evil", images().layout("busybox"))).ok();
+    world
+        .sh(&format!(
+            "cd {DIR}; mkdir l; ln -s {DIR}/victim l/dev; tar -C l -cf l.tar dev; mkdir m; touch m/.wh.dev; tar -C m -cf m.tar .wh.dev; \
+             umoci raw add-layer --image evil:latest m.tar; umoci raw add-layer --image evil:latest l.tar"
+        ))
+        .ok();
+    let before = world.observe();
+    let refused = world.rk(&format!("bundle create --flat oci:{DIR}/evil:latest {DIR}/out")).fails(5);
+    refused.says("/dev of the image is not a real directory");
+    world.rk("gc").ok();
+    before.assert_again(&world, "after the refusal");
+    // On an overlay the init layer wins.
+    world.rk(&format!("bundle create oci:{DIR}/evil:latest {DIR}/out")).ok();
+    world.sh(&format!("runc --root {DIR}/runc run -b {DIR}/out evil-$$ </dev/null")).ok();
+    assert_eq!(fs::read_dir(world.path("victim")).unwrap().count(), 0);
+    world.rk(&format!("bundle rm {DIR}/out")).ok();
+}
+
+#[test]
+fn rm_takes_only_what_is_a_bundle_of_rkbox() {
+    let world = World::new();
+    let source = format!("oci:{}:latest", images().layout("busybox"));
+    world.rk(&format!("bundle create --flat {source} {DIR}/flat")).ok();
+    world.rk(&format!("bundle create {source} {DIR}/out")).ok();
+    world.rk(&format!("bundle create {source} {DIR}/out")).fails(4).says("rkbox bundle rm");
+    world.rk(&format!("bundle rm {DIR}/flat")).fails(5).says(&format!("hint: rm -r {DIR}/flat"));
+    world.rk(&format!("bundle rm {DIR}/absent")).fails(3);
+    world.rk(&format!("bundle rm --force {DIR}/absent")).ok();
+    assert!(world.path("flat/rootfs/bin/busybox").exists());
+    // A copy has another's paths in it.
+    world.sh(&format!("mkdir {DIR}/copy; cp {DIR}/out/record.json {DIR}/copy/")).ok();
+    world.rk(&format!("bundle rm {DIR}/copy")).fails(5).says("it was made at");
+    // Several at once, one of them not there.
+    world.rk(&format!("bundle rm {DIR}/absent {DIR}/out")).fails(3).prints(&format!("{DIR}/out"));
+    assert!(!world.path("out").exists());
+    // The user took it away and made another thing of this name.
+    world.rk(&format!("bundle create {source} {DIR}/out")).ok();
+    world.sh(&format!("umount {DIR}/out/rootfs; rm -r {DIR}/out; mkdir {DIR}/out; echo mine >{DIR}/out/file")).ok();
+    world.rk(&format!("bundle rm {DIR}/out")).fails(5);
+    assert!(world.path("out/file").exists());
+    world.sh(&format!("rm -r {DIR}/out")).ok();
+    world.rk(&format!("bundle rm {DIR}/out")).ok();
+}
+
+#[test]
+fn a_bundle_that_lost_its_journal_in_a_reboot_goes_by_its_record() {
+    let world = World::new();
+    let before = world.observe();
+    for source in [format!("oci-archive:{}", images().oci_archive("layers")), format!("oci:{}:latest", images().layout("layers"))] {
+        for mounted in [true, false] {
+            world.rk(&format!("bundle create {source} {DIR}/out")).ok();
+            world.sh(&format!("rm -r {DIR}/run")).ok();
+            if !mounted {
+                world.sh(&format!("umount {DIR}/out/rootfs")).ok();
+            }
+            let script = world.rk(&format!("bundle rm --explain {DIR}/out")).ok().stdout;
+            assert!(script.contains(&format!("rm -rf --one-file-system -- {DIR}/out\n")), "{script}");
+            world.rk(&format!("bundle rm {DIR}/out")).ok();
+            world.rk("gc").ok();
+            before.assert_again(&world, "after rm by record");
+        }
+    }
+}
+
+#[test]
+fn odd_names_of_bundles_work() {
+    let world = World::new();
+    let source = format!("oci:{}:latest", images().layout("busybox"));
+    for name in ["a b", "it's", "a:b,c", "-dash", "ü"] {
+        let out = world.path(name);
+        let out = out.to_str().unwrap();
+        world.rkbox(["bundle", "create", &source, out]).ok();
+        let shell = format!("'{}'", out.replace('\'', "'\\''"));
+        world.sh(&format!("runc --root {DIR}/runc run -b {shell} odd-$$ </dev/null")).ok();
+        world.rkbox(["bundle", "rm", out]).ok();
+        assert!(!Path::new(out).exists(), "{name}");
+    }
+}
+
+#[test]
+fn relative_paths_mean_the_same_place() {
+    let world = World::new();
+    world.sh(&format!("cp -r {} {DIR}/image; cd {DIR}; mkdir in; rkbox bundle create oci:image:latest in/out", images().layout("busybox"))).ok();
+    runc(&world, &format!("{DIR}/in/out")).ok();
+    world.sh(&format!("cd {DIR}/in; rkbox bundle rm ./out/")).ok();
+    assert_eq!(fs::read_dir(world.path("in")).unwrap().count(), 0);
+}
