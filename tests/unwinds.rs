@@ -2,9 +2,11 @@
 //!
 //! A debug build stops at `RKBOX_FAULT=<phase>:<index>:<fail|abort>`. For each phase the index counts up until the command
 //! does not reach it any more. What a command makes must be gone; what a command removes must be there whole or gone whole.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, reason = "tests")]
 
 mod common;
+
+use std::time::Duration;
 
 use common::{Observation, World, images};
 
@@ -58,7 +60,15 @@ impl Row {
         world.rk(&self.filled(self.command)).ok();
         world.rk("gc").ok();
         world.allow_leaks();
-        world.observe().normalise_ids()
+        let mut seen = world.observe();
+        loop {
+            std::thread::sleep(Duration::from_millis(400));
+            let again = world.observe();
+            if again == seen {
+                return seen.normalise_ids();
+            }
+            seen = again;
+        }
     }
 
     fn sweep(&self, act: &str) {
@@ -93,8 +103,13 @@ impl Row {
     }
 
     fn check(&self, world: &World, before: &Observation, after: &Observation, why: &str) {
-        if self.law == Law::Either && world.observe().normalise_ids() == *after {
-            return;
+        // The kernel takes the links of a dead namespace away in its own time.
+        for _ in 0..20 {
+            let seen = world.observe();
+            if seen == *before || (self.law == Law::Either && seen.normalise_ids() == *after) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(250));
         }
         before.assert_again(world, why);
     }

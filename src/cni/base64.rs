@@ -20,7 +20,7 @@ pub fn encode(bytes: &[u8]) -> String {
 /// Decodes text; `None` when it is not base64 with padding.
 pub fn decode(text: &str) -> Option<Vec<u8>> {
     let bytes = text.as_bytes();
-    if bytes.len() % 4 != 0 {
+    if !bytes.len().is_multiple_of(4) {
         return None;
     }
     let padding = bytes.iter().rev().take_while(|b| **b == b'=').count();

@@ -61,7 +61,7 @@ impl Cursor {
     fn sweep(&self) -> Result<()> {
         let prefix = format!(".last_reserved_ip.{}.", self.set);
         for name in file::list(&self.dir)? {
-            let Some(pid) = name.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(".tmp")) else { continue };
+            let Some((pid, _)) = name.strip_prefix(&prefix).and_then(|rest| rest.split_once('.')) else { continue };
             if !file::exists(&PathBuf::from("/proc").join(pid))? {
                 file::remove_file(&self.dir.join(&name))?;
             }

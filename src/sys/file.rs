@@ -1,20 +1,23 @@
 //! Files and directories: atomic writes, bounded reads, removals that cannot leave their tree.
 
-use std::ffi::{CStr, CString, OsStr};
+mod probe;
+mod removal;
+
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{Mode, fstat, fstatat};
-use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::fault::{Fault, Kind, kind_of_errno};
+
+pub use probe::{find_age, find_mode, is_dir, peek};
+pub(super) use removal::remove_below;
+pub use removal::remove_tree;
 
 /// What a call on files answered.
 #[derive(Debug, thiserror::Error)]
@@ -95,15 +98,6 @@ pub fn exists(path: &Path) -> Result<bool> {
     }
 }
 
-/// Whether a directory (or a symlink to one) is at `path`.
-pub fn is_dir(path: &Path) -> Result<bool> {
-    match fs::metadata(path) {
-        Ok(meta) => Ok(meta.is_dir()),
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => Ok(false),
-        Err(error) => Err(failed("stat", path)(error)),
-    }
-}
-
 /// Reads a regular file of at most `limit` bytes; never blocks on a FIFO, never follows a final symlink.
 pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let file = fs::OpenOptions::new()
@@ -140,27 +134,6 @@ pub fn find(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
         Ok(content) => Ok(Some(content)),
         Err(error) if matches!(error.errno(), Some(Errno::ENOENT | Errno::ENOTDIR)) => Ok(None),
         Err(error) => Err(error),
-    }
-}
-
-/// Reads as much of a regular file as `buffer` holds, in one `read`; `None` when nothing is there or it is something else.
-///
-/// For directories of many small files, where every call counts.
-pub fn peek<'a>(path: &Path, buffer: &'a mut [u8]) -> Result<Option<&'a [u8]>> {
-    let opened = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_NOFOLLOW).open(path);
-    match opened.and_then(|mut file| file.read(buffer)) {
-        Ok(count) => Ok(Some(&buffer[..count])),
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::EISDIR | libc::ELOOP)) => Ok(None),
-        Err(error) => Err(failed("read", path)(error)),
-    }
-}
-
-/// The permission bits of what is at `path`; `None` when nothing is there.
-pub fn find_mode(path: &Path) -> Result<Option<u32>> {
-    match fs::symlink_metadata(path) {
-        Ok(meta) => Ok(Some(meta.permissions().mode() & 0o7777)),
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => Ok(None),
-        Err(error) => Err(failed("lstat", path)(error)),
     }
 }
 
@@ -243,23 +216,12 @@ pub fn create_linked(temp: &Path, path: &Path, mode: u32, content: &[u8]) -> Res
     linked
 }
 
-/// How long ago a regular file was written, and its size in bytes; `None` for anything else.
-pub fn find_age(path: &Path) -> Result<Option<(std::time::Duration, u64)>> {
-    match fs::symlink_metadata(path) {
-        Ok(meta) if meta.is_file() => {
-            let written = meta.modified().map_err(failed("stat", path))?;
-            Ok(Some((written.elapsed().unwrap_or_default(), meta.len())))
-        }
-        Ok(_) => Ok(None),
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => Ok(None),
-        Err(error) => Err(failed("lstat", path)(error)),
-    }
-}
-
-/// The dot-name that a writer of `path` uses while the content is not complete: `.NAME.PID.tmp`.
+/// The dot-name that a writer of `path` uses while the content is not complete: `.NAME.PID.N.tmp`, another for each write.
 fn temporary_beside(path: &Path) -> PathBuf {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
     let name = path.file_name().unwrap_or(OsStr::new("file")).to_string_lossy();
-    path.with_file_name(format!(".{name}.{}.tmp", std::process::id()))
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    path.with_file_name(format!(".{name}.{}.{number}.tmp", std::process::id()))
 }
 
 fn write_new(path: &Path, mode: u32, content: &[u8], durable: Durable) -> Result<()> {
@@ -323,114 +285,6 @@ pub fn remove_dir_if_empty(path: &Path) -> Result<bool> {
     }
 }
 
-/// Removes a tree without following a symlink and without leaving its file system; absence is fine.
-///
-/// *Errors:* a mount point inside the tree is refused with `EXDEV`, everything else of the tree is left as it then is.
-pub fn remove_tree(path: &Path) -> Result<()> {
-    let Some(parent) = path.parent() else {
-        return Err(FileError::Call { call: "rmtree", path: path.to_path_buf(), errno: Errno::EINVAL });
-    };
-    let Some(name) = path.file_name() else {
-        return Err(FileError::Call { call: "rmtree", path: path.to_path_buf(), errno: Errno::EINVAL });
-    };
-    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-    let dir = match fs::File::open(parent) {
-        Ok(dir) => OwnedFd::from(dir),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed("open", parent)(error)),
-    };
-    let name =
-        CString::new(name.as_bytes()).map_err(|_| FileError::Call { call: "rmtree", path: path.to_path_buf(), errno: Errno::EINVAL })?;
-    let device = match fs::symlink_metadata(path) {
-        Ok(meta) => meta.dev(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed("lstat", path)(error)),
-    };
-    remove_below(dir.as_fd().as_raw_fd(), &name, device).map_err(failed_errno("rmtree", path))
-}
-
-/// Removes `name` of `dir` and all below it with a stack of its own, so that depth costs memory and not the thread's stack.
-pub(super) fn remove_below(dir: i32, name: &CStr, device: u64) -> nix::Result<()> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-    let top = borrow(dir);
-    match unlinkat(top, name, UnlinkatFlags::NoRemoveDir) {
-        Ok(()) | Err(Errno::ENOENT) => return Ok(()),
-        Err(Errno::EISDIR | Errno::EPERM) => {}
-        Err(errno) => return Err(errno),
-    }
-    // Each level holds one open directory; very deep trees are flattened by moving a subtree up to the top.
-    let mut levels: Vec<(Dir, CString)> = vec![(Dir::from_fd(openat(top, name, flags, Mode::empty())?)?, name.to_owned())];
-    loop {
-        let Some((level, _)) = levels.last_mut() else { return Ok(()) };
-        let fd = level.as_fd().as_raw_fd();
-        if fstat(borrow(fd))?.st_dev != device {
-            return Err(Errno::EXDEV);
-        }
-        let mut descend = None;
-        for entry in level.iter() {
-            let entry_name = entry?.file_name().to_owned();
-            if matches!(entry_name.to_bytes(), b"." | b"..") {
-                continue;
-            }
-            match unlinkat(borrow(fd), entry_name.as_c_str(), UnlinkatFlags::NoRemoveDir) {
-                Ok(()) | Err(Errno::ENOENT) => {}
-                Err(Errno::EISDIR | Errno::EPERM) => {
-                    let stat = fstatat(borrow(fd), entry_name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
-                    if stat.st_mode & libc::S_IFMT != libc::S_IFDIR {
-                        return Err(Errno::EPERM);
-                    }
-                    descend = Some(entry_name);
-                    break;
-                }
-                Err(errno) => return Err(errno),
-            }
-        }
-        match descend {
-            Some(entry_name) if levels.len() < 64 => {
-                let child = Dir::from_fd(openat(borrow(fd), entry_name.as_c_str(), flags, Mode::empty())?)?;
-                levels.push((child, entry_name));
-            }
-            Some(entry_name) => {
-                let root = levels[0].0.as_fd().as_raw_fd();
-                let lifted = CString::new(format!(".rkbox-rm-{}", levels.len())).unwrap_or_default();
-                let unique = lift_name(borrow(root), &lifted)?;
-                nix::fcntl::renameat(borrow(fd), entry_name.as_c_str(), borrow(root), unique.as_c_str())?;
-            }
-            None => {
-                let Some((_, done)) = levels.pop() else { return Ok(()) };
-                let above = levels.last().map_or(dir, |(level, _)| level.as_fd().as_raw_fd());
-                match unlinkat(borrow(above), done.as_c_str(), UnlinkatFlags::RemoveDir) {
-                    Ok(()) | Err(Errno::ENOENT) => {}
-                    Err(errno) => return Err(errno),
-                }
-                if let Some((level, _)) = levels.last_mut() {
-                    // Read the directory from its start again: entries were removed behind the cursor.
-                    let again = openat(level.as_fd(), c".", flags, Mode::empty())?;
-                    *level = Dir::from_fd(again)?;
-                }
-            }
-        }
-    }
-}
-
-fn lift_name(root: std::os::fd::BorrowedFd<'_>, base: &CStr) -> nix::Result<CString> {
-    for nth in 0_u32.. {
-        let candidate = CString::new(format!("{}-{nth}", base.to_string_lossy())).unwrap_or_default();
-        match fstatat(root, candidate.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Err(Errno::ENOENT) => return Ok(candidate),
-            Err(errno) => return Err(errno),
-            Ok(_) => {}
-        }
-    }
-    Err(Errno::EEXIST)
-}
-
-#[allow(unsafe_code)]
-fn borrow<'a>(fd: i32) -> std::os::fd::BorrowedFd<'a> {
-    // SAFETY: callers pass a descriptor that a live `Dir` or `OwnedFd` of theirs owns for the whole call.
-    unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) }
-}
-
 /// Takes ownership of a raw descriptor that a system call just returned.
 #[allow(unsafe_code)]
 pub(super) fn own(fd: i32) -> OwnedFd {
@@ -480,7 +334,7 @@ mod tests {
         fs::write(&big, vec![0; 11]).unwrap();
         assert!(matches!(read(&big, 10), Err(FileError::TooLarge { limit: 10, .. })));
         let fifo = world.path().join("fifo");
-        nix::unistd::mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
         assert!(matches!(read(&fifo, 10), Err(FileError::NotRegular { .. })));
         assert_eq!(find(&world.path().join("none"), 1).unwrap(), None);
     }

@@ -42,6 +42,10 @@ fn network(namespace: &str, command: &mut Command, facts: &mut Vec<Fact>) {
         }
     }
     for route in list(routes4).iter().chain(&list(routes6)) {
+        // The kernel adds it when a link-local address, which is compared, has been found to be unique: a second or two later.
+        if route["type"] == "local" && route["dst"].as_str().is_some_and(|dst| dst.starts_with("fe80:")) {
+            continue;
+        }
         let keys = ["type", "dst", "gateway", "dev", "table", "protocol", "scope", "prefsrc", "metric"];
         facts.push((format!("route {namespace}"), pick(route, &keys)));
     }

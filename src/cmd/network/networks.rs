@@ -61,7 +61,13 @@ pub fn find_network(host: &Host, wanted: Option<&NetworkName>) -> Result<Network
 
 fn unknown(host: &Host, name: &NetworkName, known: &[String]) -> Fault {
     let there = known.join(", ");
-    Fault::not_found(format!("no network {name} in {}", host.cni_conf.display())).hint(format!("there is: {there}"))
+    let fault = Fault::not_found(format!("no network {name} in {}", host.cni_conf.display())).hint(format!("there is: {there}"));
+    match List::parse(BUILT_IN.as_bytes()) {
+        Ok(built_in) if built_in.name == *name => fault.hint(format!(
+            "the built-in {name} stands only while that directory holds no network; cni-conf/10-connet.conflist is the same as a file"
+        )),
+        _ => fault,
+    }
 }
 
 /// Every configuration, in libcni's order; the built-in one when there is none.
