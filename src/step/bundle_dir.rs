@@ -210,7 +210,9 @@ mod tests {
             let mark = step.mark(&before).map_or(RECORD.into(), |mark| mark.file_name().unwrap().to_owned());
             for (left, file) in [("out.partial-1-0", Some(mark)), ("out.partial-2-0", None)] {
                 fs::create_dir(world.path().join(left)).unwrap();
-                file.map(|file| fs::write(world.path().join(left).join(file), "").unwrap());
+                if let Some(file) = file {
+                    fs::write(world.path().join(left).join(file), "").unwrap();
+                }
             }
             for mine in ["out.partial-backup", "out.partial-3-0"] {
                 fs::create_dir_all(world.path().join(mine).join("data")).unwrap();

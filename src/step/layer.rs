@@ -205,7 +205,7 @@ impl Layer {
 /// Gives the directories that the layer does not describe the attributes that they have below.
 const IMPLIED: &str = r#"find "$layer/fs" -type d | while IFS= read -r dir; do
   name=${dir#"$layer/fs"} && name=${name#/} && name=${name:-.}
-  ! grep -qxF -e "$name/" -e "./$name/" "$layer/names" || continue
+  ! grep -qxF -e "$name" -e "$name/" -e "./$name" -e "./$name/" "$layer/names" || continue
   for lower in "$@"; do
     if [ -d "$lower/$name" ] && [ ! -L "$lower/$name" ]; then
       chown --reference="$lower/$name" "$dir" && chmod --reference="$lower/$name" "$dir" && touch -r "$lower/$name" "$dir"
