@@ -117,7 +117,9 @@ fn equal_commands_write_equal_bundles() {
     let mut seen = Vec::new();
     for _ in 0..2 {
         world.rk(&format!("bundle create {source} {DIR}/out")).ok();
-        seen.push(["config.json", "record.json", "hosts", "hostname"].map(|name| fs::read_to_string(world.path("out").join(name)).unwrap()));
+        seen.push(
+            ["config.json", "record.json", "hosts", "hostname"].map(|name| fs::read_to_string(world.path("out").join(name)).unwrap()),
+        );
         world.rk(&format!("bundle rm {DIR}/out")).ok();
     }
     assert_eq!(seen[0], seen[1]);
@@ -164,10 +166,13 @@ fn with_config(world: &World, name: &str, config: &str) -> String {
 #[test]
 fn users_are_looked_up_before_anything_is_unpacked() {
     let world = World::new();
-    for (nth, (user, says)) in
-        [("alice", "uid=1000(alice) gid=1000(alice) groups=29(audio),44(video),1000(alice)"), ("1", "uid=1(daemon)"), ("7:8", "uid=7 gid=8")]
-            .into_iter()
-            .enumerate()
+    for (nth, (user, says)) in [
+        ("alice", "uid=1000(alice) gid=1000(alice) groups=29(audio),44(video),1000(alice)"),
+        ("1", "uid=1(daemon)"),
+        ("7:8", "uid=7 gid=8"),
+    ]
+    .into_iter()
+    .enumerate()
     {
         let source = with_config(&world, &format!("image{nth}"), &format!("--config.user {user} --config.cmd id"));
         for flat in ["--flat ", ""] {
@@ -273,7 +278,9 @@ fn odd_names_of_bundles_work() {
 #[test]
 fn relative_paths_mean_the_same_place() {
     let world = World::new();
-    world.sh(&format!("cp -r {} {DIR}/image; cd {DIR}; mkdir in; rkbox bundle create oci:image:latest in/out", images().layout("busybox"))).ok();
+    world
+        .sh(&format!("cp -r {} {DIR}/image; cd {DIR}; mkdir in; rkbox bundle create oci:image:latest in/out", images().layout("busybox")))
+        .ok();
     runc(&world, &format!("{DIR}/in/out")).ok();
     world.sh(&format!("cd {DIR}/in; rkbox bundle rm ./out/")).ok();
     assert_eq!(fs::read_dir(world.path("in")).unwrap().count(), 0);

@@ -121,7 +121,9 @@ fn content<R: BufRead>(kind: &EntryKind, size: u64, reader: &mut TarReader<R>) -
         }
         EntryKind::Symlink(_) => Ok(Found::Odd("a symbolic link")),
         EntryKind::Hardlink(_) => Ok(Found::Odd("a hard link")),
-        EntryKind::Directory | EntryKind::CharDevice(..) | EntryKind::BlockDevice(..) | EntryKind::Fifo => Ok(Found::Odd("no regular file")),
+        EntryKind::Directory | EntryKind::CharDevice(..) | EntryKind::BlockDevice(..) | EntryKind::Fifo => {
+            Ok(Found::Odd("no regular file"))
+        }
     }
 }
 

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use super::accounts;
+use crate::bundle::capabilities;
 use crate::bundle::mounts::{Access, Bind, Shm};
 use crate::bundle::process::{self, Terminal};
 use crate::bundle::spec::{self, ContainerRequest, Isolation, Limits, Namespace, Privileges};
-use crate::bundle::capabilities;
 use crate::cmd::image::SourceImage;
 use crate::fault::{Fault, Result};
 use crate::sys::{privilege, proc};

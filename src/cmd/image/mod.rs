@@ -3,8 +3,8 @@
 pub mod inspect;
 pub mod load;
 pub mod ls;
-pub mod rm;
 mod open;
+pub mod rm;
 mod source;
 pub mod store;
 pub mod sweep;
@@ -17,8 +17,8 @@ use super::{Context, PlanArgs};
 use crate::fault::Result;
 use crate::image::{Platform, Reference};
 
-pub use open::{SourceImage, SourceLayer, open_source};
 pub use load::{Loaded, Wish, plan_load};
+pub use open::{SourceImage, SourceLayer, open_source};
 pub use sweep::sweep;
 
 /// Arguments of `rkbox image`.

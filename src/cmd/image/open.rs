@@ -107,9 +107,7 @@ fn absolute(transport: &Transport) -> Result<Transport> {
     Ok(match transport {
         Transport::Oci { path, tag } => Transport::Oci { path: whole(path)?, tag: tag.clone() },
         Transport::OciArchive { path, tag } => Transport::OciArchive { path: whole(path)?, tag: tag.clone() },
-        Transport::DockerArchive { path, reference } => {
-            Transport::DockerArchive { path: whole(path)?, reference: reference.clone() }
-        }
+        Transport::DockerArchive { path, reference } => Transport::DockerArchive { path: whole(path)?, reference: reference.clone() },
         Transport::Bare(path) => Transport::Bare(whole(path)?),
     })
 }
