@@ -202,6 +202,24 @@ pub fn veth_names(network: &NetworkName, owner: &str, ifname: &IfName) -> VethNa
     VethNames { host: IfName(format!("rk{}", &hex(&digest)[..11])), host_mac: mac(8), inner_mac: mac(16) }
 }
 
+/// Cuts every whole id in a text to its first 12 digits, for people: `…/sandboxes/41f346cf9e70…/rootfs`.
+pub fn shorten(text: &str) -> String {
+    let is_digit = |b: &u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.bytes().position(|b| is_digit(&b)) {
+        let run = rest.as_bytes()[start..].iter().take_while(|b| is_digit(b)).count();
+        let end = start + run;
+        out.push_str(&rest[..if run == 64 { start + 12 } else { end }]);
+        if run == 64 {
+            out.push('…');
+        }
+        rest = &rest[end..];
+    }
+    out.push_str(rest);
+    out
+}
+
 /// Lowercase hex.
 pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
@@ -235,6 +253,13 @@ mod tests {
         assert_eq!(one.inner_mac.0[0] & 3, 2);
         assert_eq!(one.host.as_ref().len(), 13);
         assert_eq!(one.host_mac.to_string().parse::<Mac>().unwrap(), one.host_mac);
+    }
+
+    #[test]
+    fn only_whole_ids_are_cut() {
+        let id = Id::from_bytes([0xab; 32]);
+        assert_eq!(shorten(&format!("make /x/{id}/rootfs of {id}")), "make /x/abababababab…/rootfs of abababababab…");
+        assert_eq!(shorten(&format!("{id}0 é deadbeef")), format!("{id}0 é deadbeef"));
     }
 
     #[test]

@@ -1,4 +1,5 @@
 //! The laws of the two steps that unpack, and random stacks against `umoci unpack`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, clippy::too_many_lines, reason = "tests")]
 
 mod layers;
 

@@ -10,12 +10,9 @@ use std::time::Duration;
 
 use common::{Observation, World, images};
 
-/// The points of the engine: `plan/apply.rs`, `plan/unwind.rs`, `plan/ledger.rs`, `cmd/container/run.rs`.
-const PHASES: [&str; 13] =
-    ["journal", "before", "started", "applied", "done", "settle", "start", "remove", "removing", "undo", "undone", "unwound", "reclaim"];
-
-/// A phase has ended after this many indexes in a row that the command did not reach (a step may have nothing to do).
-const GAP: usize = 4;
+/// The points that differ from their neighbours: before each step (`started`) and after it (`applied`), the same for undos, and the ends.
+/// `before` and `done` are the same world as `started` and as the next step's.
+const PHASES: [&str; 10] = ["journal", "started", "applied", "settle", "start", "remove", "removing", "undone", "unwound", "reclaim"];
 
 /// What may be left after a fault and `gc`.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -71,35 +68,43 @@ impl Row {
         }
     }
 
+    /// The points that the whole command reaches, in order.
+    fn points(&self) -> Vec<String> {
+        let (mut world, _) = self.world();
+        world.allow_leaks();
+        let trace = world.path("trace");
+        world.rkbox_traced(&trace, self.filled(self.command).split_whitespace()).ok();
+        let reached = std::fs::read_to_string(&trace).unwrap_or_default();
+        let mut points: Vec<String> = Vec::new();
+        for point in reached.lines() {
+            let phase = point.split(':').next().unwrap_or_default();
+            if PHASES.contains(&phase) && !points.iter().any(|known| known == point) {
+                points.push(point.to_owned());
+            }
+        }
+        points
+    }
+
     fn sweep(&self, act: &str) {
         let after = self.after();
+        let points = self.points();
         let command = self.filled(self.command);
         let (mut world, mut before) = self.world();
         world.allow_leaks();
-        let mut reached = 0;
-        for phase in PHASES {
-            let (mut index, mut missed) = (0, 0);
-            while missed < GAP {
-                let fault = format!("{phase}:{index}:{act}");
-                let output = world.rkbox_faulty(&fault, command.split_whitespace());
-                index += 1;
-                if output.code == 0 {
-                    missed += 1;
-                } else {
-                    (missed, reached) = (0, reached + 1);
-                    expect_the_fault(&fault, act, &output);
-                    world.rk("gc").ok();
-                    self.check(&world, &before, &after, &format!("{fault} of rkbox {command}, then gc"));
-                }
-                // The next fault needs the world of the first one again.
-                if Observation::glance(&world) != before {
-                    drop(world);
-                    (world, before) = self.world();
-                    world.allow_leaks();
-                }
+        for point in &points {
+            let fault = format!("{point}:{act}");
+            let output = world.rkbox_faulty(&fault, command.split_whitespace());
+            expect_the_fault(&fault, act, &output);
+            world.rk("gc").ok();
+            self.check(&world, &before, &after, &format!("{fault} of rkbox {command}, then gc"));
+            // The next fault needs the world of the first one again.
+            if Observation::glance(&world) != before {
+                drop(world);
+                (world, before) = self.world();
+                world.allow_leaks();
             }
         }
-        assert!(reached > 2, "rkbox {command} has only {reached} points");
+        assert!(points.len() > 2, "rkbox {command} has only these points: {points:?}");
     }
 
     fn check(&self, world: &World, before: &Observation, after: &Observation, why: &str) {
@@ -169,18 +174,19 @@ fn gc_killed_at_every_point_is_finished_by_the_next_one() {
     let mut world = World::new();
     world.allow_leaks();
     let before = world.observe();
-    for phase in ["undo", "undone", "unwound", "reclaim"] {
-        let mut missed = 0;
-        for index in 0.. {
-            world.rkbox_faulty("settle:0:abort", ["sandbox", "create", "web"]).fails(134);
-            let fault = format!("{phase}:{index}:abort");
-            missed = if world.rkbox_faulty(&fault, ["gc"]).code == 0 { missed + 1 } else { 0 };
-            world.rk("gc").ok();
-            before.assert_again(&world, &format!("sandbox create killed before it was settled, gc killed at {fault}, gc"));
-            if missed == GAP {
-                break;
-            }
-        }
+    let killed = || world.rkbox_faulty("settle:0:abort", ["sandbox", "create", "web"]).fails(134);
+    killed();
+    let trace = "/run/trace";
+    world.rkbox_traced(trace, ["gc"]).ok();
+    let points: Vec<String> = std::fs::read_to_string(trace).unwrap().lines().map(str::to_owned).collect();
+    std::fs::remove_file(trace).unwrap();
+    assert!(points.len() > 20, "{points:?}");
+    for point in points.iter().filter(|point| !point.starts_with("undo:")) {
+        killed();
+        let fault = format!("{point}:abort");
+        world.rkbox_faulty(&fault, ["gc"]).fails(134);
+        world.rk("gc").ok();
+        before.assert_again(&world, &format!("sandbox create killed before it was settled, gc killed at {fault}, gc"));
     }
 }
 
@@ -188,6 +194,7 @@ fn gc_killed_at_every_point_is_finished_by_the_next_one() {
 const HONEST: &str = r#"#!/bin/sh
 undo() { rm -f "$HOME/a" "$HOME/b"; }
 point() {
+    [ -z "${RKBOX_FAULT_TRACE:-}" ] || echo "$1" >>"$RKBOX_FAULT_TRACE"
     case ${RKBOX_FAULT:-} in
     "$1:fail") echo "fault injected at $1" >&2; undo; exit 1 ;;
     "$1:abort") kill -ABRT $$ ;;
@@ -195,7 +202,7 @@ point() {
 }
 case $1 in
 gc) [ -e "$HOME/settled" ] || undo ;;
-make) point before:0; touch "$HOME/a"; point applied:0; point before:1; touch "$HOME/b"; point applied:1; undo ;;
+make) point started:0; touch "$HOME/a"; point applied:0; point started:1; touch "$HOME/b"; point applied:1; undo ;;
 esac"#;
 
 fn stand_in(script: &'static str) -> Row {

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::{Context, Format, output};
 use crate::fault::Result;
+use crate::ids::shorten;
 use crate::plan::{self, Carried, Plan, Timings, explain};
 use crate::script::Script;
 
@@ -53,7 +54,7 @@ pub fn report(cx: &Context, args: PlanArgs, timings: Timings) {
         }
         Format::Table => {
             for (what, took) in rows {
-                output::note(&format!("{:>9.3} ms  {what}", millis(took)));
+                output::note(&format!("{:>9.3} ms  {}", millis(took), shorten(&what)));
             }
             output::note(&format!("{:>9.3} ms  in all", millis(total)));
         }

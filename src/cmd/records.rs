@@ -4,10 +4,11 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
+use crate::bundle::cgroup;
 use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::ids::Id;
 use crate::record::{ContainerRecord, RuntimeFacts, SandboxRecord};
-use crate::sys::runc::Runc;
+use crate::sys::runc::{self, Runc};
 use crate::sys::{Host, file, proc};
 
 /// A record larger than this is not ours.
@@ -56,12 +57,12 @@ pub fn ids(host: &Host, kind: BoxKind) -> Result<Vec<Id>> {
 ///
 /// *Errors:* `NotFound`; `InvalidArgument` when a prefix fits several.
 pub fn find(host: &Host, kind: BoxKind, key: &str) -> Result<Id> {
-    if !key.contains('/') && !key.is_empty() {
-        if let Some(id) = file::find_symlink(&host.root.join(kind.names()).join(key))?.and_then(|target| target.parse::<Id>().ok()) {
-            if file::exists(&host.root.join(kind.dir()).join(id.as_str()))? {
-                return Ok(id);
-            }
-        }
+    if !key.contains('/')
+        && !key.is_empty()
+        && let Some(id) = file::find_symlink(&host.root.join(kind.names()).join(key))?.and_then(|target| target.parse::<Id>().ok())
+        && file::exists(&host.root.join(kind.dir()).join(id.as_str()))?
+    {
+        return Ok(id);
     }
     let fitting: Vec<Id> = ids(host, kind)?.into_iter().filter(|id| !key.is_empty() && id.as_str().starts_with(key)).collect();
     match fitting.as_slice() {
@@ -93,6 +94,16 @@ fn read<T: DeserializeOwned>(dir: &Path) -> Result<T> {
     serde_json::from_slice(&content)
         .map_err(|error| Fault::from_error(Kind::DataLoss, error))
         .doing(|| format!("reading {}", path.display()))
+}
+
+/// The runtime and control group of a new box.
+pub fn runtime_facts(host: &Host, id: &Id) -> Result<RuntimeFacts> {
+    Ok(RuntimeFacts {
+        path: runc::find(host)?.program().to_path_buf(),
+        state: host.runtime_root(),
+        cgroup_driver: host.cgroup_driver,
+        cgroups_path: cgroup::path(host.cgroup_driver, &host.cgroup_parent, id.as_str())?,
+    })
 }
 
 /// The runtime that a record names.

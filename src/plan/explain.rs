@@ -4,6 +4,7 @@ use super::Plan;
 use super::journal::Status;
 use super::unwind;
 use crate::fault::Result;
+use crate::ids::shorten;
 use crate::script::Script;
 use crate::step::Tenure;
 use crate::sys::Host;
@@ -15,10 +16,10 @@ pub fn explain(plan: &Plan, host: &Host) -> Result<Script> {
     for step in &plan.steps {
         script.blank();
         if step.tenure() == Tenure::Shared && step.look(host).and_then(|before| step.already(&before)).unwrap_or(false) {
-            script.comment(&format!("{step}: already so"));
+            script.comment(&shorten(&format!("{step}: already so")));
             continue;
         }
-        script.comment(&step.to_string());
+        script.comment(&shorten(&step.to_string()));
         step.script(None, &mut script)?;
     }
     Ok(script)
@@ -30,7 +31,7 @@ pub fn explain_removal(command: &str, status: &Status, down_to: usize) -> Result
     script.comment(command);
     for (step, before) in unwind::removal_of(status, down_to) {
         script.blank();
-        script.comment(&format!("undo: {step}"));
+        script.comment(&shorten(&format!("undo: {step}")));
         step.script(Some(before), &mut script)?;
     }
     Ok(script)
@@ -40,7 +41,7 @@ pub fn explain_removal(command: &str, status: &Status, down_to: usize) -> Result
 pub fn append_removal(plan: &Plan, script: &mut Script) -> Result<()> {
     for step in plan.steps.iter().rev().filter(|step| step.tenure() == Tenure::Private) {
         script.blank();
-        script.comment(&format!("undo: {step}"));
+        script.comment(&shorten(&format!("undo: {step}")));
         step.script(Some(&step.before_nothing()?), script)?;
     }
     Ok(())

@@ -173,6 +173,12 @@ pub fn find_real_path(path: &Path) -> Result<Option<PathBuf>> {
     }
 }
 
+/// Appends a line to a log, making it when it is not there.
+pub fn append(path: &Path, line: &str) -> Result<()> {
+    let mut file = fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(failed("open", path))?;
+    file.write_all(line.as_bytes()).map_err(failed("write", path))
+}
+
 /// Makes one directory that must be new, with exactly `mode`.
 pub fn create_dir(path: &Path, mode: u32) -> Result<()> {
     fs::DirBuilder::new().mode(mode).create(path).map_err(failed("mkdir", path))?;

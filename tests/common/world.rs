@@ -113,6 +113,12 @@ impl World {
         Output::of(self.command(&self.program).env("RKBOX_FAULT", fault).args(args), self.limit)
     }
 
+    /// Runs rkbox to its end; it writes the points that it reaches to the file `trace`.
+    #[track_caller]
+    pub fn rkbox_traced<S: AsRef<OsStr>>(&self, trace: impl AsRef<OsStr>, args: impl IntoIterator<Item = S>) -> Output {
+        Output::of(self.command(&self.program).env("RKBOX_FAULT_TRACE", trace).args(args), self.limit)
+    }
+
     /// Runs rkbox with its arguments in one string, split at spaces.
     #[track_caller]
     pub fn rk(&self, line: &str) -> Output {

@@ -1,5 +1,14 @@
 //! Worlds for the layer tests: a tar writer that can be wrong on purpose, a listing of trees, the two forms of a stack.
-#![allow(dead_code)]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "tests, and no file of them uses all"
+)]
+
+pub mod judge;
 
 use std::ffi::{CString, OsStr};
 use std::fs;

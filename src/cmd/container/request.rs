@@ -7,13 +7,13 @@ use super::steps::Texts;
 use crate::bundle::mounts::{self, Access, Bind, Shm, VolumeSource};
 use crate::bundle::process::{self, Terminal};
 use crate::bundle::spec::{self, ContainerRequest, Isolation, Limits, Namespace, Privileges};
-use crate::bundle::{capabilities, cgroup, etc, user};
+use crate::bundle::{capabilities, etc, user};
 use crate::cmd::image::store::Image;
 use crate::cmd::{Context, parse, records};
 use crate::fault::{Context as _, Fault, Result};
 use crate::ids::Id;
-use crate::record::{Attachment, ContainerRecord, ImageUsed, Metadata, RawConfig, RuntimeFacts, SandboxRecord, VERSION, Volume};
-use crate::sys::{file, privilege, proc, rootfs, runc, view};
+use crate::record::{Attachment, ContainerRecord, ImageUsed, Metadata, RawConfig, SandboxRecord, VERSION, Volume};
+use crate::sys::{file, privilege, proc, rootfs, view};
 
 /// Size of `/dev/shm` of a container without a sandbox.
 const SHM_KIB: u64 = 64 << 10;
@@ -98,12 +98,7 @@ pub fn record(cx: &Context, facts: &Facts<'_>, net: Net) -> Result<ContainerReco
         bundle: host.container_dir(facts.id.as_str()),
         root_attributes: rootfs::find_attributes(facts.lowers, ".")?.map_or((0o755, (0, 0)), |root| (root.mode, (root.uid, root.gid))),
         lowers: facts.lowers.to_vec(),
-        runtime: RuntimeFacts {
-            path: runc::find(host)?.program().to_path_buf(),
-            state: host.runtime_root(),
-            cgroup_driver: host.cgroup_driver,
-            cgroups_path: cgroup::path(host.cgroup_driver, &host.cgroup_parent, facts.id.as_str())?,
-        },
+        runtime: records::runtime_facts(host, &facts.id)?,
         config: RawConfig { kind: "rkbox.v1".to_owned(), raw: parse::command_line() },
         id: facts.id.clone(),
         extra: serde_json::Map::new(),

@@ -46,28 +46,32 @@ pub fn find_network(host: &Host, wanted: Option<&NetworkName>) -> Result<Network
     let files = read_files(host)?;
     let found = config::find_list(&files, wanted)?;
     match (found, wanted) {
-        (Some(list), _) => interpret(with_directory(host, list)?),
-        (None, None) => interpret(List::parse(BUILT_IN.as_bytes())?),
-        (None, Some(name)) if files.is_empty() => {
-            let built_in = interpret(List::parse(BUILT_IN.as_bytes())?)?;
-            if built_in.name == *name { Ok(built_in) } else { Err(unknown(host, name, &[built_in.name.to_string()])) }
+        (Some(list), Some(_)) => interpret(with_directory(host, list)?),
+        (Some(list), None) => {
+            let source = list.name.clone();
+            interpret(with_directory(host, list)?).hint(|| {
+                format!(
+                    "{source} is the default network, being the first of {}; name another one, such as the built-in connet",
+                    host.cni_conf.display()
+                )
+            })
         }
+        (None, None) => interpret(List::parse(BUILT_IN.as_bytes())?),
         (None, Some(name)) => {
-            let names: Vec<String> = files.iter().filter_map(|file| Some(config::parse_file(file)?.ok()?.name.to_string())).collect();
+            // No file has the name: the built-in network is there for who asks for it by its own.
+            let built_in = interpret(List::parse(BUILT_IN.as_bytes())?)?;
+            if built_in.name == *name {
+                return Ok(built_in);
+            }
+            let mut names: Vec<String> = files.iter().filter_map(|file| Some(config::parse_file(file)?.ok()?.name.to_string())).collect();
+            names.push(format!("{} (built in)", built_in.name));
             Err(unknown(host, name, &names))
         }
     }
 }
 
 fn unknown(host: &Host, name: &NetworkName, known: &[String]) -> Fault {
-    let there = known.join(", ");
-    let fault = Fault::not_found(format!("no network {name} in {}", host.cni_conf.display())).hint(format!("there is: {there}"));
-    match List::parse(BUILT_IN.as_bytes()) {
-        Ok(built_in) if built_in.name == *name => fault.hint(format!(
-            "the built-in {name} stands only while that directory holds no network; cni-conf/10-connet.conflist is the same as a file"
-        )),
-        _ => fault,
-    }
+    Fault::not_found(format!("no network {name} in {}", host.cni_conf.display())).hint(format!("there is: {}", known.join(", ")))
 }
 
 /// Every configuration, in libcni's order; the built-in one when there is none.

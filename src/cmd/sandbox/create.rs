@@ -11,8 +11,8 @@ use crate::cmd::{Context, Format, PlanArgs, carry, output, records};
 use crate::fault::{Fault, Result};
 use crate::ids::{Id, IfName, Name};
 use crate::plan::{Plan, Timings};
-use crate::record::{Attachment, Metadata, Pairs, RawConfig, RuntimeFacts, SandboxRecord, VERSION};
-use crate::sys::{privilege, proc, runc};
+use crate::record::{Attachment, Metadata, Pairs, RawConfig, SandboxRecord, VERSION};
+use crate::sys::{privilege, proc};
 
 /// Arguments of `rkbox sandbox create`.
 #[derive(Debug, Args)]
@@ -122,12 +122,7 @@ fn record(cx: &Context, args: &CreateArgs, id: Id, attachments: Vec<Attachment>)
         shm: run.join("shm"),
         files: host.sandbox_dir(id.as_str()),
         attachments,
-        runtime: RuntimeFacts {
-            path: runc::find(host)?.program().to_path_buf(),
-            state: host.runtime_root(),
-            cgroup_driver: host.cgroup_driver,
-            cgroups_path: crate::bundle::cgroup::path(host.cgroup_driver, &host.cgroup_parent, id.as_str())?,
-        },
+        runtime: records::runtime_facts(host, &id)?,
         config: RawConfig { kind: "rkbox.v1".to_owned(), raw: crate::cmd::parse::command_line() },
         id,
         extra: serde_json::Map::new(),
