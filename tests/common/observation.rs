@@ -89,7 +89,19 @@ impl Observation {
                 }
             }
         }
+        ids.sort_by_cached_key(|id| self.seen_of(id));
         ids
+    }
+
+    /// What is said of an id, with all ids masked: the same in two worlds whose ids differ, so that it puts them in order.
+    fn seen_of(&self, id: &str) -> Vec<String> {
+        let about = self.facts.iter().filter(|(key, value)| key.contains(id) || value.contains(id));
+        let mask = |text: &str| {
+            normal::shapes(text).split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| word.len() < 12).collect::<Vec<_>>().join(" ")
+        };
+        let mut said: Vec<String> = about.map(|(key, value)| format!("{} {}", mask(key), mask(value))).collect();
+        said.sort();
+        said
     }
 
     /// Replaces every `from` by its `to`, then what differs between any two runs by its shape ([`super::shapes`]).
