@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use rkbox::cmd::{cli::Cli, output};
+use rkbox::fault::{Fault, Kind};
 use rkbox::sys::signal;
 
 /// What `docker run` and its kin answer when the tool itself failed.
@@ -29,7 +30,13 @@ fn main() -> ExitCode {
         Ok(status) => ExitCode::from(status),
         Err(fault) => {
             output::fault(&fault);
-            ExitCode::from(if runs_a_container { TOOL_FAILED } else { fault.kind().exit_code() })
+            ExitCode::from(if runs_a_container { TOOL_FAILED } else { status_of(&fault) })
         }
     }
+}
+
+/// 128+n for a command that signal n stopped, else by kind.
+fn status_of(fault: &Fault) -> u8 {
+    let signal = signal::pending().filter(|_| fault.kind() == Kind::Cancelled);
+    signal.and_then(|signal| u8::try_from(128 + signal).ok()).unwrap_or(fault.kind().exit_code())
 }

@@ -73,7 +73,7 @@ pub fn find(host: &Host, kind: BoxKind, key: &str) -> Result<Id> {
         })),
         several => {
             let list: Vec<&str> = several.iter().map(Id::short).collect();
-            Err(Fault::invalid(format!("{key} fits {} {}s: {}", several.len(), kind.word(), list.join(", "))).hint("give more digits"))
+            Err(Fault::invalid(format!("{key} fits more than one {}: {}", kind.word(), list.join(", "))).hint("give more digits"))
         }
     }
 }

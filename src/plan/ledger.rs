@@ -1,5 +1,6 @@
 //! The ledger of shared things that rkbox made in this boot, so that `gc` can take back those that nobody uses.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -67,21 +68,32 @@ pub fn reclaim(host: &Host) -> Result<Vec<String>> {
 }
 
 fn reclaim_once(entries: Vec<Entry>, gone: &mut Vec<String>, host: &Host) -> Result<(Vec<Entry>, Option<Fault>)> {
+    // Who attaches holds the lock of the network's pool from planning until the link is up: what is unused under it stays unused. A pool
+    // is the keeper of that lock and takes it itself.
+    let (pools, others): (Vec<_>, Vec<_>) = entries.into_iter().enumerate().partition(|(_, entry)| entry.step.network_lock().is_some());
+    let mut held = Vec::new();
+    for path in pools.iter().filter_map(|(_, entry)| entry.step.network_lock()).collect::<BTreeSet<PathBuf>>() {
+        held.extend(lock::acquire_existing(&path, PATIENCE)?);
+    }
     let mut kept = Vec::new();
     let mut first: Option<Fault> = None;
-    for (index, entry) in entries.into_iter().enumerate().rev() {
+    let mut undo = |(index, entry): (usize, Entry)| -> Result<()> {
         reach("reclaim", index)?;
         match entry.step.undo(&entry.before, host) {
             Ok(Undone::Done) => gone.push(entry.step.to_string()),
-            Ok(Undone::Kept) => kept.push(entry),
+            Ok(Undone::Kept) => kept.push((index, entry)),
             Err(fault) => {
                 first.get_or_insert(fault.doing(format!("undoing \"{}\"", entry.step)));
-                kept.push(entry);
+                kept.push((index, entry));
             }
         }
-    }
-    kept.reverse();
-    Ok((kept, first))
+        Ok(())
+    };
+    others.into_iter().rev().try_for_each(&mut undo)?;
+    drop(held);
+    pools.into_iter().rev().try_for_each(&mut undo)?;
+    kept.sort_by_key(|(index, _)| *index);
+    Ok((kept.into_iter().map(|(_, entry)| entry).collect(), first))
 }
 
 fn rewrite(kept: &[Entry], held: &Lock) -> Result<()> {

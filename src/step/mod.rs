@@ -128,6 +128,13 @@ macro_rules! steps {
             pub fn durable(&self) -> Option<PathBuf> {
                 match self { $(Step::$name(step) => step.durable()),+ }
             }
+            /// The lock that everybody holds who attaches to the network of this pool; `None` for all other kinds.
+            pub fn network_lock(&self) -> Option<PathBuf> {
+                match self {
+                    Step::Pool(pool) => Some(pool.dir.join("lock")),
+                    _ => None,
+                }
+            }
             /// See [`Action::undo`].
             pub fn undo(&self, before: &Value, host: &Host) -> Result<Undone> {
                 match self { $(Step::$name(step) => step.undo(&from_value(before)?, host)),+ }

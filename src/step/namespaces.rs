@@ -45,21 +45,17 @@ impl Namespaces {
 
     fn script_apply(&self, out: &mut Script) {
         let mut words = vec!["unshare".to_owned()];
-        match (self.netns_name(), &self.net) {
-            (Some(name), _) => out.run(["ip", "netns", "add", &name]),
-            (None, Some(path)) => words.push(format!("--net={}", path.display())),
-            (None, None) => {}
-        }
-        words.extend(self.ipc.iter().map(|path| format!("--ipc={}", path.display())));
-        words.extend(self.uts.iter().map(|path| format!("--uts={}", path.display())));
-        if words.len() == 1 {
-            return;
-        }
-        // unshare(1) binds onto files that are there; noclobber refuses one that is.
-        let named = self.netns_name().is_some();
-        for (_, path) in self.pins().each().filter(|(kind, _)| !(named && *kind == NsKind::Net)) {
-            let path = quote(&path.to_string_lossy());
-            out.raw(&format!("(set -C; : > {path}) && chmod 0444 {path}"));
+        for (kind, path) in self.pins().each() {
+            // unshare(1) binds onto files that are there; noclobber refuses one that is. Our mark is what the file says: `ip netns
+            // add` would leave it empty, and a removal would take the namespace for somebody else's.
+            let quoted = quote(&path.to_string_lossy());
+            out.raw(&format!("(set -C; echo rkbox > {quoted}) && chmod 0444 {quoted}"));
+            let option = match kind {
+                NsKind::Net => "net",
+                NsKind::Ipc => "ipc",
+                NsKind::Uts => "uts",
+            };
+            words.push(format!("--{option}={}", path.display()));
         }
         match &self.hostname {
             Some(hostname) if self.uts.is_some() => words.extend(["hostname".to_owned(), hostname.clone()]),

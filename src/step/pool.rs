@@ -44,7 +44,11 @@ pub fn hold(dir: &Path) -> Result<Option<Lock>> {
     if !file::exists(dir)? {
         return Ok(None);
     }
-    lock::acquire(&dir.join("lock"), PATIENCE).map(Some)
+    match lock::acquire(&dir.join("lock"), PATIENCE) {
+        // Taken away while it was waited for.
+        Err(fault) if fault.kind() == Kind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
 }
 
 fn is_bookkeeping(name: &str) -> bool {

@@ -81,7 +81,8 @@ impl Action for Veth {
         let mut netlink = Netlink::open()?;
         let bridge = self.bridge.as_ref();
         let found = netlink.find_link(bridge)?.filter(Link::is_bridge);
-        let index = found.ok_or_else(|| Fault::not_found(format!("bridge {bridge} is not there")))?.index;
+        // It was there, or was made, a moment ago: somebody just took it away.
+        let index = found.ok_or_else(|| Fault::new(Kind::Conflict, format!("bridge {bridge} is not there any more")))?.index;
         let new = NewVeth {
             host: &self.host,
             host_mac: self.host_mac,

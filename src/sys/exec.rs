@@ -116,10 +116,8 @@ impl From<Stream> for Stdio {
 /// How a child is bound to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bond {
-    /// In our process group, and killed when the thread that started it dies: for short helpers.
+    /// In our process group, so that a terminal's signals reach it, and killed when the thread that started it dies.
     Helper,
-    /// In our process group, so that a terminal's signals reach it; it outlives us.
-    Foreground,
     /// In a session of its own.
     Detached,
 }

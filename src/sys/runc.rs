@@ -133,12 +133,13 @@ impl Runc {
 
     /// Runs a container to its end with our output and errors; the runtime copies nothing without a terminal.
     ///
-    /// Signals to us go to the runtime, which hands them on. *Errors:* as [`Self::run_detached`]; a container's own exit status, 1
+    /// Signals to us go to the runtime, which hands them on. It dies with us: else it would go on making a container behind the back of
+    /// `gc`; a process that already runs is not touched. *Errors:* as [`Self::run_detached`]; a container's own exit status, 1
     /// too, is a status: the runtime failed only where its log has an error.
     pub fn run_foreground(&self, launch: &Launch<'_>, input: Input) -> Result<ExitStatus> {
         let mark = runc_log::length(launch.log);
         let stdin = if input == Input::Ours { Stream::Inherit } else { Stream::Null };
-        let mut child = self.run(launch, false).streams(stdin, Stream::Inherit, Stream::Inherit).spawn(Bond::Foreground)?;
+        let mut child = self.run(launch, false).streams(stdin, Stream::Inherit, Stream::Inherit).spawn(Bond::Helper)?;
         let status = wait_forwarding(&mut child)?;
         if status.code() == Some(1) && runc_log::has_error(launch.log, mark) {
             return Err(runc_log::failure(launch.log, mark, status));
@@ -216,9 +217,9 @@ impl Runc {
             cgroup::kill_all(path, KILL_LIMIT)?;
         }
         match self.delete(id) {
-            Ok(()) => {}
             Err(fault) if ours.is_none() => return Err(fault),
-            Err(_) => ours.map_or(Ok(()), sweep)?,
+            // A runtime that died before it wrote its state says that there is no such container, and leaves some of its groups.
+            _ => ours.map_or(Ok(()), sweep)?,
         }
         // The runtime leaves a directory without a state when it died early.
         file::remove_tree(&self.state_dir(id)).doing(|| format!("removing the state of container {id}"))
