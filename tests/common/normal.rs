@@ -5,7 +5,7 @@ pub fn is_hex(text: &str) -> bool {
     text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Replaces random and passing things by what they are: `<mac>`, `<veth>`, `<link-local>`, `<time>`, `<pid>`.
+/// Replaces random and passing things by what they are: `<mac>`, `<veth>`, `<link-local>`, `<time>`, `<pid>`, `<word>`.
 ///
 /// Known by shape: `rk` + 11 hex digits; `aa:bb:…` (all zeros and all ones stay); `fe80::…`; RFC 3339; a JSON number under a key
 /// that ends in `pid` or `start_time`, and words that are only a number in a `pid` file (the caller replaces those).
@@ -38,6 +38,10 @@ fn shape(word: &str, before: &str) -> String {
     }
     if bare.len() == 13 && bare.strip_prefix("rk").is_some_and(is_hex) {
         return format!("{colon}<veth>");
+    }
+    // The random word by which a process knows the layer that it unpacked itself.
+    if bare.len() == 32 && is_hex(bare) {
+        return format!("{colon}<word>");
     }
     if bare.starts_with("fe80::") && bare.len() > 6 {
         return format!("{colon}<link-local>");
