@@ -5,8 +5,9 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 
 use crate::bundle::cgroup;
-use crate::fault::{Context as _, Fault, Kind, Result};
+use crate::fault::{Fault, Kind, Result};
 use crate::ids::Id;
+use crate::plan::journal;
 use crate::record::{ContainerRecord, RuntimeFacts, SandboxRecord};
 use crate::sys::runc::{self, Runc};
 use crate::sys::{Host, file, proc};
@@ -80,20 +81,29 @@ pub fn find(host: &Host, kind: BoxKind, key: &str) -> Result<Id> {
 
 /// Reads the record of sandbox `id`.
 pub fn sandbox(host: &Host, id: &Id) -> Result<SandboxRecord> {
-    read(&host.sandbox_dir(id.as_str()))
+    read(host, id, &host.sandbox_dir(id.as_str()))
 }
 
 /// Reads the record of container `id`.
 pub fn container(host: &Host, id: &Id) -> Result<ContainerRecord> {
-    read(&host.container_dir(id.as_str()))
+    read(host, id, &host.container_dir(id.as_str()))
 }
 
-fn read<T: DeserializeOwned>(dir: &Path) -> Result<T> {
+fn read<T: DeserializeOwned>(host: &Host, id: &Id, dir: &Path) -> Result<T> {
     let path = dir.join("record.json");
-    let content = file::read(&path, LIMIT)?;
-    serde_json::from_slice(&content)
-        .map_err(|error| Fault::from_error(Kind::DataLoss, error))
-        .doing(|| format!("reading {}", path.display()))
+    let damaged = |fault: Fault| fault.doing(format!("reading {}", path.display())).hint("rm --force removes what can be found of it");
+    let content = file::read(&path, LIMIT).map_err(|error| match Fault::from(error) {
+        // Without a journal nobody is making or removing the box just now.
+        fault if fault.kind() == Kind::NotFound && is_stray(host, id, dir) => damaged(fault.of_kind(Kind::DataLoss)),
+        fault => fault,
+    })?;
+    serde_json::from_slice(&content).map_err(|error| damaged(Fault::from_error(Kind::DataLoss, error)))
+}
+
+/// Whether a box has its directory, but nobody is at work in it.
+fn is_stray(host: &Host, id: &Id, dir: &Path) -> bool {
+    let is_there = |path: &Path| file::exists(path).unwrap_or(true);
+    !is_there(&journal::path(host, id.as_str())) && is_there(dir)
 }
 
 /// The runtime and control group of a new box.
