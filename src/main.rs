@@ -1,6 +1,7 @@
 //! The table: arguments in, one fault out, an exit status.
 #![deny(unsafe_code)]
 
+use std::error::Error as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -16,6 +17,9 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
+            if let Some(fault) = error.source().and_then(|source| source.downcast_ref::<Fault>()) {
+                output::hints(fault);
+            }
             let first = std::env::args().nth(1);
             let usage = if first.as_deref() == Some("run") { TOOL_FAILED } else { 2 };
             return ExitCode::from(if error.use_stderr() { usage } else { 0 });

@@ -95,7 +95,10 @@ pub fn parse_volume(text: &str) -> Result<Volume> {
 /// *Errors:* `InvalidArgument` for a relative one, one with `..`, `/`, `/dev` itself, and `/proc` and `/sys` with all below: the runtime's
 /// masks lie there (CVE-2019-16884, CVE-2023-27561).
 pub fn check_destination(text: &str) -> Result<String> {
-    let refuse = |why: &str| Err(Fault::invalid(format!("mount destination {text:?} {why}")));
+    let refuse = |why: &str| {
+        Err(Fault::invalid(format!("mount destination {text:?} {why}"))
+            .hint("mount it elsewhere: an absolute path of the container, such as /data"))
+    };
     if !text.starts_with('/') {
         return refuse("is not an absolute path");
     }

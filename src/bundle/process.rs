@@ -83,7 +83,8 @@ pub fn parse_env(text: &str, lookup: impl Fn(&str) -> Option<String>) -> Result<
         None => (text, lookup(text)),
     };
     if name.is_empty() || text.contains('\0') {
-        return Err(Fault::invalid(format!("environment variable {text:?} is not NAME=VALUE or NAME")));
+        return Err(Fault::invalid(format!("environment variable {text:?} is not NAME=VALUE or NAME"))
+            .hint("the form is --env NAME=VALUE, or --env NAME to take the caller's"));
     }
     let name = name.to_owned();
     Ok(match value {

@@ -51,7 +51,7 @@ pub fn resolve(user: &str, accounts: &Accounts, added: &[String]) -> Result<Iden
         None => (user, None),
     };
     if group_part.is_some_and(|part| part.contains(':')) {
-        return Err(Fault::invalid(format!("user {user:?} is not USER or USER:GROUP")));
+        return Err(Fault::invalid(format!("user {user:?} is not USER or USER:GROUP")).hint("give names or numbers, such as 1000:1000"));
     }
     let account = find_account(user_part, &accounts.passwd)?;
     let mut groups = BTreeSet::new();

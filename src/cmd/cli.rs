@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::{Context, Format, bundle, container, gc, image, network, sandbox};
-use crate::fault::{Fault, Result};
+use crate::fault::{Fault, Kind, Result};
 use crate::ids::CgroupDriver;
 use crate::sys::{Host, privilege};
 
 /// Drives runc directly: images, namespaces, networks, pods. No daemon.
 #[derive(Debug, Parser)]
-#[command(name = "rkbox", version, about, max_term_width = 80, propagate_version = true, subcommand_required = true, arg_required_else_help = true, after_help = EXIT_CODES)]
+#[command(name = "rkbox", version, about, max_term_width = 80, subcommand_required = true, arg_required_else_help = true, after_help = EXIT_CODES)]
 pub struct Cli {
     #[command(flatten)]
     global: Global,
@@ -21,9 +21,12 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit status of run: the container's own; 125 rkbox failed, 126 not executable,
-127 not found, 128+n ended by signal n. Of all other commands: 0 done, 1 internal,
-2 bad input, 3 not found, 4 exists, 5 state forbids it, 6 exhausted, 7 permission,
-8 unavailable, 9 not implemented, 10 timed out, 11 lost races, 13 damaged data.";
+127 not found, 128+n ended by signal n. Of all other commands: 0 done,
+1 internal, 2 bad input, 3 not found, 4 exists, 5 state forbids it,
+6 exhausted, 7 permission, 8 unavailable, 9 not implemented, 10 timed out,
+11 lost races, 13 damaged data.
+
+A global option can also be set in the environment: RKBOX_ROOT for --root.";
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
@@ -49,8 +52,8 @@ struct Global {
     /// Parent cgroup (/rkbox, or system.slice)
     #[arg(long, global = true, env = "RKBOX_CGROUP_PARENT", value_name = "CGROUP", hide_env = true)]
     cgroup_parent: Option<String>,
-    /// How to print
-    #[arg(long, global = true, env = "RKBOX_FORMAT", value_enum, default_value_t, hide_env = true)]
+    /// table for people, json for programs
+    #[arg(long, global = true, env = "RKBOX_FORMAT", value_enum, default_value_t, hide_env = true, hide_possible_values = true)]
     format: Format,
 }
 
@@ -115,7 +118,7 @@ impl Global {
 }
 
 fn absolute(path: PathBuf) -> Result<PathBuf> {
-    std::path::absolute(&path).map_err(|error| Fault::invalid(format!("{}: {error}", path.display())))
+    std::path::absolute(&path).map_err(|error| Fault::invalid(format!("{}: {error}", path.display())).hint("give an absolute path"))
 }
 
 impl Cli {
@@ -129,16 +132,51 @@ impl Cli {
         if let Command::Completion(args) = self.command {
             return complete(args.shell);
         }
+        let needs_privilege = self.changes_the_host();
         let context = self.global.context()?;
-        match self.command {
-            Command::Image(command) => image::run(&context, command),
-            Command::Sandbox(command) => sandbox::run(&context, command),
-            Command::Net(command) => network::run(&context, command),
-            Command::Bundle(command) => bundle::run(&context, command),
-            Command::Run(args) => container::run(&context, args),
-            Command::Ps(args) => container::ps(&context, &args),
-            Command::Rm(args) => container::rm(&context, &args),
-            Command::Gc(args) => gc::run(&context, &args),
+        if needs_privilege {
+            privilege::require()?;
+        }
+        self.command.run(&context).map_err(with_a_way_out)
+    }
+
+    /// Whether the command makes or takes back links, mounts, namespaces or files of other users.
+    fn changes_the_host(&self) -> bool {
+        match &self.command {
+            Command::Image(_) | Command::Completion(_) | Command::Ps(_) | Command::Bundle(_) => false,
+            Command::Sandbox(command) => !matches!(command, sandbox::Command::Ls(_) | sandbox::Command::Inspect(_)),
+            Command::Net(command) => !matches!(command, network::Command::Ls(_)),
+            Command::Run(_) | Command::Rm(_) | Command::Gc(_) => true,
+        }
+    }
+}
+
+/// Adds what helps against any fault of its kind to one that says nothing itself.
+fn with_a_way_out(fault: Fault) -> Fault {
+    if !fault.hints().is_empty() {
+        return fault;
+    }
+    match fault.kind() {
+        Kind::PermissionDenied => match privilege::require() {
+            Err(lacking) => fault.hint(format!("{lacking}: run it as root")),
+            Ok(()) => fault,
+        },
+        Kind::ResourceExhausted => fault.hint("make room there, then try again; rkbox gc takes back what was left"),
+        _ => fault,
+    }
+}
+
+impl Command {
+    fn run(self, context: &Context) -> Result<u8> {
+        match self {
+            Command::Image(command) => image::run(context, command),
+            Command::Sandbox(command) => sandbox::run(context, command),
+            Command::Net(command) => network::run(context, command),
+            Command::Bundle(command) => bundle::run(context, command),
+            Command::Run(args) => container::run(context, args),
+            Command::Ps(args) => container::ps(context, &args),
+            Command::Rm(args) => container::rm(context, &args),
+            Command::Gc(args) => gc::run(context, &args),
             Command::Completion(_) => Ok(0),
         }
     }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Context, Format, container, image, network, output, sandbox};
+use super::{Context, Format, container, image, network, output, salvage, sandbox};
 use crate::fault::{Fault, Result};
 use crate::plan::{ledger, recover};
 use crate::sys::file;
@@ -45,6 +45,6 @@ pub fn run(cx: &Context, _args: &GcArgs) -> Result<u8> {
 fn collect(part: Result<Vec<String>>, gone: &mut Vec<String>, faults: &mut Vec<Fault>) {
     match part {
         Ok(more) => gone.extend(more),
-        Err(fault) => faults.push(fault),
+        Err(fault) => faults.push(salvage::point_out(fault, "rkbox rm --force, or rkbox sandbox rm --force")),
     }
 }

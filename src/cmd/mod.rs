@@ -10,6 +10,7 @@ pub mod network;
 pub mod output;
 pub mod parse;
 pub mod records;
+pub mod salvage;
 pub mod sandbox;
 
 use crate::sys::Host;

@@ -44,7 +44,12 @@ pub fn text(text: &str) {
 pub fn fault(fault: &Fault) {
     note(&format!("rkbox: {}", printable(&fault.to_string())));
     later(fault);
-    for hint in hints(fault) {
+    hints(fault);
+}
+
+/// Prints the ways out of a fault, each once.
+pub fn hints(fault: &Fault) {
+    for hint in all_hints(fault) {
         note(&format!("hint: {}", printable(hint)));
     }
 }
@@ -56,10 +61,10 @@ fn later(fault: &Fault) {
     }
 }
 
-fn hints(fault: &Fault) -> Vec<&str> {
+fn all_hints(fault: &Fault) -> Vec<&str> {
     let mut all: Vec<&str> = fault.hints().iter().map(String::as_str).collect();
     for also in fault.later() {
-        all.extend(hints(also).into_iter().filter(|hint| !fault.hints().iter().any(|known| known == hint)).collect::<Vec<_>>());
+        all.extend(all_hints(also).into_iter().filter(|hint| !fault.hints().iter().any(|known| known == hint)).collect::<Vec<_>>());
     }
     all
 }

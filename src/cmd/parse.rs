@@ -9,7 +9,7 @@ use crate::sys::file;
 pub fn pair(text: &str) -> Result<(String, String)> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() && !text.contains('\0') => Ok((key.to_owned(), value.to_owned())),
-        _ => Err(Fault::invalid(format!("{text:?} is not KEY=VALUE"))),
+        _ => Err(Fault::invalid(format!("{text:?} is not KEY=VALUE")).hint("the form is KEY=VALUE; the value may be empty")),
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 
 use crate::bundle::cgroup;
-use crate::fault::{Context as _, Fault, Kind, Result};
+use crate::fault::{Fault, Kind, Result};
 use crate::ids::Id;
 use crate::record::{ContainerRecord, RuntimeFacts, SandboxRecord};
 use crate::sys::runc::{self, Runc};
@@ -90,10 +90,13 @@ pub fn container(host: &Host, id: &Id) -> Result<ContainerRecord> {
 
 fn read<T: DeserializeOwned>(dir: &Path) -> Result<T> {
     let path = dir.join("record.json");
-    let content = file::read(&path, LIMIT)?;
-    serde_json::from_slice(&content)
-        .map_err(|error| Fault::from_error(Kind::DataLoss, error))
-        .doing(|| format!("reading {}", path.display()))
+    let damaged = |fault: Fault| fault.doing(format!("reading {}", path.display())).hint("rm --force removes what can be found of it");
+    let content = file::read(&path, LIMIT).map_err(|error| match Fault::from(error) {
+        // The directory is there, or nobody would ask.
+        fault if fault.kind() == Kind::NotFound => damaged(fault.of_kind(Kind::DataLoss)),
+        fault => fault,
+    })?;
+    serde_json::from_slice(&content).map_err(|error| damaged(Fault::from_error(Kind::DataLoss, error)))
 }
 
 /// The runtime and control group of a new box.

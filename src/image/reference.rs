@@ -73,6 +73,7 @@ impl FromStr for Reference {
         let bad = |why: &str| {
             let shown: String = text.chars().take(300).collect();
             Fault::invalid(format!("image reference {shown:?} is not valid: {why}"))
+                .hint("the form is [REGISTRY/]NAME[:TAG], such as busybox:latest")
         };
         if text.len() > NAME_LIMIT + TAG_LIMIT + 80 {
             return Err(bad("it is too long"));

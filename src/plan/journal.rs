@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Keep;
-use crate::fault::{Context, Fault, Kind, Result};
+use crate::fault::{Context, Fault, Kind, Result, kind_of_errno};
 use crate::step::Step;
 use crate::sys::lock::{self, Lock};
 use crate::sys::{Host, file};
@@ -125,11 +125,15 @@ impl Journal {
     pub fn append(&self, event: &Event) -> Result<()> {
         let mut line = serde_json::to_vec(event).map_err(|error| Fault::from_error(Kind::Internal, error))?;
         line.push(b'\n');
-        self.lock
-            .file()
-            .write_all(&line)
-            .map_err(|error| Fault::internal(error.to_string()))
-            .doing(|| format!("writing {}", self.lock.path().display()))
+        append_line(&self.lock, &line)
+    }
+
+    /// Appends one event of a removal. On a full disk it may be missing: a removal can be begun again, an undo done twice.
+    pub fn append_if_room(&self, event: &Event) -> Result<()> {
+        match self.append(event) {
+            Err(fault) if fault.kind() == Kind::ResourceExhausted => Ok(()),
+            other => other,
+        }
     }
 
     /// Folds what is written.
@@ -152,6 +156,18 @@ impl Journal {
     pub fn waited(&self) -> Duration {
         self.lock.waited()
     }
+}
+
+/// Appends whole lines to a locked file; on a full disk none of them.
+pub(super) fn append_line(held: &Lock, lines: &[u8]) -> Result<()> {
+    let Err(error) = held.file().write_all(lines) else { return Ok(()) };
+    // Half a line would spoil the next one.
+    if let Ok(content) = file::read(held.path(), LIMIT) {
+        let whole = content.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let _ = held.file().set_len(whole as u64);
+    }
+    let errno = nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(0));
+    Err(Fault::new(kind_of_errno(errno), error.to_string()).doing(format!("writing {}", held.path().display())))
 }
 
 /// Folds the journal at `path` without taking its lock; `None` when it is not there or empty.

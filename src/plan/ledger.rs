@@ -1,15 +1,14 @@
 //! The ledger of shared things that rkbox made in this boot, so that `gc` can take back those that nobody uses.
 
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::journal::PATIENCE;
+use super::journal::{PATIENCE, append_line};
 use super::reach;
-use crate::fault::{Context, Fault, Kind, Result};
+use crate::fault::{Fault, Kind, Result};
 use crate::step::{Step, Undone};
 use crate::sys::lock::{self, Lock};
 use crate::sys::{Host, file};
@@ -37,14 +36,7 @@ pub fn note(made: &[(Step, Value)], host: &Host) -> Result<()> {
     }
     file::ensure_dir(&host.run, 0o700)?;
     let held = lock::acquire(&path(host), PATIENCE)?;
-    write(&held, &lines)
-}
-
-fn write(held: &Lock, lines: &str) -> Result<()> {
-    let mut open = held.file();
-    open.write_all(lines.as_bytes())
-        .map_err(|error| Fault::internal(error.to_string()))
-        .doing(|| format!("writing {}", held.path().display()))
+    append_line(&held, lines.as_bytes())
 }
 
 /// Takes back what nobody uses, newest first; answers the phrases of what went. What is in use stays in the ledger.
@@ -55,13 +47,15 @@ pub fn reclaim(host: &Host) -> Result<Vec<String>> {
     let content = file::read(held.path(), 64 << 20)?;
     let text = String::from_utf8_lossy(&content);
     let mut left: Vec<Entry> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    let mut gone = Vec::new();
+    let (mut gone, listed) = (Vec::new(), left.len());
     loop {
         let before = left.len();
         let (kept, fault) = reclaim_once(left, &mut gone, host)?;
         left = kept;
         if left.len() == before || left.is_empty() {
-            rewrite(&left, &held)?;
+            if left.len() < listed || left.is_empty() {
+                rewrite(&left, &held)?;
+            }
             return fault.map_or(Ok(gone), Err);
         }
     }
@@ -106,6 +100,9 @@ fn rewrite(kept: &[Entry], held: &Lock) -> Result<()> {
         lines.push_str(&serde_json::to_string(entry).map_err(|error| Fault::from_error(Kind::Internal, error))?);
         lines.push('\n');
     }
-    file::write_atomic(held.path(), 0o600, lines.as_bytes(), file::Durable::No)?;
-    Ok(())
+    match file::write_atomic(held.path(), 0o600, lines.as_bytes(), file::Durable::No).map_err(Fault::from) {
+        // On a full disk what went stays listed: taking it back again does nothing.
+        Err(fault) if fault.kind() == Kind::ResourceExhausted => Ok(()),
+        other => other.map(drop),
+    }
 }

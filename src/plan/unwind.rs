@@ -30,7 +30,7 @@ pub fn unwind(box_id: &str, host: &Host, down_to: usize) -> Result<bool> {
 /// Takes back a box that held, with its lock in hand.
 pub fn remove_held(journal: Journal, host: &Host, down_to: usize) -> Result<()> {
     reach("remove", 0)?;
-    journal.append(&Event::Removing { down_to })?;
+    journal.append_if_room(&Event::Removing { down_to })?;
     reach("removing", 0)?;
     play_back(journal, host, down_to, Depth::Removal)
 }
@@ -73,7 +73,7 @@ fn undo_one(journal: &Journal, host: &Host, depth: Depth, (index, step, before):
         ledger::note(&[(step.clone(), before.clone())], host)?;
     }
     reach("undone", index)?;
-    journal.append(&Event::Undone { index })
+    journal.append_if_room(&Event::Undone { index })
 }
 
 /// Takes back a box of which only the record is left (a reboot took the journal, or a script made the box).

@@ -11,7 +11,7 @@ use ipnetwork::IpNetwork;
 
 use super::gateway::address_words;
 use super::loopback::in_netns;
-use crate::fault::{Fault, Result};
+use crate::fault::{Fault, Kind, Result};
 use crate::ids::IfName;
 use crate::script::{Script, quote};
 use crate::step::{Action, Undone, Way};
@@ -69,7 +69,14 @@ impl Action for Interface {
             sysctl::ready_for_ipv6(&self.netns, name)?;
         }
         let routes: Vec<(IpNetwork, Option<IpAddr>)> = self.routes.iter().map(|route| (route.dst, route.gw)).collect();
-        Ok(inside.configure(&Setup { link: (&self.ifname, link.index), loopback: self.loopback, addresses: &self.addresses, routes: &routes })?)
+        let setup = Setup { link: (&self.ifname, link.index), loopback: self.loopback, addresses: &self.addresses, routes: &routes };
+        inside.configure(&setup).map_err(|error| match Fault::from(error) {
+            fault if fault.kind() == Kind::AlreadyExists => fault.hint(format!(
+                "another interface has that route or address (ip -n {} route shows it): attach to a network without it",
+                self.netns.file_name().unwrap_or_default().to_string_lossy()
+            )),
+            fault => fault,
+        })
     }
 
     /// Nothing: addresses and routes die with the interface, which the undo of its veth or the death of the namespace takes away.

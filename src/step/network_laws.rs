@@ -149,13 +149,18 @@ fn another_gateway_address_is_named_or_replaced() {
 #[test]
 fn sysctl() {
     let host = leave();
-    let step = Sysctl { key: "net/ipv4/ip_forward".into(), value: "1".into() };
+    let step = Sysctl { key: "net/ipv4/ip_forward".into(), value: "1".into(), bridge: None };
     fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
     let before = assert_laws(&step, &host);
     assert_script(&step, &before, &host);
     apply(&bridge(), &host);
     assert_eq!(step.undo(&before, &host).unwrap(), Undone::Kept);
-    assert!(Sysctl { key: "../etc/passwd".into(), value: String::new() }.look(&host).is_err());
+    let beside = Sysctl { bridge: Some(bridge().name), ..step };
+    beside.apply(&before, &host).unwrap();
+    assert_script(&beside, &before, &host);
+    beside.apply(&before, &host).unwrap();
+    assert_eq!(beside.undo(&before, &host).unwrap(), Undone::Done, "an empty bridge of the same plan needs nothing");
+    assert!(Sysctl { key: "../etc/passwd".into(), value: String::new(), bridge: None }.look(&host).is_err());
 }
 
 #[test]

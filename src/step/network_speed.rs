@@ -53,7 +53,7 @@ fn network_speed() {
         NetnsRoot { path: "/run/netns".into() }.into(),
         Bridge { name: "cni0".parse().unwrap(), mtu: None, promisc: false }.into(),
         Gateway { bridge: "cni0".parse().unwrap(), address: "10.88.0.1/16".parse().unwrap(), force: false }.into(),
-        Sysctl { key: "net/ipv4/ip_forward".into(), value: "1".into() }.into(),
+        Sysctl { key: "net/ipv4/ip_forward".into(), value: "1".into(), bridge: None }.into(),
         NatTable {}.into(),
         NatNetwork { network: network.clone(), subnets: vec!["10.88.0.0/16".parse().unwrap()] }.into(),
     ];

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 use crate::fault::{Fault, Result};
+use crate::ids::IfName;
 use crate::script::{Script, quote};
 use crate::step::{Action, Tenure, Undone, Way};
 use crate::sys::netlink::{Link, Netlink};
@@ -20,6 +21,9 @@ pub struct Sysctl {
     pub key: String,
     /// The value.
     pub value: String,
+    /// A bridge that needs the value only while it has ports: the one of the same plan, which goes after this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bridge: Option<IfName>,
 }
 
 impl fmt::Display for Sysctl {
@@ -45,6 +49,20 @@ impl Sysctl {
     }
 }
 
+impl Sysctl {
+    /// Shell that prints the bridges for which the value must stay.
+    fn bridges_in_need(&self) -> String {
+        match &self.bridge {
+            None => "ip -o link show type bridge".to_owned(),
+            Some(bridge) => {
+                let ports = format!("ip -o link show master {} 2>/dev/null", quote(bridge.as_ref()));
+                let others = format!("ip -o link show type bridge | grep -vF {}", quote(&format!(" {bridge}:")));
+                format!("{ports}; {others}")
+            }
+        }
+    }
+}
+
 impl Action for Sysctl {
     type Before = SysctlBefore;
     const TENURE: Tenure = Tenure::Shared;
@@ -61,8 +79,8 @@ impl Action for Sysctl {
         Ok(file::write_kernel(&self.path()?, &self.value)?)
     }
 
-    /// Puts the old value back only while the value still is ours and no bridge is left in the network namespace: who else
-    /// forwards cannot be known, but without a bridge it is no container.
+    /// Puts the old value back only while the value still is ours and no bridge is left in the network namespace but an empty
+    /// one of ours: who else forwards cannot be known, but without a bridge it is no container.
     fn undo(&self, before: &SysctlBefore, _: &Host) -> Result<Undone> {
         let Some(old) = before.value.as_deref().filter(|old| *old != self.value) else { return Ok(Undone::Done) };
         let path = self.path()?;
@@ -73,7 +91,10 @@ impl Action for Sysctl {
             Err(error) if error.errno() == Some(Errno::ENOENT) => return Ok(Undone::Done),
             Err(error) => return Err(error.into()),
         }
-        if Netlink::open()?.links()?.iter().any(Link::is_bridge) {
+        let links = Netlink::open()?.links()?;
+        let is_ours = |link: &Link| self.bridge.as_ref().is_some_and(|bridge| link.name == bridge.as_ref());
+        let has_port = |bridge: &Link| links.iter().any(|link| link.master == Some(bridge.index));
+        if links.iter().any(|link| link.is_bridge() && (!is_ours(link) || has_port(link))) {
             return Ok(Undone::Kept);
         }
         file::write_kernel(&path, old)?;
@@ -92,7 +113,7 @@ impl Action for Sysctl {
             Way::Apply => out.run(words),
             Way::Undo(_) => {
                 let line = words.map(|word| quote(&word)).join(" ");
-                out.raw(&format!("[ -n \"$(ip -o link show type bridge)\" ] || {line}"));
+                out.raw(&format!("[ -n \"$({})\" ] || {line}", self.bridges_in_need()));
             }
         }
     }

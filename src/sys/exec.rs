@@ -31,6 +31,14 @@ pub enum ExecError {
         /// Its name or path.
         program: String,
     },
+    /// The path that was given is not there, or may not be executed.
+    #[error("{program} {why}")]
+    Unusable {
+        /// Its path.
+        program: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// fork or exec failed.
     #[error("exec {program}: {errno}", program = .program.display())]
     Spawn {
@@ -62,7 +70,7 @@ pub enum ExecError {
 impl From<ExecError> for Fault {
     fn from(error: ExecError) -> Fault {
         let kind = match &error {
-            ExecError::Missing { .. } => Kind::Unavailable,
+            ExecError::Missing { .. } | ExecError::Unusable { .. } => Kind::Unavailable,
             ExecError::Spawn { errno: Errno::ENOENT | Errno::EACCES | Errno::ENOEXEC, .. } => Kind::Unavailable,
             ExecError::Spawn { errno, .. } | ExecError::Wait { errno, .. } => kind_of_errno(*errno),
             ExecError::TimedOut { .. } => Kind::DeadlineExceeded,
@@ -79,7 +87,9 @@ pub fn find(program: &str) -> Result<PathBuf> {
     let usable = |path: &Path| path.is_file() && nix::unistd::eaccess(path, nix::unistd::AccessFlags::X_OK).is_ok();
     if program.contains('/') {
         let path = PathBuf::from(program);
-        return if usable(&path) { std::path::absolute(&path).map_err(|_| missing()) } else { Err(missing()) };
+        let why = if path.is_file() { "is not executable" } else { "is not there" };
+        let unusable = || ExecError::Unusable { program: program.to_owned(), why };
+        return if usable(&path) { std::path::absolute(&path).map_err(|_| unusable()) } else { Err(unusable()) };
     }
     let search = std::env::var_os("PATH").unwrap_or_else(|| OsString::from(SYSTEM_PATH));
     std::env::split_paths(&search)

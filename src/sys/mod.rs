@@ -20,6 +20,7 @@ pub mod proc;
 pub mod rootfs;
 pub mod runc;
 pub mod runc_log;
+pub mod scratch;
 pub mod signal;
 pub mod store;
 pub mod sysctl;

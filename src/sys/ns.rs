@@ -131,7 +131,8 @@ impl From<NsError> for Fault {
                 let hint = format!("if it is what a deleted namespace left: ip netns delete {0}; ip netns add {0}", name(path));
                 Fault::from_error(Kind::InvalidArgument, error).hint(hint)
             }
-            NsError::Symlink { .. } | NsError::NotNamespace { .. } => Fault::from_error(Kind::InvalidArgument, error),
+            NsError::Symlink { .. } => Fault::from_error(Kind::InvalidArgument, error).hint("give the path that it points to"),
+            NsError::NotNamespace { .. } => Fault::from_error(Kind::InvalidArgument, error),
             NsError::Own { .. } => {
                 Fault::from_error(Kind::InvalidArgument, error).hint("name a namespace of its own, made by `ip netns add NAME`")
             }

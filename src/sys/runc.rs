@@ -10,13 +10,15 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::exec::{self, Bond, Captured, Exec, Stream};
-use super::{CgroupDriver, Host, cgroup, file, proc, runc_log, signal};
+use super::{CgroupDriver, Host, cgroup, file, proc, runc_log, scratch, signal};
 use crate::fault::{Context, Fault, Kind, Result};
 
 /// How long the runtime may take to start or delete a container.
 pub const START_LIMIT: Duration = Duration::from_secs(30);
 /// How long the runtime may take to tell a state.
 pub const STATE_LIMIT: Duration = Duration::from_secs(5);
+/// How many of the runtime's last lines are shown.
+const LAST_LINES: usize = 5;
 /// How long processes may take to go after SIGKILL.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
 /// The largest state file or configuration that is read, in bytes.
@@ -122,13 +124,18 @@ impl Runc {
     pub fn run_detached(&self, launch: &Launch<'_>) -> Result<()> {
         let mark = runc_log::length(launch.log);
         // Not captured: the container inherits the streams of the runtime, and a pipe would tie it to us.
-        let mut child = self.run(launch, true).spawn(Bond::Helper)?;
+        let errors = scratch::create().map_err(|error| Fault::internal(error.to_string()).doing("making a file in memory"))?;
+        let theirs = errors.try_clone().map_err(|error| Fault::internal(error.to_string()).doing("copying a descriptor"))?;
+        let mut child = self.run(launch, true).streams(Stream::Null, Stream::Null, Stream::Fd(theirs.into())).spawn(Bond::Helper)?;
         let Some(status) = exec::wait_timeout(&mut child, START_LIMIT)? else {
             let _ = child.kill();
             let _ = child.wait();
             return Err(Fault::new(Kind::DeadlineExceeded, format!("the runtime did not start it within {START_LIMIT:?}")));
         };
-        if status.success() { Ok(()) } else { Err(runc_log::failure(launch.log, mark, status)) }
+        if status.success() && file::exists(launch.pid_file)? {
+            return Ok(());
+        }
+        Err(runc_log::failure(launch.log, mark, &self.ending(status, &scratch::tail(errors))))
     }
 
     /// Runs a container to its end with our output and errors; the runtime copies nothing without a terminal.
@@ -141,10 +148,23 @@ impl Runc {
         let stdin = if input == Input::Ours { Stream::Inherit } else { Stream::Null };
         let mut child = self.run(launch, false).streams(stdin, Stream::Inherit, Stream::Inherit).spawn(Bond::Helper)?;
         let status = wait_forwarding(&mut child)?;
-        if status.code() == Some(1) && runc_log::has_error(launch.log, mark) {
-            return Err(runc_log::failure(launch.log, mark, status));
+        // Without its pid the container never was: then the status is the runtime's own.
+        let started = file::exists(launch.pid_file)?;
+        if !started || (status.code() == Some(1) && runc_log::has_error(launch.log, mark)) {
+            return Err(runc_log::failure(launch.log, mark, &self.ending(status, "")));
         }
         Ok(status)
+    }
+
+    /// How the runtime itself ended, and its own last words.
+    fn ending(&self, status: ExitStatus, said: &str) -> String {
+        let mut text = format!("{} ended with {status} and started nothing", self.program.display());
+        let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
+        for line in lines.iter().skip(lines.len().saturating_sub(LAST_LINES)) {
+            text.push_str("\n  ");
+            text.push_str(line);
+        }
+        text
     }
 
     /// Asks the runtime for the state of a container; `None` when it has none of that id.

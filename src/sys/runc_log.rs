@@ -5,7 +5,6 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
-use std::process::ExitStatus;
 
 use serde::Deserialize;
 
@@ -13,6 +12,8 @@ use crate::fault::{Fault, Kind};
 
 /// How much of the end of a log is read, in bytes.
 const TAIL: u64 = 64 << 10;
+/// What runc puts before the errors of `runc run`.
+const PREFIX: &str = "runc run failed: ";
 
 #[derive(Deserialize)]
 struct Line {
@@ -32,10 +33,17 @@ pub fn has_error(log: &Path, mark: u64) -> bool {
     !errors(log, mark).is_empty()
 }
 
-/// The fault of a runtime that ended with `status`: its last logged error, or its status.
-pub fn failure(log: &Path, mark: u64, status: ExitStatus) -> Fault {
+/// Whether the last error of a log is one that the runtime prints on standard error too, word for word.
+///
+/// *Source:* runc `main.go` `fatal`, which gets the errors of `runc run` under this prefix.
+pub fn is_printed_too(log: &Path) -> bool {
+    errors(log, 0).last().is_some_and(|message| message.starts_with(PREFIX))
+}
+
+/// The fault of a runtime that failed: its last logged error, or else `ending`.
+pub fn failure(log: &Path, mark: u64, ending: &str) -> Fault {
     let Some(message) = errors(log, mark).pop() else {
-        return Fault::new(Kind::Internal, format!("the OCI runtime ended with {status}")).hint(format!("its log is {}", log.display()));
+        return Fault::new(Kind::Unavailable, ending).hint("see whether it works by itself, or name another one with --runtime");
     };
     let kind = match start_status(&message) {
         127 => Kind::NotFound,
@@ -74,7 +82,7 @@ pub fn last_line(stderr: &str) -> String {
 }
 
 fn without_prefix(message: &str) -> String {
-    message.trim_start_matches("runc run failed: ").trim().to_owned()
+    message.trim_start_matches(PREFIX).trim().to_owned()
 }
 
 fn errors(log: &Path, mark: u64) -> Vec<String> {
@@ -121,7 +129,7 @@ mod tests {
         assert!(has_error(&log, 0) && !has_error(&log, mark));
         let more = "{\"level\":\"warning\",\"msg\":\"w\"}\nnot json\n{\"level\":\"error\",\"msg\":\"runc run failed: new\"}\n";
         std::fs::write(&log, format!("{{\"level\":\"error\",\"msg\":\"old\"}}\n{more}")).unwrap();
-        let fault = failure(&log, mark, std::os::unix::process::ExitStatusExt::from_raw(256));
+        let fault = failure(&log, mark, "ended");
         assert_eq!((fault.to_string().as_str(), fault.kind()), ("new", Kind::Internal));
         assert!(!has_error(&world.path().join("none"), 0));
     }

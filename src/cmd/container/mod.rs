@@ -35,7 +35,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "NETNS", conflicts_with = "network")]
     pub netns: Option<String>,
     /// CNI network of its own; `none` for only lo, `host` for the host's
-    #[arg(long = "net", value_name = "NETWORK")]
+    #[arg(long = "net", alias = "network", value_name = "NETWORK")]
     pub network: Option<String>,
     /// Environment variable; without a value it comes from the caller
     #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
@@ -97,7 +97,7 @@ pub struct RmArgs {
     /// Names, ids or unique prefixes of ids
     #[arg(required = true, value_name = "CONTAINER")]
     pub keys: Vec<String>,
-    /// Kill what runs; a missing container is no error
+    /// Kill what runs, pass over damage; a missing one is no error
     #[arg(short, long)]
     pub force: bool,
     /// `--explain`, `--timings`.

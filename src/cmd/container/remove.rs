@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{RmArgs, steps};
 use crate::cmd::network::detach;
+use crate::cmd::salvage::{self, Damage, Unwound};
 use crate::cmd::{Context, carry, output, records};
 use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::ids::Id;
@@ -45,7 +46,9 @@ fn one(cx: &Context, args: &RmArgs, key: &str) -> Result<()> {
             .hint(format!("kill and remove it: rkbox rm --force {key}")));
     }
     timings.row("find");
-    remove(&cx.host, &id).doing(|| format!("cannot remove container {key}"))?;
+    remove(&cx.host, &id, if args.force { Damage::Salvage } else { Damage::Refuse })
+        .map_err(|fault| salvage::point_out(fault, &format!("rkbox rm --force {key}")))
+        .doing(|| format!("cannot remove container {key}"))?;
     timings.row("take back");
     carry::report(cx, args.plan, timings);
     Ok(())
@@ -62,18 +65,26 @@ pub fn stop(host: &Host, id: &Id) -> Result<()> {
 }
 
 /// Kills what runs in container `id`, then takes it back.
-pub fn remove(host: &Host, id: &Id) -> Result<()> {
+pub fn remove(host: &Host, id: &Id, damage: Damage) -> Result<()> {
     stop(host, id)?;
-    if plan::unwind(id.as_str(), host, 0)? || !file::exists(&host.container_dir(id.as_str()))? {
+    let held = match salvage::after(host, id, plan::unwind(id.as_str(), host, 0), damage)? {
+        Unwound::Yes => return Ok(()),
+        Unwound::No(held) => held,
+    };
+    if held.is_none() && !file::exists(&host.container_dir(id.as_str()))? {
         return Ok(());
     }
-    let record = records::container(host, id)?;
+    let record = records::container(host, id).or_else(|fault| match damage {
+        Damage::Salvage if fault.kind() == Kind::DataLoss => salvage::container(host, id),
+        _ => Err(fault),
+    })?;
     let mut network = Vec::new();
     for attachment in &record.attachments {
         network.extend(detach::steps_of(host, attachment, record.netns.as_deref())?);
     }
     let (all, _) = steps::steps(host, &record, steps::Texts::default(), network);
-    plan::unwind_plan(Plan::new(id.as_str(), "take back a container", all), host)
+    plan::unwind_plan(Plan::new(id.as_str(), "take back a container", all), host)?;
+    held.map_or(Ok(()), Journal::remove)
 }
 
 /// Removes the containers of `run --rm` whose command is dead, and what containers of a former boot hold.
@@ -88,7 +99,7 @@ pub fn reclaim(host: &Host) -> Result<Vec<String>> {
             None => records::container(host, &id).is_ok_and(|record| record.boot_id != boot && record.auto_remove),
         };
         if orphaned {
-            remove(host, &id)?;
+            remove(host, &id, Damage::Refuse)?;
             gone.push(format!("container {} whose command is dead", id.short()));
         }
     }

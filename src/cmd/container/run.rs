@@ -1,5 +1,7 @@
 //! `rkbox run`: plan, settle, start, wait, and take back with `--rm`.
 
+use std::io::IsTerminal as _;
+
 use super::request::{self, Facts, Net};
 use super::{RunArgs, run_dir, steps};
 use crate::cmd::network::{attach, networks};
@@ -16,6 +18,9 @@ use crate::sys::{Host, exec, file, ns, privilege, proc, runc_log};
 pub fn run(cx: &Context, args: RunArgs) -> Result<u8> {
     let mut timings = Timings::start();
     privilege::require()?;
+    if args.tty && !args.plan.explain && !std::io::stdin().is_terminal() {
+        return Err(Fault::invalid("--tty: standard input is not a terminal").hint("leave --tty out, or call rkbox from a terminal"));
+    }
     let found = image::store::find(&cx.host, &args.image)?;
     let lowers = image::store::lowers(&cx.host, &found)?;
     let joined = args.sandbox.as_deref().map(|key| ready_sandbox(&cx.host, key)).transpose()?;
@@ -80,6 +85,12 @@ fn start(host: &Host, record: &ContainerRecord, timings: &mut Timings) -> std::r
     timings.row("run the container");
     let ended = ended.map_err(|fault| {
         let status = runc_log::start_status(&fault.to_string());
+        let fault = if runc_log::is_printed_too(launch.log) { Fault::new(fault.kind(), "the runtime says why above") } else { fault };
+        let fault = match status {
+            126 => fault.hint("the program must be an executable file that this user may execute, made for this machine"),
+            127 => fault.hint("name a program that the image has, by its path or in its PATH"),
+            _ => fault,
+        };
         StartFault { fault: fault.doing(format!("cannot start container {}", record.name)), status }
     })?;
     let code = exec::exit_code(ended);

@@ -89,7 +89,7 @@ pub fn plan_load(host: &Host, source: &Transport, wish: &Wish) -> Result<Loaded>
         if platform.rank(&offered).is_none() {
             let message = format!("image {} is made for {offered}, not for {platform}", image.config.id().short());
             if wish.platform.is_some() {
-                return Err(Fault::not_found(message));
+                return Err(Fault::not_found(message).hint("load one that is made for it, or leave --platform out"));
             }
             notes.push(message);
         }

@@ -60,7 +60,11 @@ impl Source {
 
     /// As [`Source::find`]; a missing member is an error.
     pub fn member(&self, name: &str) -> Result<Span> {
-        self.find(name)?.ok_or_else(|| Fault::new(Kind::DataLoss, format!("the source has no {name:?}")))
+        self.find(name)?.ok_or_else(|| {
+            let fault = Fault::new(Kind::DataLoss, format!("the source has no {name:?}"));
+            let is_blob = name.starts_with("blobs/");
+            fault.hint(if is_blob { "it is not whole: copy it again" } else { "leave the transport out: rkbox finds out what it is" })
+        })
     }
 
     /// A small member.
@@ -88,7 +92,8 @@ fn directory(path: &Path) -> Result<Members> {
 
 fn look_at(path: &Path) -> Result<(Members, Form)> {
     if !file::exists(path)? {
-        return Err(Fault::not_found(format!("{:?} is not there", path.display().to_string())));
+        return Err(Fault::not_found(format!("{:?} is not there", path.display().to_string()))
+            .hint("give the path of an archive or of an OCI layout directory, or transport:path"));
     }
     if file::exists(&path.join("."))? {
         if !file::exists(&path.join("oci-layout"))? {

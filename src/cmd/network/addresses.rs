@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::networks::Network;
 use crate::cmd::output;
 use crate::cni::allocate::{self, Choice, Refusal};
+use crate::cni::cache;
 use crate::cni::host_local::HostLocal;
 use crate::cni::lease_file::{self, Match};
 use crate::cni::ranges::RangeSet;
@@ -18,7 +19,9 @@ use crate::sys::{Host, file};
 /// A lease is at most this large.
 const LIMIT: usize = 4096;
 /// How many holders of a full pool are named.
-const NAMED: usize = 3;
+const NAMED: usize = 8;
+/// A cache file larger than this is not one.
+const CACHE_LIMIT: u64 = 4 << 20;
 
 /// Who asks for addresses.
 #[derive(Clone, Copy, Debug)]
@@ -74,7 +77,9 @@ pub fn choose(host: &Host, network: &Network, ipam: &HostLocal, asker: Asker<'_>
         if let Some(address) = own.iter().find(|address| set.find(**address).is_some()) {
             return Err(duplicate(index, *address, asker.owner));
         }
-        let choice = contents.next(set, index, wanted).map_err(|refusal| contents.explain(index, &refusal))?;
+        let choice = contents
+            .next(set, index, wanted)
+            .map_err(|refusal| contents.explain(host, network, index, &refusal).doing(format!("network {}", network.name)))?;
         let address = choice.address.ip();
         if asker.acting && contents.holds(address) {
             output::note(&format!("rkbox: reclaiming {address} of {}: its lease is empty and nobody writes it", network.name));
@@ -135,27 +140,33 @@ impl Contents {
         allocate::choose(set, taken, last, wanted)
     }
 
-    fn explain(&self, index: usize, refusal: &Refusal) -> Fault {
+    fn explain(&self, host: &Host, network: &Network, index: usize, refusal: &Refusal) -> Fault {
         let message = format!("failed to allocate for range {index}: {refusal}");
         match refusal {
             Refusal::Exhausted(_) => {
                 let held: Vec<&String> = self.names.iter().filter(|name| name.parse::<IpAddr>().is_ok()).collect();
-                let names = held.iter().filter_map(|name| lease_file::holder(&self.content(name)?));
-                let mut named: Vec<String> = names
-                    .take(NAMED)
-                    .map(|(owner, ifname)| match ifname {
-                        Some(ifname) => format!("{owner} ({ifname})"),
-                        None => owner,
-                    })
-                    .collect();
+                let mut named: Vec<String> = held.iter().take(NAMED).map(|address| self.holder(host, network, address)).collect();
                 if held.len() > named.len() {
                     named.push(format!("{} more", held.len() - named.len()));
                 }
-                Fault::new(Kind::ResourceExhausted, format!("{message}; {} are held: by {}", held.len(), named.join(", ")))
+                Fault::new(Kind::ResourceExhausted, format!("{message}; {} are held: {}", held.len(), named.join(", ")))
+                    .hint(format!("detach one that is not needed: rkbox net del {} NETNS, or rkbox sandbox rm NAME", network.name))
                     .hint("rkbox gc frees the addresses of sandboxes that are gone")
             }
             Refusal::Taken(..) => Fault::new(Kind::AlreadyExists, message),
             Refusal::Outside(..) | Refusal::Gateway(_) => Fault::invalid(message),
         }
+    }
+
+    /// *Shape:* `10.88.0.2 by eth0 of /run/netns/web`; the CNI container id where libcni's cache knows nothing of it.
+    fn holder(&self, host: &Host, network: &Network, address: &str) -> String {
+        let Some((owner, ifname)) = self.content(address).and_then(|content| lease_file::holder(&content)) else {
+            return format!("{address} by nobody");
+        };
+        let ifname = ifname.unwrap_or_else(|| "eth0".to_owned());
+        let cached = ifname.parse().ok().map(|ifname| cache::Attachment::file_name(&network.name, &owner, &ifname));
+        let text = cached.and_then(|name| file::find(&host.cni_state.join("results").join(name), CACHE_LIMIT).ok().flatten());
+        let whose = text.and_then(|text| cache::Attachment::parse(&text).ok()).map_or(owner, |cached| cached.netns);
+        format!("{address} by {ifname} of {whose}")
     }
 }

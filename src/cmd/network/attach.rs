@@ -121,7 +121,6 @@ fn bridge(host: &Host, attach: &Attach<'_>, conf: &BridgeConf) -> Result<(Attach
     };
     let result = describe(attach, conf, &chosen, &names)?;
     let mut steps = chosen.steps;
-    steps.push(step::Bridge { name: conf.bridge.clone(), mtu: conf.mtu, promisc: conf.promisc }.into());
     steps.extend(host_steps(attach, conf, &result));
     if !attach.own_netns {
         // Before the veth, so that its undo comes after the pair is gone: only then is nobody left who needs lo.
@@ -156,22 +155,23 @@ fn bridge(host: &Host, attach: &Attach<'_>, conf: &BridgeConf) -> Result<(Attach
     Ok((Attached { steps, lock: chosen.lock, addresses, gateway, ..Attached::default() }, result))
 }
 
-/// What the host gets for the addresses: gateway addresses on the bridge, forwarding, masquerade.
+/// What the host gets: the bridge, gateway addresses on it, forwarding, masquerade.
 fn host_steps(attach: &Attach<'_>, conf: &BridgeConf, result: &CniResult) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
+    let mut gateways: Vec<IpNetwork> = Vec::new();
     if conf.is_gateway {
-        let mut gateways: Vec<IpNetwork> = Vec::new();
         for ip in &result.ips {
             let address = ip.gateway.and_then(|gateway| IpNetwork::new(gateway, ip.address.prefix()).ok());
             gateways.extend(address.filter(|address| !gateways.contains(address)));
         }
-        let forward = !gateways.is_empty();
-        steps.extend(
-            gateways.into_iter().map(|address| step::Gateway { bridge: conf.bridge.clone(), address, force: conf.force_address }.into()),
-        );
-        if forward {
-            steps.push(step::Sysctl { key: "net/ipv4/ip_forward".to_owned(), value: "1".to_owned() }.into());
-        }
+    }
+    let forward = !gateways.is_empty();
+    steps.push(step::Bridge { name: conf.bridge.clone(), mtu: conf.mtu, promisc: conf.promisc }.into());
+    let gateway = |address| step::Gateway { bridge: conf.bridge.clone(), address, force: conf.force_address }.into();
+    steps.extend(gateways.into_iter().map(gateway));
+    if forward {
+        let bridge = Some(conf.bridge.clone());
+        steps.push(step::Sysctl { key: "net/ipv4/ip_forward".to_owned(), value: "1".to_owned(), bridge }.into());
     }
     if conf.ip_masq && !result.ips.is_empty() {
         let mut subnets: Vec<IpNetwork> = Vec::new();

@@ -6,7 +6,7 @@ use crate::cni::BUILT_IN;
 use crate::cni::config::{self, ConfFile, Plane};
 use crate::cni::list::{List, Plugin};
 use crate::cni::version::Version;
-use crate::fault::{Context as _, Fault, Result};
+use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::ids::NetworkName;
 use crate::sys::{Host, file};
 
@@ -89,7 +89,10 @@ pub fn all(host: &Host) -> Result<Vec<Entry>> {
 
 /// Reads what a list means to the built-in plugins.
 pub fn interpret(list: List) -> Result<Network> {
-    let plane = config::read_plane(&list).doing(|| format!("network {}", list.name))?;
+    let plane = config::read_plane(&list).doing(|| format!("network {}", list.name)).map_err(|fault| match fault.kind() {
+        Kind::InvalidArgument if fault.hints().is_empty() => fault.hint("mend its configuration; rkbox net ls tells the file"),
+        _ => fault,
+    })?;
     Ok(Network { name: list.name, version: list.version, disable_check: list.disable_check, plane, text: list.text })
 }
 

@@ -20,7 +20,7 @@ pub struct CreateArgs {
     /// Name of the sandbox, and of its namespace for `ip -n`
     pub name: Name,
     /// CNI network to attach to; `none` for only lo, `host` for the host's
-    #[arg(long = "net", value_name = "NETWORK")]
+    #[arg(long = "net", alias = "network", value_name = "NETWORK")]
     pub network: Option<String>,
     /// Host name inside; by default the sandbox's name
     #[arg(long, value_parser = crate::cmd::parse::hostname)]

@@ -55,7 +55,7 @@ pub struct RemoveArgs {
     /// Names, ids or unique prefixes of ids
     #[arg(required = true, value_name = "SANDBOX")]
     pub keys: Vec<String>,
-    /// Also remove its containers; a missing sandbox is no error
+    /// Also its containers, pass over damage; a missing one is no error
     #[arg(short, long)]
     pub force: bool,
     /// `--explain`, `--timings`.

@@ -1,19 +1,17 @@
 //! `rkbox sandbox stop` and `rm`: the journal played backwards, or the plan made again from the record.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use super::{RemoveArgs, steps};
 use crate::cmd::network::detach;
+use crate::cmd::salvage::{self, Damage, Unwound};
 use crate::cmd::{Context, carry, container, output, records};
 use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::ids::Id;
 use crate::plan::journal::{self, Journal};
 use crate::plan::{self, Plan, Timings, explain};
 use crate::record::SandboxRecord;
-use crate::step::mount::MountKind;
-use crate::step::{Directory, Mount, Namespaces, Reservation, Step};
-use crate::sys::{Host, file, proc, runc};
+use crate::sys::{Host, file, proc};
 
 /// How far a sandbox is taken back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +52,7 @@ fn one(cx: &Context, args: &RemoveArgs, key: &str, extent: Extent) -> Result<()>
     for member in &inside {
         match (extent, args.force) {
             (Extent::Stop, _) => container::stop(&cx.host, member)?,
-            (Extent::All, true) => container::remove(&cx.host, member)?,
+            (Extent::All, true) => container::remove(&cx.host, member, Damage::Salvage)?,
             (Extent::All, false) => {
                 let fault = Fault::new(
                     Kind::FailedPrecondition,
@@ -65,60 +63,33 @@ fn one(cx: &Context, args: &RemoveArgs, key: &str, extent: Extent) -> Result<()>
         }
     }
     timings.row("find");
-    let removed = match remove(&cx.host, &id, extent) {
-        Err(fault) if fault.kind() == Kind::DataLoss && extent == Extent::All && args.force => remove_without_journal(&cx.host, &id),
-        Err(fault) if fault.kind() == Kind::DataLoss => {
-            Err(fault.hint(format!("take it back from its record: rkbox sandbox rm --force {key}")))
-        }
-        other => other,
-    };
-    removed.doing(|| format!("cannot {} sandbox {key}", if extent == Extent::All { "remove" } else { "stop" }))?;
+    let damage = if args.force { Damage::Salvage } else { Damage::Refuse };
+    remove(&cx.host, &id, extent, damage)
+        .map_err(|fault| salvage::point_out(fault, &format!("rkbox sandbox rm --force {key}")))
+        .doing(|| format!("cannot {} sandbox {key}", if extent == Extent::All { "remove" } else { "stop" }))?;
     timings.row("take back");
     carry::report(cx, args.plan, timings);
     Ok(())
 }
 
 /// Takes a sandbox back, by its journal where there is one.
-pub fn remove(host: &Host, id: &Id, extent: Extent) -> Result<()> {
-    if plan::unwind(id.as_str(), host, down_to(host, id, extent)?)? {
-        return Ok(());
-    }
-    remove_by_record(host, id, extent)
-}
-
-fn remove_by_record(host: &Host, id: &Id, extent: Extent) -> Result<()> {
-    let record = records::sandbox(host, id)?;
+pub fn remove(host: &Host, id: &Id, extent: Extent, damage: Damage) -> Result<()> {
+    let by_journal = down_to(host, id, extent).and_then(|down_to| plan::unwind(id.as_str(), host, down_to));
+    let held = match salvage::after(host, id, by_journal, damage)? {
+        Unwound::Yes => return Ok(()),
+        Unwound::No(held) => held,
+    };
+    let record = records::sandbox(host, id).or_else(|fault| match damage {
+        Damage::Salvage if fault.kind() == Kind::DataLoss => salvage::sandbox(host, id),
+        _ => Err(fault),
+    })?;
     let steps = from_record(host, &record)?;
     let mut taken = steps.all;
     if extent == Extent::Stop {
         taken.drain(..steps.stop_at);
     }
-    plan::unwind_plan(Plan::new(id.as_str(), "take back a sandbox", taken), host)
-}
-
-/// Takes a sandbox back whose journal, record or both cannot be read; what neither tells is found where it always is.
-fn remove_without_journal(host: &Host, id: &Id) -> Result<()> {
-    let Some(held) = Journal::open(host, id.as_str())? else { return remove_remains(host, id) };
-    match remove_by_record(host, id, Extent::All) {
-        Err(fault) if fault.kind() == Kind::DataLoss => remove_remains(host, id)?,
-        other => other?,
-    }
-    held.remove()
-}
-
-/// Takes back what a sandbox has in its own directories: processes, pins, mounts, files, its name.
-fn remove_remains(host: &Host, id: &Id) -> Result<()> {
-    let (dir, run) = (host.sandbox_dir(id.as_str()), steps::run_dir(host, id.as_str()));
-    runc::find(host)?.kill_and_delete(id.as_str(), &dir, Duration::ZERO)?;
-    let mut all: Vec<Step> = Vec::new();
-    let names = host.root.join(records::BoxKind::Sandbox.names());
-    for name in file::list(&names)? {
-        all.push(Reservation { path: names.join(name), id: id.clone() }.into());
-    }
-    let pins = Namespaces { net: None, ipc: Some(run.join("ipc")), uts: Some(run.join("uts")), hostname: None };
-    let shm = Mount { what: MountKind::Tmpfs { size_kib: 0, mode: 0 }, target: run.join("shm") };
-    all.extend::<[Step; 4]>([Directory::new(dir, 0).into(), Directory::new(run, 0).into(), pins.into(), shm.into()]);
-    plan::unwind_plan(Plan::new(id.as_str(), "take back the remains of a sandbox", all), host)
+    plan::unwind_plan(Plan::new(id.as_str(), "take back a sandbox", taken), host)?;
+    held.map_or(Ok(()), Journal::remove)
 }
 
 fn down_to(host: &Host, id: &Id, extent: Extent) -> Result<usize> {
@@ -168,7 +139,7 @@ pub fn reclaim(host: &Host) -> Result<Vec<String>> {
     let boot = proc::boot_id()?;
     let mut gone = Vec::new();
     for id in remains(host)? {
-        remove_remains(host, &id)?;
+        remove(host, &id, Extent::All, Damage::Salvage)?;
         gone.push(format!("remains of sandbox {}", id.short()));
     }
     for id in records::ids(host, records::BoxKind::Sandbox)? {
@@ -178,7 +149,7 @@ pub fn reclaim(host: &Host) -> Result<Vec<String>> {
         }
         let held = record.attachments.iter().map(|attachment| detach::is_held(host, attachment)).collect::<Result<Vec<bool>>>()?;
         if held.contains(&true) {
-            remove(host, &id, Extent::Stop)?;
+            remove(host, &id, Extent::Stop, Damage::Refuse)?;
             gone.push(format!("network of sandbox {} of a former boot", record.name));
         }
     }
