@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use crate::bundle::cgroup;
 use crate::fault::{Fault, Kind, Result};
-use crate::ids::Id;
+use crate::ids::{Id, shorten};
 use crate::record::{ContainerRecord, RuntimeFacts, SandboxRecord};
 use crate::sys::runc::{self, Runc};
 use crate::sys::{Host, file, proc};
@@ -92,7 +92,11 @@ fn read<T: DeserializeOwned>(dir: &Path) -> Result<T> {
     let path = dir.join("record.json");
     let damaged = |fault: Fault| fault.doing(format!("reading {}", path.display())).hint("rm --force removes what can be found of it");
     let content = file::read(&path, LIMIT).map_err(|error| match Fault::from(error) {
-        // The directory is there, or nobody would ask.
+        // The directory was there, or nobody would ask: gone with its box since, or left without a record.
+        fault if fault.kind() == Kind::NotFound && file::exists(dir).is_ok_and(|there| !there) => {
+            let id = dir.file_name().map(|id| id.to_string_lossy().into_owned()).unwrap_or_default();
+            Fault::not_found(format!("{} was removed just now", shorten(&id)))
+        }
         fault if fault.kind() == Kind::NotFound => damaged(fault.of_kind(Kind::DataLoss)),
         fault => fault,
     })?;
