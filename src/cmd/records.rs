@@ -93,17 +93,16 @@ fn read<T: DeserializeOwned>(host: &Host, id: &Id, dir: &Path) -> Result<T> {
     let path = dir.join("record.json");
     let damaged = |fault: Fault| fault.doing(format!("reading {}", path.display())).hint("rm --force removes what can be found of it");
     let content = file::read(&path, LIMIT).map_err(|error| match Fault::from(error) {
-        // Without a journal nobody is making or removing the box just now.
-        fault if fault.kind() == Kind::NotFound && is_stray(host, id, dir) => damaged(fault.of_kind(Kind::DataLoss)),
+        fault if fault.kind() == Kind::NotFound && is_gone(dir) => Fault::not_found(format!("{} was removed just now", id.short())),
+        // Without a journal nobody is making or removing the box: it is left without a record.
+        fault if fault.kind() == Kind::NotFound && is_gone(&journal::path(host, id.as_str())) => damaged(fault.of_kind(Kind::DataLoss)),
         fault => fault,
     })?;
     serde_json::from_slice(&content).map_err(|error| damaged(Fault::from_error(Kind::DataLoss, error)))
 }
 
-/// Whether a box has its directory, but nobody is at work in it.
-fn is_stray(host: &Host, id: &Id, dir: &Path) -> bool {
-    let is_there = |path: &Path| file::exists(path).unwrap_or(true);
-    !is_there(&journal::path(host, id.as_str())) && is_there(dir)
+fn is_gone(path: &Path) -> bool {
+    file::exists(path).is_ok_and(|there| !there)
 }
 
 /// The runtime and control group of a new box.

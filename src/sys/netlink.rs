@@ -5,6 +5,7 @@
 
 pub(in crate::sys) mod channel;
 mod error;
+mod inside;
 mod read;
 pub(in crate::sys) mod wire;
 mod write;
@@ -16,10 +17,10 @@ use std::time::{Duration, Instant};
 use ipnetwork::IpNetwork;
 
 use crate::ids::Mac;
-use crate::sys::ns;
 
 pub use channel::{ChannelError, Refusal};
 pub use error::{NetlinkError, Request};
+pub use inside::{Inside, forget};
 pub use write::{NewVeth, Setup};
 
 /// The ifindex of lo: the kernel gives it the first one of every namespace.
@@ -82,9 +83,9 @@ impl Netlink {
         Ok(Netlink { channel })
     }
 
-    /// Opens a socket in the network namespace at `netns`, by a thread that enters it and ends.
-    pub fn open_in(netns: &Path) -> Result<Netlink, NetlinkError> {
-        ns::inside(netns, Netlink::open)?
+    /// Opens a socket in the network namespace at `netns`, by a thread that enters it and ends; the last one is used again.
+    pub fn open_in(netns: &Path) -> Result<Inside, NetlinkError> {
+        Inside::open(netns)
     }
 
     /// Waits until the bridge with ifindex `bridge` has no ports; answers whether it has none.

@@ -1,4 +1,5 @@
 //! `rkbox bundle`: OCI bundles that plain `runc run -b` runs.
+#![allow(rustdoc::broken_intra_doc_links, reason = "clap prints these comments, in which [:TAG] may be left out")]
 
 mod accounts;
 mod create;

@@ -1,4 +1,5 @@
 //! `rkbox image`: load, list, inspect and remove images.
+#![allow(rustdoc::broken_intra_doc_links, reason = "clap prints these comments, in which [:TAG] may be left out")]
 
 pub mod inspect;
 pub mod load;

@@ -13,6 +13,8 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::Mode;
 use nix::unistd::sethostname;
 
+use crate::sys::netlink;
+
 use super::{NsError, NsKind, apart, is_namespace};
 use crate::sys::file;
 
@@ -137,6 +139,7 @@ fn is_any_namespace(path: &Path) -> Result<bool, NsError> {
 }
 
 fn remove(path: &Path) -> Result<(), NsError> {
+    netlink::forget();
     // More than one mount can lie on the file when somebody bound it again; each is taken off.
     for _ in 0..64 {
         match umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
