@@ -51,7 +51,13 @@ impl Action for Directory {
     }
 
     fn apply(&self, (): &(), _host: &Host) -> Result<()> {
-        file::create_dir(&self.path, self.mode)?;
+        match file::create_dir(&self.path, self.mode) {
+            // The planner knows that what is above is there: `gc` took it while it was empty.
+            Err(error) if error.errno() == Some(nix::errno::Errno::ENOENT) => {
+                return Err(Fault::new(Kind::Conflict, format!("what is above {} was just removed", self.path.display())));
+            }
+            other => other?,
+        }
         if self.owner != (0, 0) {
             file::change_owner(&self.path, self.owner)?;
         }

@@ -81,6 +81,10 @@ impl Action for Reservation {
             Err(error) if error.errno() == Some(nix::errno::Errno::EEXIST) => {
                 Err(Fault::new(Kind::Conflict, format!("the name {} was just taken", self.name())))
             }
+            // `gc` took the directory of names while it was empty.
+            Err(error) if error.errno() == Some(nix::errno::Errno::ENOENT) => {
+                Err(Fault::new(Kind::Conflict, format!("the directory of the name {} was just removed", self.name())))
+            }
             other => Ok(other?),
         }
     }
