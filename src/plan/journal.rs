@@ -103,8 +103,7 @@ impl Journal {
     ///
     /// *Errors:* `AlreadyExists` when the box has a journal. One that was left unsettled by a dead command is the caller's to unwind first.
     pub fn create(host: &Host, box_id: &str) -> Result<Self> {
-        file::ensure_dir(&host.journals(), 0o700)?;
-        let lock = lock::acquire(&path(host, box_id), PATIENCE)?;
+        let lock = lock_in_own_dir(&path(host, box_id))?;
         if lock.file().metadata().map_or(0, |meta| meta.len()) > 0 {
             return Err(Fault::new(Kind::AlreadyExists, format!("box {box_id} has a journal already")));
         }
@@ -168,6 +167,20 @@ pub(super) fn append_line(held: &Lock, lines: &[u8]) -> Result<()> {
     }
     let errno = nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(0));
     Err(Fault::new(kind_of_errno(errno), error.to_string()).doing(format!("writing {}", held.path().display())))
+}
+
+/// Takes the lock of a file of rkbox's own, making its directory; once more when `gc` took that while it was empty.
+pub(super) fn lock_in_own_dir(path: &Path) -> Result<Lock> {
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        file::ensure_dir(dir, 0o700)?;
+        match lock::acquire(path, PATIENCE) {
+            Err(fault) if fault.kind() == Kind::NotFound && tries < 8 => {}
+            other => return other,
+        }
+    }
 }
 
 /// Folds the journal at `path` without taking its lock; `None` when it is not there or empty.

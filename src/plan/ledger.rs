@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::journal::{PATIENCE, append_line};
+use super::journal::{PATIENCE, append_line, lock_in_own_dir};
 use super::reach;
 use crate::fault::{Fault, Kind, Result};
 use crate::step::{Step, Undone};
@@ -34,8 +34,7 @@ pub fn note(made: &[(Step, Value)], host: &Host) -> Result<()> {
         lines.push_str(&line.map_err(|error| Fault::from_error(Kind::Internal, error))?);
         lines.push('\n');
     }
-    file::ensure_dir(&host.run, 0o700)?;
-    let held = lock::acquire(&path(host), PATIENCE)?;
+    let held = lock_in_own_dir(&path(host))?;
     append_line(&held, lines.as_bytes())
 }
 
