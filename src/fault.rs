@@ -170,6 +170,30 @@ impl StdError for Fault {
     }
 }
 
+/// The faults of several tries that do not stop each other: the first one stays the first.
+#[derive(Debug, Default)]
+pub struct Faults(Option<Fault>);
+
+impl Faults {
+    /// Lists `fault` under the first one, or makes it the first.
+    pub fn note(&mut self, fault: Fault) {
+        self.0 = Some(match self.0.take() {
+            None => fault,
+            Some(first) => first.and_also(fault),
+        });
+    }
+
+    /// The value of a try that went well; the fault of one that did not is noted.
+    pub fn keep<T>(&mut self, tried: Result<T>) -> Option<T> {
+        tried.map_err(|fault| self.note(fault)).ok()
+    }
+
+    /// `value` when nothing was noted.
+    pub fn or<T>(self, value: T) -> Result<T> {
+        self.0.map_or(Ok(value), Err)
+    }
+}
+
 /// Adds context to a result on its way up.
 pub trait Context<T> {
     /// Adds what was being done, a gerund and its object.

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{Context, Format, container, image, network, output, salvage, sandbox};
-use crate::fault::{Fault, Result};
+use crate::fault::{Faults, Result};
 use crate::plan::{ledger, recover};
 use crate::sys::file;
 
@@ -15,7 +15,7 @@ pub struct GcArgs {}
 pub fn run(cx: &Context, _args: &GcArgs) -> Result<u8> {
     let host = &cx.host;
     let mut gone: Vec<String> = Vec::new();
-    let mut faults: Vec<Fault> = Vec::new();
+    let mut faults = Faults::default();
     collect(
         recover::recover(host).map(|all| all.into_iter().map(|one| format!("{} ({})", one.command, one.box_id)).collect()),
         &mut gone,
@@ -28,23 +28,17 @@ pub fn run(cx: &Context, _args: &GcArgs) -> Result<u8> {
     collect(ledger::reclaim(host), &mut gone, &mut faults);
     for dir in [host.journals(), host.runtime_root(), host.run.clone()] {
         if let Err(error) = file::remove_dir_if_empty(&dir) {
-            faults.push(error.into());
+            faults.note(error.into());
         }
     }
     match cx.format {
         Format::Json => output::json(&gone)?,
         Format::Table => gone.iter().for_each(|what| output::line(&format!("taken back: {what}"))),
     }
-    let mut faults = faults.into_iter();
-    match faults.next() {
-        None => Ok(0),
-        Some(first) => Err(faults.fold(first, Fault::and_also)),
-    }
+    faults.or(0)
 }
 
-fn collect(part: Result<Vec<String>>, gone: &mut Vec<String>, faults: &mut Vec<Fault>) {
-    match part {
-        Ok(more) => gone.extend(more),
-        Err(fault) => faults.push(salvage::point_out(fault, "rkbox rm --force, or rkbox sandbox rm --force")),
-    }
+fn collect(part: Result<Vec<String>>, gone: &mut Vec<String>, faults: &mut Faults) {
+    let part = part.map_err(|fault| salvage::point_out(fault, "rkbox rm --force, or rkbox sandbox rm --force"));
+    gone.extend(faults.keep(part).into_iter().flatten());
 }

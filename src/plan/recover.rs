@@ -2,7 +2,7 @@
 
 use super::journal::{self, Journal};
 use super::{Keep, apply, unwind};
-use crate::fault::{Fault, Result};
+use crate::fault::{Faults, Result};
 use crate::sys::{Host, file};
 
 /// What recovery did with one box.
@@ -19,7 +19,7 @@ pub struct Recovered {
 /// *Errors:* the first, after every journal was tried.
 pub fn recover(host: &Host) -> Result<Vec<Recovered>> {
     let mut recovered = Vec::new();
-    let mut first: Option<Fault> = None;
+    let mut faults = Faults::default();
     for name in file::list(&host.journals())? {
         let Some(box_id) = name.strip_suffix(".jsonl") else { continue };
         match recover_one(host, box_id) {
@@ -27,14 +27,11 @@ pub fn recover(host: &Host) -> Result<Vec<Recovered>> {
             Ok(None) => {}
             Err(fault) => {
                 let fault = fault.doing(format!("recovering {box_id}"));
-                first = Some(match first {
-                    None => fault,
-                    Some(earlier) => earlier.and_also(fault),
-                });
+                faults.note(fault);
             }
         }
     }
-    first.map_or(Ok(recovered), Err)
+    faults.or(recovered)
 }
 
 fn recover_one(host: &Host, box_id: &str) -> Result<Option<String>> {

@@ -3,7 +3,7 @@
 use super::Plan;
 use super::journal::{Event, Journal, Status};
 use super::{ledger, reach};
-use crate::fault::{Context, Fault, Result};
+use crate::fault::{Context, Faults, Result};
 use crate::step::{Step, Tenure, Undone};
 use crate::sys::Host;
 
@@ -45,24 +45,16 @@ pub fn roll_back_held(journal: Journal, host: &Host) -> Result<()> {
 
 fn play_back(journal: Journal, host: &Host, down_to: usize, depth: Depth) -> Result<()> {
     let status = journal.status()?;
-    let mut first: Option<Fault> = None;
+    let mut faults = Faults::default();
     for (index, step, before) in status.standing().filter(|(index, ..)| *index >= down_to) {
-        match undo_one(&journal, host, depth, (index, step, before)) {
-            Ok(()) => {}
-            Err(fault) => {
-                let fault = fault.doing(format!("undoing \"{step}\""));
-                first = Some(match first {
-                    None => fault,
-                    Some(earlier) => earlier.and_also(fault),
-                });
-            }
-        }
+        faults.keep(undo_one(&journal, host, depth, (index, step, before)).doing(|| format!("undoing \"{step}\"")));
     }
-    match first {
-        Some(fault) => Err(fault),
-        None if down_to == 0 => reach("unwound", 0).and_then(|()| journal.remove()),
-        None => Ok(()),
+    faults.or(())?;
+    if down_to > 0 {
+        return Ok(());
     }
+    reach("unwound", 0)?;
+    journal.remove()
 }
 
 fn undo_one(journal: &Journal, host: &Host, depth: Depth, (index, step, before): (usize, &Step, &serde_json::Value)) -> Result<()> {
@@ -80,16 +72,13 @@ fn undo_one(journal: &Journal, host: &Host, depth: Depth, (index, step, before):
 ///
 /// `steps` is the plan made again from the record; nothing is assumed to have stood there before, and shared things stay.
 pub fn unwind_plan(plan: Plan, host: &Host) -> Result<()> {
-    let mut first: Option<Fault> = None;
+    let mut faults = Faults::default();
     for step in plan.steps.iter().rev().filter(|step| step.tenure() == Tenure::Private) {
         if let Err(fault) = step.before_nothing().and_then(|before| step.undo(&before, host)).doing(|| format!("undoing \"{step}\"")) {
-            first = Some(match first {
-                None => fault,
-                Some(earlier) => earlier.and_also(fault),
-            });
+            faults.note(fault);
         }
     }
-    first.map_or(Ok(()), Err)
+    faults.or(())
 }
 
 /// The steps of `status` that a removal would take back, last first, for `--explain`.

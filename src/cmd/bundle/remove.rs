@@ -4,7 +4,7 @@ use super::RmArgs;
 use super::place::{self, Place};
 use super::steps::{self, Texts};
 use crate::cmd::{Context, carry, output};
-use crate::fault::{Context as _, Fault, Kind, Result};
+use crate::fault::{Context as _, Fault, Faults, Kind, Result};
 use crate::plan::journal::{self, Status};
 use crate::plan::{self, Plan, Timings, explain};
 use crate::record::{BundleRecord, VERSION};
@@ -17,7 +17,7 @@ const LIMIT: u64 = 16 << 20;
 
 /// Removes each bundle named; one that fails does not stop the others.
 pub fn run(cx: &Context, args: &RmArgs) -> Result<u8> {
-    let mut first: Option<Fault> = None;
+    let mut faults = Faults::default();
     for out in &args.outs {
         let mut timings = Timings::start();
         let gone = place::place(out).and_then(|place| one(cx, args, &place).doing(|| format!("cannot remove bundle {}", out.display())));
@@ -30,14 +30,11 @@ pub fn run(cx: &Context, args: &RmArgs) -> Result<u8> {
             Ok(()) => {}
             Err(fault) if args.force && fault.kind() == Kind::NotFound => {}
             Err(fault) => {
-                first = Some(match first {
-                    None => fault,
-                    Some(earlier) => earlier.and_also(fault),
-                });
+                faults.note(fault);
             }
         }
     }
-    first.map_or(Ok(0), Err)
+    faults.or(0)
 }
 
 fn one(cx: &Context, args: &RmArgs, place: &Place) -> Result<()> {

@@ -6,7 +6,7 @@ use super::{RmArgs, steps};
 use crate::cmd::network::detach;
 use crate::cmd::salvage::{self, Damage, Unwound};
 use crate::cmd::{Context, carry, output, records};
-use crate::fault::{Context as _, Fault, Kind, Result};
+use crate::fault::{Context as _, Fault, Faults, Kind, Result};
 use crate::ids::Id;
 use crate::plan::journal::{self, Journal};
 use crate::plan::{self, Keep, Plan, Timings, explain};
@@ -14,21 +14,18 @@ use crate::sys::{Host, file, proc, runc};
 
 /// Removes each container named; one that fails does not stop the others.
 pub fn run(cx: &Context, args: &RmArgs) -> Result<u8> {
-    let mut first: Option<Fault> = None;
+    let mut faults = Faults::default();
     for key in &args.keys {
         match one(cx, args, key) {
             Ok(()) if !args.plan.explain => output::line(key),
             Ok(()) => {}
             Err(fault) if args.force && fault.kind() == Kind::NotFound => {}
             Err(fault) => {
-                first = Some(match first {
-                    None => fault,
-                    Some(earlier) => earlier.and_also(fault),
-                });
+                faults.note(fault);
             }
         }
     }
-    first.map_or(Ok(0), Err)
+    faults.or(0)
 }
 
 fn one(cx: &Context, args: &RmArgs, key: &str) -> Result<()> {

@@ -4,7 +4,7 @@ use super::RmArgs;
 use super::store;
 use super::sweep::{self, Use};
 use crate::cmd::{Context, Format, carry, output};
-use crate::fault::{Context as _, Fault, Kind, Result};
+use crate::fault::{Context as _, Fault, Faults, Kind, Result};
 use crate::image::layout::{Descriptor, Index};
 use crate::image::{Digest, Reference};
 use crate::plan::reach;
@@ -25,7 +25,7 @@ pub struct Removed {
 
 /// Removes every image that is named; goes on after a failure and then answers the first.
 pub fn run(cx: &Context, args: &RmArgs) -> Result<u8> {
-    let (mut all, mut first) = (Vec::new(), None::<Fault>);
+    let (mut all, mut faults) = (Vec::new(), Faults::default());
     for text in &args.images {
         if args.explain {
             carry::show(&explain(&cx.host, text).doing(|| format!("cannot remove image {text:?}"))?);
@@ -34,10 +34,7 @@ pub fn run(cx: &Context, args: &RmArgs) -> Result<u8> {
         match remove(&cx.host, text).doing(|| format!("cannot remove image {text:?}")) {
             Ok(removed) => all.push(removed),
             Err(fault) => {
-                first = Some(match first {
-                    Some(first) => first.and_also(fault),
-                    None => fault,
-                });
+                faults.note(fault);
             }
         }
     }
@@ -52,7 +49,7 @@ pub fn run(cx: &Context, args: &RmArgs) -> Result<u8> {
             removed.deleted.iter().for_each(|id| output::line(&format!("Deleted: {id}")));
         }
     }
-    first.map_or(Ok(0), Err)
+    faults.or(0)
 }
 
 /// What a removal will do, decided under the lock of the index.

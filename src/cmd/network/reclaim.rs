@@ -3,7 +3,7 @@
 use super::detach::{self, Handle};
 use crate::cni::cache;
 use crate::cni::result::CniResult;
-use crate::fault::{Fault, Result};
+use crate::fault::{Context as _, Faults, Result};
 use crate::ids::veth_names;
 use crate::plan::{self, Plan, journal};
 use crate::sys::ns::{self, NsKind};
@@ -14,21 +14,11 @@ use crate::sys::{Host, file};
 /// What other tools attached is never touched: an attachment is ours when its host link has the name that rkbox derives.
 pub fn reclaim(host: &Host) -> Result<Vec<String>> {
     let mut gone = Vec::new();
-    let mut first: Option<Fault> = None;
+    let mut faults = Faults::default();
     for name in file::list(&host.cni_state.join("results"))? {
-        match one(host, &name) {
-            Ok(Some(what)) => gone.push(what),
-            Ok(None) => {}
-            Err(fault) => {
-                let fault = fault.doing(format!("reclaiming {name}"));
-                first = Some(match first {
-                    None => fault,
-                    Some(earlier) => earlier.and_also(fault),
-                });
-            }
-        }
+        gone.extend(faults.keep(one(host, &name).doing(|| format!("reclaiming {name}"))).flatten());
     }
-    first.map_or(Ok(gone), Err)
+    faults.or(gone)
 }
 
 fn one(host: &Host, name: &str) -> Result<Option<String>> {

@@ -6,7 +6,7 @@ use super::{RemoveArgs, steps};
 use crate::cmd::network::detach;
 use crate::cmd::salvage::{self, Damage, Unwound};
 use crate::cmd::{Context, carry, container, output, records};
-use crate::fault::{Context as _, Fault, Kind, Result};
+use crate::fault::{Context as _, Fault, Faults, Kind, Result};
 use crate::ids::Id;
 use crate::plan::journal::{self, Journal};
 use crate::plan::{self, Plan, Timings, explain};
@@ -24,7 +24,7 @@ pub enum Extent {
 
 /// Stops or removes each sandbox named; one that fails does not stop the others.
 pub fn run(cx: &Context, args: &RemoveArgs, extent: Extent) -> Result<u8> {
-    let mut first: Option<Fault> = None;
+    let mut faults = Faults::default();
     for key in &args.keys {
         let outcome = one(cx, args, key, extent);
         match outcome {
@@ -32,14 +32,11 @@ pub fn run(cx: &Context, args: &RemoveArgs, extent: Extent) -> Result<u8> {
             Ok(()) => {}
             Err(fault) if args.force && fault.kind() == Kind::NotFound => {}
             Err(fault) => {
-                first = Some(match first {
-                    None => fault,
-                    Some(earlier) => earlier.and_also(fault),
-                });
+                faults.note(fault);
             }
         }
     }
-    first.map_or(Ok(0), Err)
+    faults.or(0)
 }
 
 fn one(cx: &Context, args: &RemoveArgs, key: &str, extent: Extent) -> Result<()> {
