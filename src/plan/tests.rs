@@ -28,6 +28,17 @@ fn observe(dir: &Path) -> BTreeMap<String, String> {
     seen
 }
 
+/// How many boxes recovery takes; asked again while a child that another test is just starting holds a copy of the lock.
+fn recover_soon(host: &Host) -> usize {
+    (0..250)
+        .map(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            recover::recover(host).unwrap().len()
+        })
+        .find(|count| *count > 0)
+        .unwrap_or(0)
+}
+
 fn id(byte: u8) -> Id {
     Id::from_bytes([byte; 32])
 }
@@ -99,7 +110,7 @@ fn what_a_dead_command_began_is_recovered_and_what_a_live_one_holds_is_not() {
         }
         assert!(recover::recover(&host).unwrap().is_empty(), "a held journal is a live command");
         drop(journal);
-        assert_eq!(recover::recover(&host).unwrap().len(), 1);
+        assert_eq!(recover_soon(&host), 1);
         file::remove_dir_if_empty(&host.journals()).unwrap();
         file::remove_dir_if_empty(&host.run).unwrap();
         assert_eq!(observe(world.path()), before, "after {reached} steps");
@@ -114,7 +125,7 @@ fn a_removal_that_was_killed_is_finished() {
     let journal = Journal::open(&host, id(1).as_str()).unwrap().unwrap();
     journal.append(&Event::Removing { down_to: 2 }).unwrap();
     drop(journal);
-    recover::recover(&host).unwrap();
+    assert_eq!(recover_soon(&host), 1);
     assert!(!file::exists(&host.sandbox_dir(id(1).as_str())).unwrap());
     assert!(file::exists(&journal::path(&host, id(1).as_str())).unwrap(), "stopped, not removed");
     assert!(file::find_symlink(&host.root.join("names/web")).unwrap().is_some());
