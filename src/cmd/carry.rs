@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{Context, Format, output};
-use crate::fault::Result;
+use crate::fault::{Faults, Kind, Result};
 use crate::ids::shorten;
 use crate::plan::{self, Carried, Plan, Timings, explain};
 use crate::script::Script;
@@ -34,6 +34,20 @@ pub fn carry(
         return Ok(None);
     }
     plan::attempt(&cx.host, timings, plan).map(Some)
+}
+
+/// Stops or removes what each key names and prints the key; one that fails does not stop the others, and with `force` a missing one is fine.
+pub fn remove_each(keys: &[String], force: bool, args: PlanArgs, mut remove: impl FnMut(&str) -> Result<()>) -> Result<u8> {
+    let mut faults = Faults::default();
+    for key in keys {
+        match remove(key) {
+            Ok(()) if args.explain => {}
+            Ok(()) => output::line(key),
+            Err(fault) if force && fault.kind() == Kind::NotFound => {}
+            Err(fault) => faults.note(fault),
+        }
+    }
+    faults.or(0)
 }
 
 /// Prints a script.

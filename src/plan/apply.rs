@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use serde_json::Value;
+
 use super::journal::{Event, Journal, VERSION};
 use super::{Keep, Plan, Timings, ledger, reach, unwind};
 use crate::fault::{Context, Fault, Kind, Result};
@@ -41,8 +43,8 @@ pub fn carry_out(plan: Plan, host: &Host, timings: &mut Timings) -> Result<Carri
     let Plan { box_id, command, steps, keep, mut locks } = plan;
     let applied = reach("journal", 0).and_then(|()| journal.append(&planned)).and_then(|()| {
         timings.row("open the journal");
-        apply_all(&steps, &mut locks, &journal, host, timings)?;
-        settle(&steps, &journal, host)
+        let made = apply_all(&steps, &mut locks, &journal, host, timings)?;
+        settle(&made, &journal, host)
     });
     drop(locks);
     if let Err(fault) = applied {
@@ -80,13 +82,19 @@ fn open_new(plan: &Plan, host: &Host) -> Result<Journal> {
     }
 }
 
-/// Applies the steps in order. What must survive a power cut is synced beside the steps that follow it: an fsync can take
+/// Shared things that a plan made, with what stood there before.
+type Made = Vec<(Step, Value)>;
+
+/// Applies the steps in order; answers the shared things that they made and `gc` may take. What must survive a power cut is synced beside the steps that follow it: an fsync can take
 /// longer than all the rest, and nothing else of a box outlives the cut.
-fn apply_all(steps: &[Step], locks: &mut Vec<(usize, Lock)>, journal: &Journal, host: &Host, timings: &mut Timings) -> Result<()> {
+fn apply_all(steps: &[Step], locks: &mut Vec<(usize, Lock)>, journal: &Journal, host: &Host, timings: &mut Timings) -> Result<Made> {
     std::thread::scope(|scope| {
-        let mut syncs = Vec::new();
+        let (mut syncs, mut made) = (Vec::new(), Made::new());
         for (index, step) in steps.iter().enumerate() {
-            apply_one(index, step, journal, host).doing(|| step.to_string())?;
+            let before = apply_one(index, step, journal, host).doing(|| step.to_string())?;
+            if step.tenure() == Tenure::Shared && step.is_reclaimed() && !step.already(&before)? {
+                made.push((step.clone(), before));
+            }
             timings.row(step.to_string());
             locks.retain(|(last, _)| *last > index);
             if let Some(path) = step.durable() {
@@ -96,11 +104,12 @@ fn apply_all(steps: &[Step], locks: &mut Vec<(usize, Lock)>, journal: &Journal, 
         for (step, sync) in syncs {
             sync.join().map_err(|_| Fault::internal("the sync thread panicked"))?.doing(|| step.to_string())?;
         }
-        Ok(())
+        Ok(made)
     })
 }
 
-fn apply_one(index: usize, step: &Step, journal: &Journal, host: &Host) -> Result<()> {
+/// Applies one step; answers what stood there before.
+fn apply_one(index: usize, step: &Step, journal: &Journal, host: &Host) -> Result<Value> {
     if let Some(signal) = signal::pending() {
         return Err(Fault::new(Kind::Cancelled, format!("stopped by signal {signal}")));
     }
@@ -114,25 +123,16 @@ fn apply_one(index: usize, step: &Step, journal: &Journal, host: &Host) -> Resul
     }
     reach("applied", index)?;
     journal.append(&Event::Done { index, micros: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX) })?;
-    reach("done", index)
+    reach("done", index)?;
+    Ok(before)
 }
 
 /// Writes down which shared things this plan made, then that it holds.
-fn settle(steps: &[Step], journal: &Journal, host: &Host) -> Result<()> {
+fn settle(made: &[(Step, Value)], journal: &Journal, host: &Host) -> Result<()> {
     if let Some(signal) = signal::pending() {
         return Err(Fault::new(Kind::Cancelled, format!("stopped by signal {signal}")));
     }
-    if steps.iter().any(|step| step.tenure() == Tenure::Shared) {
-        let status = journal.status()?;
-        let mut made = Vec::new();
-        for (_, step, before) in status.standing() {
-            if step.tenure() == Tenure::Shared && step.is_reclaimed() && !step.already(before)? {
-                made.push((step.clone(), before.clone()));
-            }
-        }
-        made.reverse();
-        ledger::note(&made, host)?;
-    }
+    ledger::note(made, host)?;
     reach("settle", 0)?;
     journal.append(&Event::Settled)
 }

@@ -56,13 +56,7 @@ impl Action for CgroupParent {
     }
 
     fn undo(&self, before: &Vec<PathBuf>, _host: &Host) -> Result<Undone> {
-        let mut undone = Undone::Done;
-        for dir in before.iter().rev() {
-            if !file::remove_dir_if_empty(dir)? {
-                undone = Undone::Kept;
-            }
-        }
-        Ok(undone)
+        Ok(if file::remove_dirs_if_empty(before)? { Undone::Done } else { Undone::Kept })
     }
 
     fn script(&self, way: Way<'_, Vec<PathBuf>>, out: &mut Script) {

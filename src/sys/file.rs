@@ -281,6 +281,15 @@ pub fn remove_file(path: &Path) -> Result<bool> {
     }
 }
 
+/// Removes those directories that are empty, the last of `dirs` first; answers whether all are gone.
+pub fn remove_dirs_if_empty(dirs: &[PathBuf]) -> Result<bool> {
+    let mut all = true;
+    for dir in dirs.iter().rev() {
+        all &= remove_dir_if_empty(dir)?;
+    }
+    Ok(all)
+}
+
 /// Removes a directory if it is empty; absence and content are both fine. Answers whether it is gone.
 pub fn remove_dir_if_empty(path: &Path) -> Result<bool> {
     match fs::remove_dir(path) {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::{RmArgs, steps};
 use crate::cmd::network::detach;
 use crate::cmd::salvage::{self, Damage, Unwound};
-use crate::cmd::{Context, carry, output, records};
-use crate::fault::{Context as _, Fault, Faults, Kind, Result};
+use crate::cmd::{Context, carry, records};
+use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::ids::Id;
 use crate::plan::journal::{self, Journal};
 use crate::plan::{self, Keep, Plan, Timings, explain};
@@ -14,18 +14,7 @@ use crate::sys::{Host, file, proc, runc};
 
 /// Removes each container named; one that fails does not stop the others.
 pub fn run(cx: &Context, args: &RmArgs) -> Result<u8> {
-    let mut faults = Faults::default();
-    for key in &args.keys {
-        match one(cx, args, key) {
-            Ok(()) if !args.plan.explain => output::line(key),
-            Ok(()) => {}
-            Err(fault) if args.force && fault.kind() == Kind::NotFound => {}
-            Err(fault) => {
-                faults.note(fault);
-            }
-        }
-    }
-    faults.or(0)
+    carry::remove_each(&args.keys, args.force, args.plan, |key| one(cx, args, key))
 }
 
 fn one(cx: &Context, args: &RmArgs, key: &str) -> Result<()> {

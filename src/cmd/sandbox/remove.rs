@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use super::{RemoveArgs, steps};
 use crate::cmd::network::detach;
 use crate::cmd::salvage::{self, Damage, Unwound};
-use crate::cmd::{Context, carry, container, output, records};
-use crate::fault::{Context as _, Fault, Faults, Kind, Result};
+use crate::cmd::{Context, carry, container, records};
+use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::ids::Id;
 use crate::plan::journal::{self, Journal};
 use crate::plan::{self, Plan, Timings, explain};
@@ -24,19 +24,7 @@ pub enum Extent {
 
 /// Stops or removes each sandbox named; one that fails does not stop the others.
 pub fn run(cx: &Context, args: &RemoveArgs, extent: Extent) -> Result<u8> {
-    let mut faults = Faults::default();
-    for key in &args.keys {
-        let outcome = one(cx, args, key, extent);
-        match outcome {
-            Ok(()) if !args.plan.explain => output::line(key),
-            Ok(()) => {}
-            Err(fault) if args.force && fault.kind() == Kind::NotFound => {}
-            Err(fault) => {
-                faults.note(fault);
-            }
-        }
-    }
-    faults.or(0)
+    carry::remove_each(&args.keys, args.force, args.plan, |key| one(cx, args, key, extent))
 }
 
 fn one(cx: &Context, args: &RemoveArgs, key: &str, extent: Extent) -> Result<()> {
