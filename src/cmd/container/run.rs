@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 
 use super::request::{self, Facts, Net};
 use super::{RunArgs, run_dir, steps};
-use crate::cmd::network::{attach, networks};
+use crate::cmd::network::{self, attach, networks};
 use crate::cmd::{Context, carry, image, output, records, sandbox};
 use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::ids::{Id, IfName};
@@ -162,6 +162,7 @@ fn network(cx: &Context, facts: &Facts<'_>, attached: &mut attach::Attached) -> 
         acting: !args.plan.explain,
     };
     *attached = attach::plan_attach(host, &ask)?;
+    network::tell(attached);
     let attachment = Attachment {
         network: conf.name.to_string(),
         ifname: ifname.to_string(),
