@@ -15,6 +15,7 @@ pub mod mount;
 pub mod netlink;
 pub mod nft;
 pub mod ns;
+pub mod plugin;
 pub mod privilege;
 pub mod proc;
 pub mod rootfs;
@@ -36,5 +37,5 @@ mod tree_xattr;
 pub mod view;
 
 pub use crate::ids::CgroupDriver;
-pub use host::Host;
+pub use host::{Host, Plugins};
 pub use nix::errno::Errno;
