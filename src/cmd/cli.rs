@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use super::{Context, Format, bundle, container, gc, image, network, sandbox};
 use crate::fault::{Fault, Kind, Result};
 use crate::ids::CgroupDriver;
-use crate::sys::{Host, privilege};
+use crate::sys::{Halt, Host, privilege};
 
 /// Drives runc directly: images, namespaces, networks, pods. No daemon.
 #[derive(Debug, Parser)]
@@ -71,7 +71,7 @@ enum Command {
     #[command(subcommand)]
     Bundle(bundle::Command),
     /// Run a container and wait for it
-    Run(container::RunArgs),
+    Run(Box<container::RunArgs>),
     /// List containers
     Ps(container::PsArgs),
     /// Remove containers
@@ -112,6 +112,7 @@ impl Global {
             runtime: self.runtime,
             cgroup_driver: driver,
             cgroup_parent: self.cgroup_parent.unwrap_or_else(|| default_parent.to_owned()),
+            halt: Halt::default(),
         };
         Ok(Context { host, format: self.format })
     }
@@ -173,7 +174,7 @@ impl Command {
             Command::Sandbox(command) => sandbox::run(context, command),
             Command::Net(command) => network::run(context, command),
             Command::Bundle(command) => bundle::run(context, command),
-            Command::Run(args) => container::run(context, args),
+            Command::Run(args) => container::run(context, &args),
             Command::Ps(args) => container::ps(context, &args),
             Command::Rm(args) => container::rm(context, &args),
             Command::Gc(args) => gc::run(context, &args),

@@ -208,7 +208,7 @@ fn removal_takes_what_nobody_needs_and_nothing_else() {
     let alias = plan_load(
         host,
         &format!("oci:{layout}:busybox").parse().unwrap(),
-        &Wish { names: vec!["a/alias".parse().unwrap()], platform: None },
+        &Wish { names: vec!["a/alias".parse().unwrap()], platform: None, origin: None },
     );
     carry(&alias.unwrap().steps, host).unwrap();
     let id = store::find(host, "busybox").unwrap().id;
@@ -302,10 +302,10 @@ fn one_plain_archive_without_a_name_is_kept_without_one() {
     fs::write(&zipped, program::output("gzip", &["-c", &docker]).stdout).unwrap();
     let fault = world.refusal(&zipped);
     assert!(fault.kind() == Kind::Unimplemented && fault.to_string().contains("compressed with gzip"), "{fault}");
-    let wish = Wish { names: vec!["mine:1".parse().unwrap()], platform: None };
+    let wish = Wish { names: vec!["mine:1".parse().unwrap()], platform: None, origin: None };
     carry(&plan_load(&world.host, &docker.parse().unwrap(), &wish).unwrap().steps, &world.host).unwrap();
     assert_eq!(store::find(&world.host, "mine:1").unwrap().references.len(), 1);
-    let other = Wish { names: Vec::new(), platform: Some("linux/riscv64".parse().unwrap()) };
+    let other = Wish { names: Vec::new(), platform: Some("linux/riscv64".parse().unwrap()), origin: None };
     assert_eq!(plan_load(&world.host, &docker.parse().unwrap(), &other).unwrap_err().kind(), Kind::NotFound);
 }
 
@@ -331,6 +331,16 @@ fn the_command_settles_or_leaves_nothing_and_its_script_does_the_same() {
     [home].iter().chain(&loaded.steps).for_each(|step| step.script(None, &mut script).unwrap());
     tool(&["sh", "-c", script.as_str()]);
     assert_eq!(store::find(&two.host, "bare").unwrap().id, image.id);
+    // When and whence it came is the command's to say.
+    for host in [&one.host, &two.host] {
+        tool(&[
+            "sed",
+            "-i",
+            "-E",
+            r#"s/"io.rkbox.image.(pulled-at|source)":"[^"]*",?//g"#,
+            host.images().join("index.json").to_str().unwrap(),
+        ]);
+    }
     tool(&["diff", "-r", one.host.root.to_str().unwrap(), two.host.root.to_str().unwrap()]);
 
     let config = Digest::of(&image.config_raw).blob(Path::new(&layout));
