@@ -7,10 +7,15 @@
 pub mod canonical;
 pub mod capabilities;
 pub mod cgroup;
+pub mod device;
 pub mod etc;
 pub mod mounts;
 pub mod paths;
 pub mod pause;
 pub mod process;
+pub mod resources;
+pub mod size;
 pub mod spec;
+pub mod sysctl;
+pub mod ulimit;
 pub mod user;

@@ -6,6 +6,7 @@
 
 pub mod archive;
 pub mod cgroup;
+pub mod device;
 pub mod dir_lock;
 pub mod exec;
 pub mod file;
@@ -15,6 +16,7 @@ pub mod mount;
 pub mod netlink;
 pub mod nft;
 pub mod ns;
+pub mod pin;
 pub mod privilege;
 pub mod proc;
 pub mod rootfs;
@@ -25,10 +27,12 @@ pub mod signal;
 pub mod store;
 pub mod sysctl;
 pub mod tree;
+pub mod tree_clone;
 mod tree_copy;
 mod tree_hide;
 mod tree_merged;
 mod tree_names;
+pub mod tree_owner;
 pub mod tree_partial;
 mod tree_pending;
 mod tree_write;
