@@ -92,9 +92,9 @@ pub struct VolumeRecord {
     /// Labels.
     #[serde(default)]
     pub labels: super::Pairs,
-    /// The container that it was made for, when nobody named it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub anonymous_of: Option<crate::ids::Id>,
+    /// Whether a container needed it and nobody named it.
+    #[serde(default)]
+    pub anonymous: bool,
     /// When, RFC 3339 with nanoseconds.
     pub created_at: String,
     /// Version of rkbox.

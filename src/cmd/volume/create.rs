@@ -27,7 +27,7 @@ pub fn run(cx: &Context, args: &CreateArgs) -> Result<u8> {
         }
         return said(cx, &known);
     }
-    let record = record(&name, labels, None);
+    let record = record(&name, labels, args.name.is_none());
     let steps: Vec<Step> = steps(&cx.host, &record, true)?;
     let carried = carry::carry(cx, args.plan, &mut timings, |_| {
         Ok(Plan::new(format!("volume-{name}"), format!("create volume {name}"), steps.clone()).kept(Keep::Result))
@@ -49,12 +49,12 @@ fn said(cx: &Context, record: &VolumeRecord) -> Result<u8> {
 }
 
 /// What is written of a new volume.
-pub(super) fn record(name: &str, labels: Pairs, anonymous_of: Option<Id>) -> VolumeRecord {
+pub(super) fn record(name: &str, labels: Pairs, anonymous: bool) -> VolumeRecord {
     VolumeRecord {
         v: VERSION,
         name: name.to_owned(),
         labels,
-        anonymous_of,
+        anonymous,
         created_at: proc::now_rfc3339(),
         rkbox: env!("CARGO_PKG_VERSION").to_owned(),
         extra: serde_json::Map::new(),

@@ -58,7 +58,7 @@ pub(super) fn seen(host: &Host, name: &str) -> Result<(VolumeRecord, Vec<String>
 
 fn value(host: &Host, record: &VolumeRecord, users: &[String]) -> Value {
     json!({
-        "name": record.name, "driver": "local", "mountpoint": data(host, &record.name), "anonymous": record.anonymous_of.is_some(),
+        "name": record.name, "driver": "local", "mountpoint": data(host, &record.name), "anonymous": record.anonymous,
         "labels": record.labels, "created_at": record.created_at, "containers": users,
     })
 }

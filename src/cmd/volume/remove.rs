@@ -36,8 +36,7 @@ pub fn prune(cx: &Context, args: &PruneArgs) -> Result<u8> {
     let (mut removed, mut faults) = (Vec::new(), Faults::default());
     for name in names(&cx.host)? {
         let Some((record, users)) = faults.keep(seen(&cx.host, &name)) else { continue };
-        let wanted =
-            users.is_empty() && (args.all || record.anonymous_of.is_some() || record.name.len() == 64) && filters.pass(&record, &users);
+        let wanted = users.is_empty() && (args.all || record.anonymous) && filters.pass(&record, &users);
         if !wanted || !file::exists(&dir(&cx.host).join(&name).join(volume::USERS))? {
             continue;
         }

@@ -21,8 +21,7 @@ pub fn use_steps(host: &Host, record: &ContainerRecord, all: &mut Vec<Step>) {
         let volume = dir(host).join(name);
         if !noted.contains(&name.as_str()) {
             noted.push(name);
-            let owner = anonymous.then(|| record.id.clone());
-            let made = create::record(name, Pairs::new(), owner);
+            let made = create::record(name, Pairs::new(), *anonymous);
             all.extend(create::steps(host, &made, !record.auto_remove).unwrap_or_default());
             let release = if *anonymous && record.auto_remove { Release::Remove } else { Release::Keep };
             all.push(VolumeUse { volume: volume.clone(), container: record.id.clone(), release }.into());
