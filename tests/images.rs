@@ -186,7 +186,7 @@ fn a_history_is_that_of_podman() {
     };
     assert_eq!(rows(&ours, "created_by"), rows(&theirs, "CreatedBy"));
     assert_eq!(rows(&ours, "comment"), rows(&theirs, "comment"));
-    let layers = ours.as_array().unwrap().iter().filter(|row| row["empty_layer"] == Value::from(false)).count();
+    let layers = ours.as_array().unwrap().iter().filter(|row| row["empty_layer"] == false).count();
     assert_eq!(layers, json(&world, "image inspect layers:latest")[0]["Layers"].as_array().unwrap().len());
     let text = world.rk("image history layers:latest").ok().stdout;
     assert!(text.lines().all(|line| line.chars().count() < 200) && text.contains("<missing>"), "{text}");
