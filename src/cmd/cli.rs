@@ -71,7 +71,7 @@ enum Command {
     #[command(subcommand)]
     Bundle(bundle::Command),
     /// Run a container and wait for it
-    Run(container::RunArgs),
+    Run(Box<container::RunArgs>),
     /// List containers
     Ps(container::PsArgs),
     /// Remove containers
@@ -173,7 +173,7 @@ impl Command {
             Command::Sandbox(command) => sandbox::run(context, command),
             Command::Net(command) => network::run(context, command),
             Command::Bundle(command) => bundle::run(context, command),
-            Command::Run(args) => container::run(context, args),
+            Command::Run(args) => container::run(context, &args),
             Command::Ps(args) => container::ps(context, &args),
             Command::Rm(args) => container::rm(context, &args),
             Command::Gc(args) => gc::run(context, &args),

@@ -1,5 +1,7 @@
 //! Containers: run in the foreground, listed, removed.
 
+mod oci;
+mod options;
 mod ps;
 mod remove;
 mod request;
@@ -12,9 +14,10 @@ use clap::Args;
 
 use super::{PlanArgs, records};
 use crate::fault::Result;
-use crate::ids::{Id, Name};
+use crate::ids::Id;
 use crate::sys::Host;
 
+pub use options::ContainerArgs;
 pub use ps::run as ps;
 pub use remove::{reclaim, remove, run as rm, stop};
 pub use run::run;
@@ -25,56 +28,12 @@ pub struct RunArgs {
     /// Remove the container when it ends
     #[arg(long)]
     pub rm: bool,
-    /// Name; by default the first digits of the id
-    #[arg(long)]
-    pub name: Option<Name>,
-    /// Join the network, IPC and UTS namespaces of a sandbox
-    #[arg(long, conflicts_with_all = ["netns", "network", "hostname"])]
-    pub sandbox: Option<String>,
-    /// Join a network namespace made by somebody else (name or path)
-    #[arg(long, value_name = "NETNS", conflicts_with = "network")]
-    pub netns: Option<String>,
-    /// CNI network of its own; `none` for only lo, `host` for the host's
-    #[arg(long = "net", alias = "network", value_name = "NETWORK")]
-    pub network: Option<String>,
-    /// Environment variable; without a value it comes from the caller
-    #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
-    pub env: Vec<String>,
-    /// Working directory
-    #[arg(short, long, value_name = "DIR")]
-    pub workdir: Option<String>,
-    /// User and group, by name or number
-    #[arg(short, long, value_name = "USER[:GROUP]")]
-    pub user: Option<String>,
-    /// Instead of the image's entrypoint; repeat it, or give a JSON array
-    #[arg(long, value_name = "WORD")]
-    pub entrypoint: Vec<String>,
-    /// Bind mount
-    #[arg(short, long = "volume", value_name = "HOST:CTR[:ro]")]
-    pub volumes: Vec<String>,
-    /// Host name inside
-    #[arg(long, value_parser = crate::cmd::parse::hostname)]
-    pub hostname: Option<String>,
-    /// Mount the root file system read-only
-    #[arg(long)]
-    pub read_only: bool,
-    /// Keep standard input open
-    #[arg(short, long)]
-    pub interactive: bool,
-    /// Give it a terminal
-    #[arg(short, long)]
-    pub tty: bool,
-    /// Label, may be repeated
-    #[arg(short, long = "label", value_name = "KEY=VALUE", value_parser = crate::cmd::parse::pair)]
-    pub labels: Vec<(String, String)>,
     /// `--explain`, `--timings`.
     #[command(flatten)]
     pub plan: PlanArgs,
-    /// Image: a reference, an id or a unique prefix of one
-    pub image: String,
-    /// Command and arguments, instead of the image's CMD
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    pub command: Vec<String>,
+    /// The container.
+    #[command(flatten)]
+    pub container: ContainerArgs,
 }
 
 /// Arguments of `rkbox ps`.

@@ -3,7 +3,7 @@
 use std::io::IsTerminal as _;
 
 use super::request::{self, Facts, Net};
-use super::{RunArgs, run_dir, steps};
+use super::{RunArgs, oci, run_dir, steps};
 use crate::cmd::network::{attach, networks};
 use crate::cmd::{Context, carry, image, output, records, sandbox};
 use crate::fault::{Context as _, Fault, Kind, Result};
@@ -15,17 +15,25 @@ use crate::sys::runc::{Input, Launch};
 use crate::sys::{Host, exec, file, ns, privilege, proc, runc_log};
 
 /// Runs a container in the foreground; answers its own exit status.
-pub fn run(cx: &Context, args: RunArgs) -> Result<u8> {
+pub fn run(cx: &Context, args: &RunArgs) -> Result<u8> {
     let mut timings = Timings::start();
     privilege::require()?;
-    if args.tty && !args.plan.explain && !std::io::stdin().is_terminal() {
+    if args.container.process.tty && !args.plan.explain && !std::io::stdin().is_terminal() {
         return Err(Fault::invalid("--tty: standard input is not a terminal").hint("leave --tty out, or call rkbox from a terminal"));
     }
-    let found = image::store::find(&cx.host, &args.image)?;
+    let found = image::store::find(&cx.host, &args.container.image)?;
     let lowers = image::store::lowers(&cx.host, &found)?;
-    let joined = args.sandbox.as_deref().map(|key| ready_sandbox(&cx.host, key)).transpose()?;
+    let joined = args.container.network.sandbox.as_deref().map(|key| ready_sandbox(&cx.host, key)).transpose()?;
     let id = Id::from_bytes(proc::random::<32>()?);
-    let facts = Facts { args: &args, id, image: &found, lowers: &lowers, sandbox: joined.as_ref() };
+    let facts = Facts {
+        args: &args.container,
+        auto_remove: args.rm,
+        acting: !args.plan.explain,
+        id,
+        image: &found,
+        lowers: &lowers,
+        sandbox: joined.as_ref(),
+    };
     let mut made = None;
     let mut planned = |timings: &mut Timings| {
         let (plan, record) = plan(cx, &facts, timings)?;
@@ -35,7 +43,7 @@ pub fn run(cx: &Context, args: RunArgs) -> Result<u8> {
     if args.plan.explain {
         let plan = planned(&mut timings)?;
         let record = made.ok_or_else(|| Fault::internal("a plan without a record"))?;
-        carry::show(&script(cx, &args, &plan, &record)?);
+        carry::show(&script(cx, args, &plan, &record)?);
         return Ok(0);
     }
     let carried = carry::carry(cx, args.plan, &mut timings, planned)?;
@@ -120,7 +128,7 @@ fn plan(cx: &Context, facts: &Facts<'_>, timings: &mut Timings) -> Result<(Plan,
         timings.waited(lock.waited());
     }
     let record = request::record(cx, facts, net)?;
-    let texts = request::texts(facts, &record)?;
+    let texts = oci::texts(facts, &record)?;
     let (all, network_end) = steps::steps(host, &record, texts, std::mem::take(&mut attached.steps));
     let keep = if record.auto_remove { Keep::WhileOwned } else { Keep::UntilRemoved };
     let mut plan = Plan::new(record.id.as_str(), format!("run {} in {}", facts.args.image, record.name), all).kept(keep);
@@ -136,31 +144,25 @@ fn network(cx: &Context, facts: &Facts<'_>, attached: &mut attach::Attached) -> 
     if let Some(sandbox) = facts.sandbox {
         return Ok(joined(sandbox.netns.clone()));
     }
-    if let Some(netns) = &args.netns {
+    if let Some(netns) = &args.network.netns {
         let path = host.netns_path(netns);
         require_netns(&path)?;
         return Ok(joined(Some(path)));
     }
-    if args.network.as_deref() == Some("host") {
+    if args.network.network.as_deref() == Some("host") {
         return Ok(joined(None));
     }
     let name = args.name.as_ref().map_or(facts.id.short(), AsRef::as_ref);
     let netns = host.netns_path(name);
-    if args.network.as_deref() == Some("none") {
+    if args.network.network.as_deref() == Some("none") {
         attached.steps.push(crate::step::Loopback { netns: netns.clone(), own_netns: true }.into());
         return Ok(Net { path: Some(netns), owned: true, attachments: Vec::new() });
     }
-    let wanted = args.network.as_deref().map(str::parse).transpose()?;
+    let wanted = args.network.network.as_deref().map(str::parse).transpose()?;
     let conf = networks::find_network(host, wanted.as_ref())?;
     let ifname: IfName = "eth0".parse()?;
-    let ask = attach::Attach {
-        network: &conf,
-        owner: facts.id.as_str(),
-        ifname: &ifname,
-        netns: &netns,
-        own_netns: true,
-        acting: !args.plan.explain,
-    };
+    let ask =
+        attach::Attach { network: &conf, owner: facts.id.as_str(), ifname: &ifname, netns: &netns, own_netns: true, acting: facts.acting };
     *attached = attach::plan_attach(host, &ask)?;
     let attachment = Attachment {
         network: conf.name.to_string(),

@@ -1,0 +1,75 @@
+//! The OCI configuration of a container and the texts of its files, from its facts and record.
+
+use std::path::{Path, PathBuf};
+
+use super::request::{Facts, hostname};
+use super::steps::Texts;
+use crate::bundle::mounts::{Access, Bind, Shm};
+use crate::bundle::spec::{self, ContainerRequest, Isolation, Namespace};
+use crate::bundle::{etc, user};
+use crate::cmd::{parse, records};
+use crate::fault::{Fault, Result};
+use crate::record::ContainerRecord;
+use crate::sys::{privilege, proc};
+
+/// Size of `/dev/shm` of a container without a sandbox.
+const SHM_KIB: u64 = 64 << 10;
+
+/// Makes the texts of its files.
+pub fn texts(facts: &Facts<'_>, record: &ContainerRecord) -> Result<Texts> {
+    let hostname = hostname(facts);
+    let files = match facts.sandbox {
+        Some(_) => Vec::new(),
+        None => {
+            let addresses: Vec<_> = record.attachments.iter().flat_map(|a| &a.addresses).map(ipnetwork::IpNetwork::ip).collect();
+            let resolv_conf = etc::resolv_conf(&parse::host_resolv_conf());
+            vec![("hosts", etc::hosts(&hostname, &addresses)), ("hostname", format!("{hostname}\n")), ("resolv.conf", resolv_conf)]
+        }
+    };
+    let config = spec::container_json(&oci_request(facts, record, &hostname)?)?;
+    let config = String::from_utf8(config).map_err(|error| Fault::internal(error.to_string()))?;
+    Ok(Texts { record: records::write(record)?, config, files })
+}
+
+fn oci_request(facts: &Facts<'_>, record: &ContainerRecord, hostname: &str) -> Result<ContainerRequest> {
+    let join = |path: &Path| Namespace::Join(path.to_path_buf());
+    let isolation = Isolation {
+        network: record.netns.as_deref().map_or(Namespace::Host, join),
+        ipc: facts.sandbox.map_or(Namespace::New, |sandbox| join(&sandbox.ipcns)),
+        uts: facts.sandbox.map_or(Namespace::New, |sandbox| join(&sandbox.utsns)),
+        pid: Namespace::New,
+        cgroup: if privilege::has_cgroup_v2() { Namespace::New } else { Namespace::Host },
+    };
+    let files = facts.sandbox.map_or(&record.bundle, |sandbox| &sandbox.files);
+    let etc = ["hosts", "hostname", "resolv.conf"].map(|name| Bind {
+        source: files.join(name),
+        destination: format!("/etc/{name}"),
+        access: facts.args.mounts.root_access(),
+    });
+    let volumes = record.volumes.iter().map(|volume| Bind {
+        source: volume.source.clone(),
+        destination: volume.destination.to_string_lossy().into_owned(),
+        access: if volume.read_only { Access::ReadOnly } else { Access::ReadWrite },
+    });
+    let volumes: Vec<Bind> = volumes.collect();
+    let etc = etc.into_iter().filter(|bind| volumes.iter().all(|volume| volume.destination != bind.destination));
+    Ok(ContainerRequest {
+        args: record.args.clone(),
+        env: record.env.clone(),
+        cwd: record.cwd.clone(),
+        identity: user::Identity { uid: record.user.0, gid: record.user.1, groups: record.user.2.clone() },
+        terminal: facts.args.process.terminal(),
+        privileges: facts.args.security.privileges(),
+        capabilities: facts.args.security.capabilities(),
+        isolation,
+        hostname: facts.sandbox.is_none().then(|| hostname.to_owned()),
+        rootfs: PathBuf::from("rootfs"),
+        root_access: facts.args.mounts.root_access(),
+        shm: facts.sandbox.map_or(Shm::Private { size_kib: SHM_KIB }, |sandbox| Shm::Shared(sandbox.shm.clone())),
+        binds: etc.chain(volumes.iter().cloned()).collect(),
+        cgroups_path: record.runtime.cgroups_path.clone(),
+        limits: facts.args.resources.limits()?,
+        throttled_cpus: proc::throttled_cpus(),
+        annotations: [("org.rkbox.id".to_owned(), record.id.to_string())].into(),
+    })
+}

@@ -1,0 +1,46 @@
+//! What can be said of a container: one group of options a file, shared by all commands that make one.
+
+mod mounts;
+mod network;
+mod process;
+mod resources;
+mod security;
+
+use clap::Args;
+
+pub use mounts::MountArgs;
+pub use network::NetworkArgs;
+pub use process::ProcessArgs;
+pub use resources::ResourceArgs;
+pub use security::SecurityArgs;
+
+use crate::ids::Name;
+
+/// The arguments that describe a container.
+#[derive(Debug, Args)]
+pub struct ContainerArgs {
+    /// Name; by default the first digits of the id
+    #[arg(long)]
+    pub name: Option<Name>,
+    /// Where it gets its network.
+    #[command(flatten)]
+    pub network: NetworkArgs,
+    /// What it runs.
+    #[command(flatten)]
+    pub process: ProcessArgs,
+    /// What it sees of the file system.
+    #[command(flatten)]
+    pub mounts: MountArgs,
+    /// What it may use.
+    #[command(flatten)]
+    pub resources: ResourceArgs,
+    /// What it may do.
+    #[command(flatten)]
+    pub security: SecurityArgs,
+    /// Image: a reference, an id or a unique prefix of one
+    #[arg(help_heading = clap::builder::Resettable::Reset)]
+    pub image: String,
+    /// Command and arguments, instead of the image's CMD
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, help_heading = clap::builder::Resettable::Reset)]
+    pub command: Vec<String>,
+}
