@@ -3,8 +3,8 @@
 //! A filter sees 64 bits of every argument, the kernel takes 32 of most: what is allowed is therefore named exactly, so that bits above
 //! never make a refused value look like an allowed one (CVE-2017-5226 and its kin).
 
-use super::Rule;
 use super::rule::{Compare, EPERM, Outcome};
+use super::{Architectures, Rule};
 
 /// Every CLONE_NEW* that `clone` takes: namespaces. (CLONE_NEWTIME shares its bit with the exit signal and is for `unshare` alone.)
 const NAMESPACES: [u64; 7] = [0x2_0000, 0x200_0000, 0x400_0000, 0x800_0000, 0x1000_0000, 0x2000_0000, 0x4000_0000];
@@ -24,7 +24,7 @@ const EAFNOSUPPORT: u32 = 97;
 const PERSONALITIES: [u64; 5] = [0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
 /// The rules; `admin` is whether CAP_SYS_ADMIN is there, `audit` whether CAP_AUDIT_WRITE is.
-pub(super) fn rules(admin: bool, audit: bool) -> Vec<Rule> {
+pub(super) fn rules(admin: bool, audit: bool, architectures: Architectures) -> Vec<Rule> {
     let mut rules = Vec::new();
     if admin {
         rules.push(Rule::always(Outcome::Allow, &["clone", "unshare"]));
@@ -32,7 +32,15 @@ pub(super) fn rules(admin: bool, audit: bool) -> Vec<Rule> {
         namespaces("clone", &NAMESPACES, &mut rules);
         namespaces("unshare", &[NAMESPACES.as_slice(), &[NEWTIME]].concat(), &mut rules);
     }
-    sockets(audit, &mut rules);
+    match architectures {
+        Architectures::Native => sockets(audit, &mut rules),
+        // On i386 all calls of sockets are one (`socketcall`), whose arguments no filter can read: only what is allowed can be said.
+        Architectures::All => {
+            rules.extend(
+                FAMILIES.iter().chain([&NETLINK]).map(|family| Rule::when(Outcome::Allow, "socket", &[(0, Compare::Equal(*family))])),
+            );
+        }
+    }
     for value in PERSONALITIES {
         rules.push(Rule::when(Outcome::Allow, "personality", &[(0, Compare::Equal(value))]));
     }

@@ -76,7 +76,7 @@ pub const GROUPS: &[Group] = &[
          rseq prctl arch_prctl restart_syscall uname sysinfo getrusage times getcpu getrandom sched_yield set_thread_area get_thread_area",
     ),
     // Debugging a process of the same user, as the kernel allows it; a filter cannot be slipped past with ptrace since Linux 4.8.
-    allow("ptrace process_vm_readv process_vm_writev"),
+    allow("ptrace"),
     // Users and capabilities; the bounding set limits them.
     allow(
         "getuid geteuid getgid getegid setuid setgid setreuid setregid getgroups setgroups setresuid getresuid setresgid getresgid setfsuid \
@@ -123,7 +123,7 @@ pub const GROUPS: &[Group] = &[
     needs(&["CAP_SYS_ADMIN", "CAP_PERFMON"], "perf_event_open"),
     needs(&["CAP_SYS_ADMIN", "CAP_SYSLOG"], "syslog"),
     // Other processes' descriptors, memory and faults.
-    needs(&["CAP_SYS_PTRACE"], "kcmp pidfd_getfd process_madvise userfaultfd"),
+    needs(&["CAP_SYS_PTRACE"], "kcmp pidfd_getfd process_madvise process_vm_readv process_vm_writev userfaultfd"),
     needs(&["CAP_DAC_READ_SEARCH"], "open_by_handle_at name_to_handle_at"),
     needs(&["CAP_SYS_NICE"], "mbind set_mempolicy get_mempolicy set_mempolicy_home_node migrate_pages move_pages"),
     needs(&["CAP_SYS_CHROOT"], "chroot"),
