@@ -168,6 +168,10 @@ sweeps! {
     rm_volumes: Either, "rkbox image load LAYERED; rkbox run --net none --name c -v cache:/c layers", "rm -v c";
     volume_create: Before, "true", "volume create cache";
     volume_rm: Either, "rkbox volume create cache", "volume rm cache";
+    image_tag: Before, "rkbox image load BUSYBOX", "image tag busybox other:1";
+    image_untag: Before, "rkbox image load BUSYBOX", "image untag busybox";
+    image_pin: Before, "rkbox image load BUSYBOX", "image pin busybox";
+    image_prune: Either, "rkbox image load BUSYBOX", "image prune -a";
     bundle_create: Before, "true", "bundle create oci:LAYERS:latest /tmp/rkbox-world/out";
     bundle_create_flat: Before, "true", "bundle create --flat oci:LAYERS:latest /tmp/rkbox-world/out";
     bundle_create_archive: Before, "true", "bundle create oci-archive:BUSYBOX /tmp/rkbox-world/out";

@@ -201,10 +201,11 @@ fn resources_and_devices_reach_the_kernel() {
         ("--memory", "1m", "less than 6m"),
         ("--cpus", "none", "not a number"),
         ("--ulimit", "none=1", "not known"),
-        ("--sysctl", "kernel.panic=1", "not held by a namespace"),
-        ("--sysctl", "net.ipv4.ip_forward=1+kernel.panic=1", "with +"),
-        ("--device", "/dev/none", "is not there"),
-        ("--device", "/etc/passwd", "below /dev"),
+        ("--sysctl", "kernel.panic=1", "would change the host"),
+        ("--sysctl", "net.ipv4.ip_forward=1\nkernel.panic=1", "value that is none"),
+        ("--sysctl", "net.ipv4/../../kernel.panic=1", "name that is none"),
+        ("--device", "/dev/none", "/dev/none"),
+        ("--device", "/etc/passwd", "is not a device"),
         ("--tmpfs", "/proc/x", "kernel file system"),
         ("--shm-size", "1", "less than 1k"),
         ("--mount", "type=bind", "has no target"),
@@ -214,5 +215,5 @@ fn resources_and_devices_reach_the_kernel() {
     world
         .rkbox(["run", "--rm", "--net", "host", "--sysctl", "net.ipv4.ip_forward=1", "busybox", "true"])
         .fails(125)
-        .says("not the container's own");
+        .says("not this container's own");
 }

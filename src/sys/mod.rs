@@ -23,6 +23,7 @@ pub mod rootfs;
 pub mod runc;
 pub mod runc_log;
 pub mod scratch;
+pub mod security;
 pub mod signal;
 pub mod store;
 pub mod sysctl;

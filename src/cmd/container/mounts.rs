@@ -11,10 +11,7 @@ use crate::ids::Id;
 use crate::record::{ContainerRecord, Mount, MountFrom};
 use crate::step::mount::MountKind;
 use crate::step::{Directory, Mount as MountStep, Ownership, Pin, SourceDir, Step};
-use crate::sys::{Host, file, pin, proc};
-
-/// Where SELinux shows itself.
-const SELINUX: &str = "/sys/fs/selinux/enforce";
+use crate::sys::{Host, file, pin, proc, security};
 
 /// Resolves what was asked, and the volumes of the image, for a process of `owner`.
 ///
@@ -48,7 +45,7 @@ fn held(bundle: &Path, nth: usize) -> PathBuf {
 }
 
 fn warn_of_labels(ask: &Ask) -> Result<()> {
-    match (ask.options.relabel, file::exists(Path::new(SELINUX))?) {
+    match (ask.options.relabel, security::has_selinux()) {
         (None, _) => Ok(()),
         (Some(_), false) => {
             output::note(&format!("warning: z and Z have no effect on {}: this host has no SELinux", ask.destination));

@@ -2,11 +2,9 @@
 
 use clap::Args;
 
-use crate::bundle::device::{self, Device};
 use crate::bundle::mounts::{self, Access, Ask};
 use crate::bundle::size;
 use crate::fault::{Context as _, Fault, Result};
-use crate::sys;
 
 /// What is mounted in memory over a root file system that cannot be written, so that most programs still start. *Source:* podman.
 const WRITABLE: [&str; 3] = ["/run", "/tmp", "/var/tmp"];
@@ -27,9 +25,6 @@ pub struct MountArgs {
     /// Size of /dev/shm (64m)
     #[arg(long, value_name = "SIZE", conflicts_with = "sandbox")]
     pub shm_size: Option<String>,
-    /// Device of the host
-    #[arg(long = "device", value_name = "SRC[:DST][:rwm]")]
-    pub devices: Vec<String>,
     /// Mount the root file system read-only
     #[arg(long)]
     pub read_only: bool,
@@ -80,30 +75,5 @@ impl MountArgs {
             return Err(Fault::invalid(format!("--shm-size {text} is less than 1k")).hint("give a size such as 64m"));
         }
         Ok(Some(bytes.unsigned_abs() / 1024))
-    }
-
-    /// The devices, looked at.
-    pub fn devices(&self) -> Result<Vec<Device>> {
-        let mut found = Vec::new();
-        for text in &self.devices {
-            let ask = device::parse(text)?;
-            for node in sys::device::find(&ask.source).doing(|| format!("device {text:?}"))? {
-                let below = node.path.strip_prefix(&ask.source).unwrap_or(&node.path);
-                let path = if below.as_os_str().is_empty() {
-                    ask.destination.clone().into()
-                } else {
-                    std::path::Path::new(&ask.destination).join(below)
-                };
-                found.push(Device {
-                    path,
-                    block: node.block,
-                    number: node.number,
-                    mode: node.mode,
-                    owner: node.owner,
-                    access: ask.access.clone(),
-                });
-            }
-        }
-        Ok(found)
     }
 }

@@ -1,12 +1,9 @@
 //! What a container may use.
 
-use std::collections::BTreeMap;
-
 use clap::Args;
 
 use crate::bundle::resources::{DEFAULT_PIDS, Resources, Swap, Words};
 use crate::bundle::spec::Limits;
-use crate::bundle::sysctl::{self, Owns};
 use crate::bundle::ulimit::Ulimit;
 use crate::cmd::output;
 use crate::fault::{Fault, Kind, Result};
@@ -83,9 +80,6 @@ pub struct ResourceArgs {
     /// How soon it is killed when memory runs out, -1000 to 1000
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     pub oom_score_adj: Option<i32>,
-    /// Kernel setting of its namespaces
-    #[arg(long = "sysctl", value_name = "NAME=VALUE")]
-    pub sysctls: Vec<String>,
 }
 
 impl ResourceArgs {
@@ -103,7 +97,7 @@ impl ResourceArgs {
     }
 
     /// What it may use on this host; what the host cannot give is left out with a warning.
-    pub fn limits(&self, owns: Owns) -> Result<Limits> {
+    pub fn limits(&self) -> Result<Limits> {
         let mut limits = Limits { resources: fitting(self.bounds()?), swap: swap(), ..Limits::new(proc::nofile_limit()?) };
         for text in &self.ulimits {
             let asked: Ulimit = text.parse()?;
@@ -111,8 +105,6 @@ impl ResourceArgs {
             limits.ulimits.push(lowered(asked));
         }
         limits.oom_score_adj = self.oom_score_adj.map(spared).transpose()?;
-        let pairs = self.sysctls.iter().map(|text| sysctl::parse(text, owns)).collect::<Result<BTreeMap<_, _>>>()?;
-        limits.sysctls = pairs;
         Ok(limits)
     }
 }
