@@ -30,7 +30,7 @@ fn a_layer_is_made_once_and_taken_back() {
     assert!(names(&world.host.layers()).is_empty());
     step.apply(&before, &world.host).unwrap();
     assert_eq!(names(&world.host.layers()), ["l0"]);
-    assert_eq!(names(&step.path), ["fs", "layer.json"]);
+    assert_eq!(names(&step.path), ["fs", "layer.json", "layer.mtree"]);
     let again = step.look(&world.host).unwrap();
     assert!(step.already(&again));
     // The undo of one that found it leaves it, and so does that of another maker.

@@ -6,6 +6,8 @@ use crate::fault::{Fault, Kind, Result};
 
 /// The name of the stamp in the directory of a layer.
 pub const STAMP: &str = "layer.json";
+/// The name of the list of files in the directory of a layer.
+pub const LIST: &str = "layer.mtree";
 /// The name of the overlayfs directory in the directory of a layer.
 pub const TREE: &str = "fs";
 
@@ -30,6 +32,12 @@ pub struct Stamp {
     /// Who made it: the random word of the step's `Before`.
     #[serde(default)]
     pub made_by: String,
+    /// Digest of the list of files beside the stamp; absent in a layer that a script unpacked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub list: Option<String>,
+    /// When the list was written, seconds and nanoseconds: what has a later change time was changed afterwards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<(i64, u32)>,
 }
 
 impl Stamp {
