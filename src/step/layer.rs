@@ -94,7 +94,7 @@ impl Layer {
         let written = read_layer(blob, &self.claim(), limits, |reader| tree::write_layer(reader, place, below))?;
         let listed = written.listed;
         let stamp = Stamp {
-            sealed: listed.as_ref().map(|listed| (listed.sealed.seconds, listed.sealed.nanos)),
+            sealed: listed.as_ref().and_then(|listed| Stamp::sealed_text(listed.sealed)),
             list: listed.map(|listed| listed.digest),
             entries: written.entries,
             bytes: written.bytes,

@@ -179,6 +179,7 @@ steps! {
     Layer in layer,
     Layers in layers,
     Tag in tag,
+    Amend in amend,
     Skeleton in skeleton,
     Flatten in flatten,
     Mount in mount,
