@@ -141,6 +141,10 @@ pub fn spool(path: Option<&Path>, near: &Path) -> Result<Option<Spool>> {
         Some(path) => OpenOptions::new().read(true).custom_flags(libc::O_NOCTTY).open(path),
         None => io::stdin().as_fd().try_clone_to_owned().map(File::from),
     };
+    // Whoever reads it in place says best that it is not there.
+    if opened.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        return Ok(None);
+    }
     let path = path.unwrap_or(Path::new("standard input"));
     let mut source = opened.map_err(failed("open", path))?;
     let kind = source.metadata().map_err(failed("stat", path))?.file_type();
