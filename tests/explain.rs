@@ -125,6 +125,7 @@ explains! {
     image_untag: "rkbox image load BUSYBOX; rkbox image tag busybox other", "image untag busybox";
     image_pin: "rkbox image load BUSYBOX", "image pin busybox";
     image_unpin: "rkbox image load BUSYBOX; rkbox image pin busybox", "image unpin busybox";
+    image_save: "rkbox image load BUSYBOX", "image save busybox --to oci:/tmp/rkbox-world/out";
     image_prune: "rkbox image load BUSYBOX", "image prune -a";
     bundle_create: "true", "bundle create oci:LAYERS:latest /tmp/rkbox-world/out";
     bundle_create_flat: "true", "bundle create --flat oci:LAYERS:latest /tmp/rkbox-world/out";
