@@ -8,23 +8,22 @@ use std::path::PathBuf;
 
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
-    Linux, LinuxBuilder, LinuxCpuBuilder, LinuxDeviceCgroupBuilder, LinuxMemoryBuilder, LinuxNamespace, LinuxNamespaceBuilder,
-    LinuxNamespaceType, LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process,
-    ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
+    Linux, LinuxBuilder, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType,
+    LinuxResources, LinuxResourcesBuilder, PosixRlimit, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 
-use super::capabilities::{self, CapabilitySet, Holder};
-use super::mounts::{self, Access, Bind, Shm};
+use super::canonical;
+use super::capabilities::{self, Holder};
+use super::mounts::{self, Access, Bind, Entry, Shm};
+use super::posture::{Posture, Privileges};
 use super::process::Terminal;
+use super::resources::{DEFAULT_PIDS, Resources, Swap};
+use super::ulimit::Ulimit;
 use super::user::Identity;
-use super::{canonical, paths};
 use crate::fault::{Fault, Kind, Result};
 
 /// The version of the runtime specification that is written; old runtimes accept it and nothing newer is used.
 pub(super) const OCI_VERSION: &str = "1.0.2";
-
-/// The most processes and threads of a container unless told otherwise. *Source:* podman.
-pub const DEFAULT_PIDS: i64 = 2048;
 
 /// Soft and hard limit of open files that are asked for; the host may allow less.
 pub const NOFILE: (u64, u64) = (1024, 524_288);
@@ -55,24 +54,17 @@ pub struct Isolation {
     pub cgroup: Namespace,
 }
 
-/// Whether programs may gain privileges that their process does not have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Privileges {
-    /// Set-uid bits and file capabilities have no effect (`no_new_privs`), the default.
-    Fixed,
-    /// They have (`--allow-new-privs`).
-    Gainable,
-}
-
-/// What a container may use. `None` is no limit.
+/// What a container may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Processes and threads.
-    pub pids: Option<i64>,
-    /// Memory in bytes.
-    pub memory_bytes: Option<i64>,
-    /// Processor time in thousandths of one processor.
-    pub cpu_millis: Option<i64>,
+    /// Its control group.
+    pub resources: Resources,
+    /// Whether the kernel counts swap.
+    pub swap: Swap,
+    /// Limits of its processes, in place of the default ones of the same names.
+    pub ulimits: Vec<Ulimit>,
+    /// How soon it is killed when the host has no memory, -1000 to 1000.
+    pub oom_score_adj: Option<i32>,
     /// The hard limit of open files that the host allows its own processes: a container cannot be given more.
     pub host_nofile: u64,
 }
@@ -80,7 +72,13 @@ pub struct Limits {
 impl Limits {
     /// The default limits on a host whose hard limit of open files is `host_nofile`.
     pub fn new(host_nofile: u64) -> Self {
-        Limits { pids: Some(DEFAULT_PIDS), memory_bytes: None, cpu_millis: None, host_nofile }
+        Limits {
+            resources: Resources { pids: Some(DEFAULT_PIDS), ..Resources::default() },
+            swap: Swap::default(),
+            ulimits: Vec::new(),
+            oom_score_adj: None,
+            host_nofile,
+        }
     }
 }
 
@@ -97,10 +95,8 @@ pub struct ContainerRequest {
     pub identity: Identity,
     /// Whether it has a terminal.
     pub terminal: Terminal,
-    /// Whether it may gain privileges.
-    pub privileges: Privileges,
-    /// From [`super::capabilities::select`].
-    pub capabilities: CapabilitySet,
+    /// What it may do.
+    pub posture: Posture,
     /// Which namespaces it lives in.
     pub isolation: Isolation,
     /// The host name, only with a uts namespace of its own; `None` where the namespace has one already.
@@ -111,14 +107,14 @@ pub struct ContainerRequest {
     pub root_access: Access,
     /// Where `/dev/shm` comes from.
     pub shm: Shm,
-    /// Volumes, and `/etc/hosts`, `/etc/hostname`, `/etc/resolv.conf` of the sandbox.
+    /// `/etc/hosts`, `/etc/hostname`, `/etc/resolv.conf` of the sandbox, unless the user mounts something there.
     pub binds: Vec<Bind>,
+    /// What the user mounts.
+    pub mounts: Vec<Entry>,
     /// From [`super::cgroup`]; empty leaves the choice to the runtime.
     pub cgroups_path: String,
     /// What it may use.
     pub limits: Limits,
-    /// Processors of the host with a thermal throttle counter, to be masked.
-    pub throttled_cpus: Vec<u32>,
     /// Our own annotations.
     pub annotations: BTreeMap<String, String>,
 }
@@ -128,12 +124,14 @@ pub fn container(request: &ContainerRequest) -> Result<Spec> {
     if request.hostname.is_some() && request.isolation.uts == Namespace::Host {
         return Err(Fault::invalid("a host name cannot be set in the uts namespace of the host"));
     }
+    let mut mounts = mounts::all(&request.shm, &request.binds, &request.mounts)?;
+    request.posture.open_kernel_mounts(&mut mounts);
     let root = RootBuilder::default().path(request.rootfs.clone()).readonly(request.root_access == Access::ReadOnly).build();
     let builder = SpecBuilder::default()
         .version(OCI_VERSION)
         .process(process(request)?)
         .root(root.map_err(internal)?)
-        .mounts(mounts::all(&request.shm, &request.binds)?)
+        .mounts(mounts)
         .linux(linux(request)?)
         .annotations(request.annotations.clone().into_iter().collect::<HashMap<_, _>>());
     finish(builder, request.hostname.clone())
@@ -152,38 +150,48 @@ pub(super) fn finish(builder: SpecBuilder, hostname: Option<String>) -> Result<S
 }
 
 fn process(request: &ContainerRequest) -> Result<Process> {
-    let identity = &request.identity;
+    let (identity, posture) = (&request.identity, &request.posture);
     let user = UserBuilder::default().uid(identity.uid).gid(identity.gid).umask(0o022_u32).additional_gids(identity.groups.clone());
     let holder = if identity.uid == 0 { Holder::Root } else { Holder::User };
-    ProcessBuilder::default()
+    let builder = ProcessBuilder::default();
+    let builder = if let Some(score) = request.limits.oom_score_adj { builder.oom_score_adj(score) } else { builder };
+    let mut process = builder
         .terminal(request.terminal == Terminal::Pty)
         .user(user.build().map_err(internal)?)
         .args(request.args.clone())
         .env(request.env.clone())
         .cwd(request.cwd.clone())
-        .capabilities(capabilities::linux(&request.capabilities, holder)?)
-        .rlimits(rlimits(request.limits.host_nofile)?)
-        .no_new_privileges(request.privileges == Privileges::Fixed)
+        .capabilities(capabilities::linux_with(&posture.capabilities, &posture.ambient, holder)?)
+        .rlimits(rlimits(&request.limits)?)
+        .no_new_privileges(posture.privileges == Privileges::Fixed)
         .build()
-        .map_err(internal)
+        .map_err(internal)?;
+    process.set_apparmor_profile(posture.apparmor.clone()).set_selinux_label(posture.process_label.clone());
+    Ok(process)
 }
 
-fn rlimits(host_nofile: u64) -> Result<Vec<PosixRlimit>> {
-    let limit = |kind, soft: u64, hard: u64| PosixRlimitBuilder::default().typ(kind).soft(soft).hard(hard).build().map_err(internal);
+fn rlimits(limits: &Limits) -> Result<Vec<PosixRlimit>> {
     let (soft, hard) = NOFILE;
-    let hard = hard.min(host_nofile);
-    Ok(vec![limit(PosixRlimitType::RlimitCore, 0, 0)?, limit(PosixRlimitType::RlimitNofile, soft.min(hard), hard)?])
+    let hard = hard.min(limits.host_nofile);
+    let defaults = [Ulimit { name: "core", soft: 0, hard: 0 }, Ulimit { name: "nofile", soft: soft.min(hard), hard }];
+    let kept = defaults.iter().filter(|known| limits.ulimits.iter().all(|asked| asked.name != known.name));
+    kept.chain(&limits.ulimits).map(Ulimit::rlimit).collect()
 }
 
 fn linux(request: &ContainerRequest) -> Result<Linux> {
-    let empty = LinuxBuilder::default().build().map_err(internal)?;
-    let mut linux = empty;
+    let posture = &request.posture;
+    let mut linux = LinuxBuilder::default().build().map_err(internal)?;
     linux
         .set_namespaces(Some(namespaces(&request.isolation)?))
         .set_cgroups_path((!request.cgroups_path.is_empty()).then(|| PathBuf::from(&request.cgroups_path)))
-        .set_resources(Some(resources(&request.limits)?))
-        .set_masked_paths(Some(paths::masked(&request.throttled_cpus)))
-        .set_readonly_paths(Some(paths::read_only()));
+        .set_resources(Some(resources(&request.limits, &posture.device_rules)?))
+        .set_rootfs_propagation(mounts::root_propagation(&request.mounts))
+        .set_masked_paths(Some(posture.masked.clone()))
+        .set_readonly_paths(Some(posture.read_only.clone()))
+        .set_seccomp(posture.seccomp.clone())
+        .set_devices((!posture.devices.is_empty()).then(|| posture.devices.clone()))
+        .set_sysctl((!posture.sysctls.is_empty()).then(|| posture.sysctls.clone().into_iter().collect()))
+        .set_mount_label(posture.mount_label.clone());
     Ok(linux)
 }
 
@@ -212,25 +220,14 @@ pub(super) fn namespace(kind: LinuxNamespaceType, path: Option<PathBuf>) -> Resu
     builder.build().map_err(internal)
 }
 
-fn resources(limits: &Limits) -> Result<LinuxResources> {
-    let mut builder = denied_devices()?;
-    if let Some(limit) = limits.pids {
-        builder = builder.pids(LinuxPidsBuilder::default().limit(limit).build().map_err(internal)?);
-    }
-    if let Some(bytes) = limits.memory_bytes {
-        builder = builder.memory(LinuxMemoryBuilder::default().limit(bytes).build().map_err(internal)?);
-    }
-    if let Some(millis) = limits.cpu_millis {
-        let cpu = LinuxCpuBuilder::default().shares((millis * 1024 / 1000).max(2).unsigned_abs()).quota(millis * 100).period(100_000_u64);
-        builder = builder.cpu(cpu.build().map_err(internal)?);
-    }
-    builder.build().map_err(internal)
+fn resources(limits: &Limits, devices: &[LinuxDeviceCgroup]) -> Result<LinuxResources> {
+    limits.resources.build(denied_devices(devices)?, limits.swap)?.build().map_err(internal)
 }
 
-/// Denies every device; the runtime then allows its own defaults (null, zero, full, random, urandom, tty, the terminal).
-pub(super) fn denied_devices() -> Result<LinuxResourcesBuilder> {
+/// Denies every device but `allowed`; the runtime then allows its own defaults (null, zero, full, random, urandom, tty, the terminal).
+pub(super) fn denied_devices(allowed: &[LinuxDeviceCgroup]) -> Result<LinuxResourcesBuilder> {
     let deny = LinuxDeviceCgroupBuilder::default().allow(false).access("rwm").build().map_err(internal)?;
-    Ok(LinuxResourcesBuilder::default().devices(vec![deny]))
+    Ok(LinuxResourcesBuilder::default().devices([[deny].as_slice(), allowed].concat()))
 }
 
 pub(super) fn internal(error: OciSpecError) -> Fault {
@@ -241,6 +238,15 @@ pub(super) fn internal(error: OciSpecError) -> Fault {
 pub(crate) mod tests {
     use super::*;
     use crate::bundle::process::{DEFAULT_PATH, Terminal};
+    use oci_spec::runtime::PosixRlimitType;
+
+    fn limits() -> Limits {
+        let mut limits = Limits::new(20_000);
+        limits.resources.memory = Some(64 << 20);
+        limits.resources.cpu_shares = Some(512);
+        (limits.resources.cpu_quota, limits.resources.cpu_period) = (Some(50_000), Some(100_000));
+        limits
+    }
 
     /// A request with something in every field.
     pub(crate) fn request() -> ContainerRequest {
@@ -252,8 +258,7 @@ pub(crate) mod tests {
             cwd: "/srv".to_owned(),
             identity: Identity { uid: 33, gid: 33, groups: vec![4, 33] },
             terminal: Terminal::None,
-            privileges: Privileges::Fixed,
-            capabilities: capabilities::default_set(),
+            posture: Posture { seccomp: None, ..Posture::confined(&[0]).unwrap() },
             isolation: Isolation {
                 network: joined("net"),
                 ipc: joined("ipc"),
@@ -265,10 +270,15 @@ pub(crate) mod tests {
             rootfs: "rootfs".into(),
             root_access: Access::ReadWrite,
             shm: Shm::Shared("/run/rkbox/shm/web".into()),
-            binds: vec![bind("/srv/data", "/data", Access::ReadOnly), bind("/run/rkbox/hosts", "/etc/hosts", Access::ReadWrite)],
+            binds: vec![bind("/run/rkbox/hosts", "/etc/hosts", Access::ReadWrite)],
+            mounts: vec![Entry {
+                destination: "/data".to_owned(),
+                kind: "bind".to_owned(),
+                source: "/srv/data".into(),
+                options: ["rbind", "rprivate", "ro", "rro"].map(str::to_owned).to_vec(),
+            }],
             cgroups_path: "/rkbox/ab".to_owned(),
-            limits: Limits { memory_bytes: Some(64 << 20), cpu_millis: Some(500), ..Limits::new(20_000) },
-            throttled_cpus: vec![0],
+            limits: limits(),
             annotations: [("dev.rkbox.sandbox".to_owned(), "web".to_owned())].into(),
         }
     }
@@ -282,7 +292,7 @@ pub(crate) mod tests {
     #[test]
     fn equal_requests_are_equal_bytes() {
         let mut full = request();
-        full.capabilities = capabilities::select(&["ALL".to_owned()], &[]).unwrap();
+        full.posture.capabilities = capabilities::select(&["ALL".to_owned()], &[]).unwrap();
         full.identity = Identity::root();
         full.annotations = (0..50).map(|nth| (format!("key{nth}"), nth.to_string())).collect();
         let first = container_json(&full).unwrap();
@@ -293,10 +303,15 @@ pub(crate) mod tests {
 
     #[test]
     fn limits_never_exceed_the_host_and_contradictions_are_refused() {
-        let nofile = |host| rlimits(host).unwrap().into_iter().find(|limit| limit.typ() == PosixRlimitType::RlimitNofile).unwrap();
+        let nofile =
+            |host| rlimits(&Limits::new(host)).unwrap().into_iter().find(|limit| limit.typ() == PosixRlimitType::RlimitNofile).unwrap();
         assert_eq!((nofile(20_000).soft(), nofile(20_000).hard()), (1024, 20_000));
         assert_eq!((nofile(512).soft(), nofile(512).hard()), (512, 512));
         assert_eq!(nofile(u64::MAX).hard(), 524_288);
+        let asked = Limits { ulimits: vec!["nofile=7:9".parse().unwrap(), "nproc=5".parse().unwrap()], ..Limits::new(20_000) };
+        let asked: Vec<_> = rlimits(&asked).unwrap().iter().map(|limit| (limit.typ(), limit.soft(), limit.hard())).collect();
+        let [core, nofile, nproc] = asked[..] else { panic!("{asked:?}") };
+        assert_eq!((core.1, nofile.1, nofile.2, nproc.2), (0, 7, 9, 5));
         let mut host = request();
         host.isolation.uts = Namespace::Host;
         host.hostname = Some("youki".to_owned());

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{Context, Format, bundle, cni, container, gc, image, network, sandbox};
+use super::{Context, Format, bundle, cni, container, gc, image, network, sandbox, seccomp, volume};
 use crate::cni::built_in::Policy;
 use crate::fault::{Fault, Kind, Result};
 use crate::ids::CgroupDriver;
-use crate::sys::{Host, Plugins, privilege};
+use crate::sys::{Halt, Host, Plugins, privilege};
 
 /// Drives runc directly: images, namespaces, networks, pods. No daemon.
 #[derive(Debug, Parser)]
@@ -81,6 +81,9 @@ enum Command {
     /// Be the CNI plugins of containerd, CRI-O and podman
     #[command(subcommand)]
     Cni(cni::Command),
+    /// Make, list, inspect and remove volumes
+    #[command(subcommand)]
+    Volume(volume::Command),
     /// Make OCI bundles
     #[command(subcommand)]
     Bundle(bundle::Command),
@@ -92,6 +95,8 @@ enum Command {
     Rm(container::RmArgs),
     /// Undo what killed commands left behind
     Gc(gc::GcArgs),
+    /// Print the default seccomp profile
+    Seccomp(seccomp::SeccompArgs),
     /// Print a completion script for a shell
     Completion(CompletionArgs),
 }
@@ -133,6 +138,7 @@ impl Global {
             runtime: self.runtime,
             cgroup_driver: driver,
             cgroup_parent: self.cgroup_parent.unwrap_or_else(|| default_parent.to_owned()),
+            halt: Halt::default(),
         };
         Ok(Context { host, format: self.format })
     }
@@ -164,10 +170,11 @@ impl Cli {
     /// Whether the command makes or takes back links, mounts, namespaces or files of other users.
     fn changes_the_host(&self) -> bool {
         match &self.command {
-            Command::Image(_) | Command::Completion(_) | Command::Ps(_) | Command::Bundle(_) => false,
+            Command::Image(_) | Command::Completion(_) | Command::Seccomp(_) | Command::Ps(_) | Command::Bundle(_) => false,
             Command::Sandbox(command) => !matches!(command, sandbox::Command::Ls(_) | sandbox::Command::Inspect(_)),
             Command::Net(command) => !command.only_reads(),
             Command::Cni(_) => false,
+            Command::Volume(command) => command.changes_the_host(),
             Command::Run(_) | Command::Rm(_) | Command::Gc(_) => true,
         }
     }
@@ -195,11 +202,13 @@ impl Command {
             Command::Sandbox(command) => sandbox::run(context, command),
             Command::Net(command) => network::run(context, command),
             Command::Cni(command) => cni::run(context, &command),
+            Command::Volume(command) => volume::run(context, command),
             Command::Bundle(command) => bundle::run(context, command),
             Command::Run(args) => container::run(context, &args),
             Command::Ps(args) => container::ps(context, &args),
             Command::Rm(args) => container::rm(context, &args),
             Command::Gc(args) => gc::run(context, &args),
+            Command::Seccomp(args) => seccomp::run(context, &args),
             Command::Completion(_) => Ok(0),
         }
     }

@@ -13,6 +13,8 @@ pub mod parse;
 pub mod records;
 pub mod salvage;
 pub mod sandbox;
+pub mod seccomp;
+pub mod volume;
 
 use crate::sys::Host;
 

@@ -15,7 +15,7 @@ use crate::cni::result::CniResult;
 use crate::cni::version::{self, Version};
 use crate::fault::{Fault, Kind};
 use crate::ids::{CgroupDriver, IfName, NetworkName};
-use crate::sys::{Host, Plugins};
+use crate::sys::{Halt, Host, Plugins};
 
 /// A configuration larger than this is none.
 const LIMIT: u64 = 16 << 20;
@@ -186,6 +186,7 @@ fn host() -> Host {
         runtime: "runc".to_owned(),
         cgroup_driver: CgroupDriver::Cgroupfs,
         cgroup_parent: "/rkbox".to_owned(),
+        halt: Halt::default(),
     }
 }
 

@@ -65,7 +65,7 @@ fn a_box_comes_whole_and_goes_whole() {
     let mut timings = Timings::start();
     carry_out(plan(&host, 1), &host, &mut timings).unwrap().release();
     assert_eq!(std::fs::read_to_string(host.sandbox_dir(id(1).as_str()).join("record.json")).unwrap(), "{}\n");
-    assert!(timings.finish().0.iter().any(|(what, _)| what == "reserve the name web"));
+    assert!(timings.finish().0.iter().any(|row| row.what == "reserve the name web"));
     assert!(unwind(id(1).as_str(), &host, 0).unwrap());
     assert!(!unwind(id(1).as_str(), &host, 0).unwrap());
     ledger::reclaim(&host).unwrap();
@@ -86,6 +86,35 @@ fn a_failed_step_takes_everything_back_and_names_itself() {
     assert!(fault.hints().iter().any(|hint| hint.contains("rkbox sandbox rm web")), "{:?}", fault.hints());
     assert_eq!(observe(&host.root), before);
     assert!(!file::exists(&journal::path(&host, id(2).as_str())).unwrap());
+}
+
+#[test]
+fn steps_side_by_side_come_whole_or_not_at_all() {
+    let world = tempfile::tempdir().unwrap();
+    let host = Host::below(world.path());
+    let made = |name: &str| Step::from(File { path: host.root.join(name), mode: 0o600, content: "x".to_owned(), durable: true });
+    let home = || Step::from(Home { dirs: vec![host.root.clone()] });
+    let before = observe(world.path());
+    let plan = |steps: Vec<Step>, runs| Plan::new("image-1", "pull", steps).side_by_side(runs);
+
+    let good = plan(vec![home(), made("a"), made("b"), made("c"), made("d")], vec![1..2, 2..4]);
+    let mut timings = Timings::start();
+    carry_out(good, &host, &mut timings).unwrap().release();
+    assert_eq!(file::list(&host.root).unwrap(), ["a", "b", "c", "d"]);
+    let rows: Vec<(String, bool)> = timings.finish().0.into_iter().map(|row| (row.what, row.beside)).collect();
+    let at = rows.iter().position(|(what, _)| what == "3 steps side by side").unwrap_or_else(|| panic!("{rows:?}"));
+    let below: Vec<bool> = rows[at..].iter().map(|(_, beside)| *beside).take(4).collect();
+    assert_eq!(below, [false, true, true, true], "{rows:?}");
+    assert!(unwind("image-1", &host, 0).unwrap());
+
+    let fault = carry_out(plan(vec![home(), made("a"), made("gone/b"), made("c")], vec![1..2, 2..3, 3..4]), &host, &mut Timings::start());
+    assert!(fault.unwrap_err().to_string().contains("gone/b"));
+    for dir in [host.journals(), host.run.clone(), host.root.clone()] {
+        file::remove_dir_if_empty(&dir).unwrap();
+    }
+    ledger::reclaim(&host).unwrap();
+    file::remove_dir_if_empty(&host.run).unwrap();
+    assert_eq!(observe(world.path()), before);
 }
 
 #[test]

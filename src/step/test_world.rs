@@ -35,6 +35,7 @@ pub fn host_at(root: &Path) -> Host {
         runtime: "runc".into(),
         cgroup_driver: CgroupDriver::Cgroupfs,
         cgroup_parent: "/rkbox".into(),
+        ..Host::below(root)
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod probe;
 mod removal;
+mod usage;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -18,6 +19,7 @@ use crate::fault::{Fault, Kind, kind_of_errno};
 pub use probe::{find_age, find_mode, is_dir, peek};
 pub(super) use removal::remove_below;
 pub use removal::remove_tree;
+pub use usage::disk_usage;
 
 /// What a call on files answered.
 #[derive(Debug, thiserror::Error)]
@@ -160,6 +162,19 @@ pub fn list(path: &Path) -> Result<Vec<String>> {
         let entry = entry.map_err(failed("readdir", path))?;
         names.push(entry.file_name().to_string_lossy().into_owned());
     }
+    names.sort();
+    Ok(names)
+}
+
+/// The names in a directory, byte for byte, sorted; empty when the directory is not there.
+pub fn list_bytes(path: &Path) -> Result<Vec<std::ffi::OsString>> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed("opendir", path)(error)),
+    };
+    let mut names =
+        entries.map(|entry| entry.map(|entry| entry.file_name()).map_err(failed("readdir", path))).collect::<Result<Vec<_>>>()?;
     names.sort();
     Ok(names)
 }

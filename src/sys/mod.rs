@@ -5,7 +5,9 @@
 #![allow(clippy::disallowed_methods, reason = "the doors own these methods; tests/floors.rs holds which door owns which")]
 
 pub mod archive;
+pub mod archive_write;
 pub mod cgroup;
+pub mod device;
 pub mod dir_lock;
 pub mod exec;
 pub mod file;
@@ -13,8 +15,10 @@ mod host;
 pub mod lock;
 pub mod mount;
 pub mod netlink;
+pub mod new_file;
 pub mod nft;
 pub mod ns;
+pub mod pin;
 pub mod plugin;
 pub mod privilege;
 pub mod proc;
@@ -22,14 +26,18 @@ pub mod rootfs;
 pub mod runc;
 pub mod runc_log;
 pub mod scratch;
+pub mod security;
 pub mod signal;
 pub mod store;
 pub mod sysctl;
 pub mod tree;
+pub mod tree_clone;
 mod tree_copy;
 mod tree_hide;
+mod tree_list;
 mod tree_merged;
 mod tree_names;
+pub mod tree_owner;
 pub mod tree_partial;
 mod tree_pending;
 mod tree_write;
@@ -37,5 +45,5 @@ mod tree_xattr;
 pub mod view;
 
 pub use crate::ids::CgroupDriver;
-pub use host::{Host, Plugins};
+pub use host::{Halt, Host, Plugins};
 pub use nix::errno::Errno;
