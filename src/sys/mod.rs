@@ -12,6 +12,7 @@ pub mod dir_lock;
 pub mod exec;
 pub mod file;
 mod host;
+pub mod iptables;
 pub mod lock;
 pub mod mount;
 pub mod netlink;
