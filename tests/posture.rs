@@ -271,6 +271,14 @@ fn a_network_of_its_own_lets_users_ping_and_take_low_ports() {
         "cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/shmmni",
     );
     assert_eq!(said.ok().stdout, "500\n7\n");
+    world.rk("sandbox create web").ok();
+    let args = ["run", "--rm", "--sandbox", "web", "--user", "1000", "busybox", "sh", "-c", seen];
+    assert_eq!(world.rkbox(args).ok().stdout.split_whitespace().collect::<Vec<_>>(), ["0", "0", "2147483647"]);
+    world
+        .rkbox(["run", "--rm", "--sandbox", "web", "--sysctl", "net.core.somaxconn=1", "busybox", "true"])
+        .fails(125)
+        .says("not this container's own");
+    world.rk("sandbox rm --force web").ok();
     // Not the namespace of somebody else.
     world.sh("ip netns add theirs").ok();
     world

@@ -78,7 +78,7 @@ pub fn steps(host: &Host, record: &SandboxRecord, texts: Texts, network: Vec<Ste
         file("hostname", format!("{}\n", record.hostname)),
         file("resolv.conf", texts.resolv_conf),
         Skeleton { path: dir.join("rootfs"), pause: true, like: Vec::new() }.into(),
-        file("config.json", texts.config),
+        File { path: dir.join("config.json"), mode: 0o600, content: texts.config, durable: false }.into(),
         Process {
             id: record.id.clone(),
             runtime: record.runtime.path.clone(),
