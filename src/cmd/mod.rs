@@ -4,6 +4,7 @@ pub mod bundle;
 pub mod carry;
 pub mod cli;
 pub mod container;
+pub mod doctor;
 pub mod gc;
 pub mod image;
 pub mod network;

@@ -16,6 +16,7 @@ pub mod mount;
 pub mod netlink;
 pub mod nft;
 pub mod ns;
+pub mod packaging;
 pub mod privilege;
 pub mod proc;
 pub mod rootfs;

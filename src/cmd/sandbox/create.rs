@@ -124,7 +124,7 @@ fn record(cx: &Context, args: &CreateArgs, id: Id, attachments: Vec<Attachment>)
         shm: run.join("shm"),
         files: host.sandbox_dir(id.as_str()),
         attachments,
-        runtime: records::runtime_facts(host, &id)?,
+        runtime: records::runtime_facts(host, &id, None)?,
         config: RawConfig { kind: "rkbox.v1".to_owned(), raw: crate::cmd::parse::command_line() },
         id,
         extra: serde_json::Map::new(),
