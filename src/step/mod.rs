@@ -177,11 +177,20 @@ steps! {
     // Images and root file systems.
     Blob in blob,
     Layer in layer,
+    Layers in layers,
     Tag in tag,
     Amend in amend,
     Skeleton in skeleton,
     Flatten in flatten,
     Mount in mount,
+    // Volumes and what else is mounted.
+    Volume in volume,
+    VolumeUse in volume_use,
+    VolumeRemoval in volume_removal,
+    CopyUp in copy_up,
+    SourceDir in source_dir,
+    Ownership in ownership,
+    Pin in pin,
     // Namespaces and networks.
     NetnsRoot in netns_root,
     Namespaces in namespaces,
