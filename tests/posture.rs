@@ -186,15 +186,9 @@ fn the_rights_of_a_process_are_those_of_the_table() {
 fn set_uid_programs_give_nothing_unless_asked() {
     let world = with_busybox();
     // The busybox of an image drops such rights itself; the probe does not, and `setuid(0)` then tells whether it had them.
-    let program = world.path("id");
-    fs::copy(probe(), &program).unwrap();
-    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o4755)).unwrap();
-    let mount = format!("{}:/id:ro", program.display());
-    let call = native(libc::SYS_setuid, "0");
-    let user = |more: &[&str]| {
-        let args = [&["run", "--rm", "--net", "none", "-v", &mount, "--user", "1000"], more, &["busybox", "/id", &call]].concat();
-        world.rkbox(args).ok().stdout
-    };
+    let line = format!("cp /probe /id && chmod 4755 /id && su alice -s /bin/sh -c '/id {}'", native(libc::SYS_setuid, "0"));
+    let mount = format!("{}:/probe:ro", probe().display());
+    let user = |more: &[&str]| shell(&world, &[&["-v", &mount], more].concat(), &line).ok().stdout;
     assert_eq!(user(&[]), format!("{EPERM}\n"));
     assert_eq!(user(&["--allow-new-privs"]), "0\n");
 }
