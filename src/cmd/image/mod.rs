@@ -8,6 +8,7 @@ mod history;
 pub mod inspect;
 pub mod load;
 pub mod ls;
+pub mod need;
 mod open;
 mod prune;
 mod removal;
