@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::registry::Session;
 use crate::ids::CgroupDriver;
 
 /// The roots and settings of one command; every door is reached through it.
@@ -25,6 +26,8 @@ pub struct Host {
     pub cgroup_driver: CgroupDriver,
     /// The parent cgroup: `/rkbox` for cgroupfs, `system.slice` for systemd.
     pub cgroup_parent: String,
+    /// The dealings with registries of a command that has any.
+    pub registry: Option<Session>,
     /// Set when what runs side by side should stop.
     pub halt: Halt,
 }
@@ -62,6 +65,7 @@ impl Host {
             runtime: "runc".to_owned(),
             cgroup_driver: CgroupDriver::Cgroupfs,
             cgroup_parent: "/rkbox-below".to_owned(),
+            registry: None,
             halt: Halt::default(),
         }
     }

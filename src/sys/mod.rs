@@ -17,6 +17,7 @@ pub mod nft;
 pub mod ns;
 pub mod privilege;
 pub mod proc;
+pub mod registry;
 pub mod rootfs;
 pub mod runc;
 pub mod runc_log;

@@ -97,11 +97,11 @@ fn value_of(text: &str) -> (String, &str) {
     (value, "")
 }
 
-/// The URL at which a token for pulling `repository` is asked for.
-pub fn token_url(realm: &str, service: &str, repository: &str) -> String {
+/// The URL at which a token for `scope` (`repository:library/busybox:pull`) is asked for.
+pub fn token_url(realm: &str, service: &str, scope: &str) -> String {
     let mark = if realm.contains('?') { '&' } else { '?' };
     let service = if service.is_empty() { String::new() } else { format!("service={}&", encoded(service)) };
-    format!("{realm}{mark}{service}scope={}", encoded(&format!("repository:{repository}:pull")))
+    format!("{realm}{mark}{service}scope={}", encoded(scope))
 }
 
 /// A token and how long it holds, in seconds.
@@ -148,8 +148,11 @@ mod tests {
 
     #[test]
     fn tokens_are_asked_for_and_read() {
-        assert_eq!(token_url("https://t/token", "r.io", "a/b"), "https://t/token?service=r.io&scope=repository%3Aa%2Fb%3Apull");
-        assert_eq!(token_url("https://t/token?x=y", "", "a"), "https://t/token?x=y&scope=repository%3Aa%3Apull");
+        assert_eq!(
+            token_url("https://t/token", "r.io", "repository:a/b:pull"),
+            "https://t/token?service=r.io&scope=repository%3Aa%2Fb%3Apull"
+        );
+        assert_eq!(token_url("https://t/token?x=y", "", "repository:a:pull"), "https://t/token?x=y&scope=repository%3Aa%3Apull");
         assert_eq!(token(br#"{"token":"abc","expires_in":300}"#).unwrap(), ("abc".into(), 300));
         assert_eq!(token(br#"{"access_token":"abc","expires_in":1}"#).unwrap(), ("abc".into(), 60));
         for bad in [&b"{}"[..], b"[]", b"x", br#"{"token":""}"#, br#"{"token":"a\r\nb"}"#, br#"{"token":1}"#] {

@@ -40,6 +40,8 @@ pub struct Endpoint {
     pub pulls: bool,
     /// What its credentials are looked up by: `docker.io/library/busybox`.
     pub account: String,
+    /// Whether it is the registry of the reference itself, and no mirror.
+    pub own: bool,
 }
 
 impl Endpoint {
@@ -233,6 +235,7 @@ mod tests {
             resolves: true,
             pulls: true,
             account: "m".into(),
+            own: false,
         };
         assert_eq!(endpoint.manifest("latest"), "https://m/v2/library/busybox/manifests/latest?ns=quay.io%3A443");
         assert_eq!(endpoint.host(), "m");

@@ -74,6 +74,7 @@ fn endpoint(reference: &Reference, authority: &str, base: String, repository: &s
         resolves: true,
         pulls: true,
         account: account(reference, authority, repository),
+        own: authority == home(reference.domain()),
     }
 }
 
