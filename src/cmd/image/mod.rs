@@ -4,12 +4,17 @@
 pub mod catalog;
 mod df;
 mod filter;
+mod find;
 mod history;
 pub mod inspect;
 pub mod load;
 pub mod ls;
 mod open;
+mod progress;
 mod prune;
+pub mod pull;
+mod registry_args;
+mod remote;
 mod removal;
 pub mod rm;
 mod source;
@@ -25,8 +30,10 @@ use super::{Context, PlanArgs};
 use crate::fault::Result;
 use crate::image::{Platform, Reference};
 
+pub use find::{PullPolicy, find_or_pull};
 pub use load::{Loaded, Wish, plan_load};
 pub use open::{SourceImage, SourceLayer, open_source};
+pub use registry_args::RegistryArgs;
 pub use sweep::sweep;
 
 /// Arguments of `rkbox image`.
@@ -42,6 +49,8 @@ pub struct ImageArgs {
 pub enum ImageCommand {
     /// Load images from a file or directory
     Load(LoadArgs),
+    /// Fetch images from registries
+    Pull(pull::PullArgs),
     /// List images
     #[command(visible_alias = "list")]
     Ls(ls::LsArgs),
@@ -93,6 +102,7 @@ pub struct InspectArgs {
 pub fn run(cx: &Context, args: ImageArgs) -> Result<u8> {
     match args.what {
         ImageCommand::Load(args) => load::run(cx, &args),
+        ImageCommand::Pull(args) => pull::run(cx, &args),
         ImageCommand::Ls(args) => ls::run(cx, &args),
         ImageCommand::History(args) => history::run(cx, &args),
         ImageCommand::Tag(args) => tag::tag(cx, &args),

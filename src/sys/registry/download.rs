@@ -91,20 +91,20 @@ impl Session {
     pub fn fetch(&self, store: &Path, (digest, size): (&Digest, u64), remote: &Remote, halt: &Halt) -> Result<()> {
         let flight = self.flight(digest);
         let wanted = Wanted { digest, size, target: digest.blob(store), halt };
-        let fetched = self.fetch_into(&wanted, remote, &flight);
-        match &fetched {
-            Ok(()) => flight.land(),
-            Err(_) => flight.lose(),
-        }
-        if fetched.is_ok() {
+        let partial = store::resumable(&wanted.target);
+        let fetched = match self.lock(&wanted, &partial)? {
+            None => Ok(()),
+            // Only who holds the lock says what becomes of it.
+            Some(held) => self.fetch_into(&wanted, remote, &flight, held).inspect_err(|_| flight.lose()),
+        };
+        fetched.inspect(|()| {
+            flight.land();
             self.inner.options.watch.ends(digest);
-        }
-        fetched
+        })
     }
 
-    fn fetch_into(&self, wanted: &Wanted<'_>, remote: &Remote, flight: &Flight) -> Result<()> {
-        let partial = store::resumable(&wanted.target);
-        let Some(held) = self.lock(wanted, &partial)? else { return Ok(()) };
+    fn fetch_into(&self, wanted: &Wanted<'_>, remote: &Remote, flight: &Flight, held: Lock) -> Result<()> {
+        let partial = held.path().to_path_buf();
         let mut half = Half::open(held, wanted)?;
         let _slot = self.inner.slots.take();
         self.inner.options.watch.begins(wanted.digest, wanted.size, half.bytes);

@@ -83,19 +83,18 @@ impl Flight {
 }
 
 impl Session {
-    /// Says that the blob of `digest` will come, so that its layer waits for it.
+    /// Says that the blob of `digest` will come, so that its layer waits for it; one that was lost may come after all.
     pub fn expect(&self, digest: &Digest) {
-        held(&self.inner.flights)
-            .entry(digest.clone())
-            .or_insert_with(|| Arc::new(Flight { stage: Mutex::new(Stage::Expected), moved: Condvar::new() }));
+        let flight = self.flight(digest);
+        let mut stage = held(&flight.stage);
+        if matches!(*stage, Stage::Lost) {
+            *stage = Stage::Expected;
+        }
     }
 
     pub(super) fn flight(&self, digest: &Digest) -> Arc<Flight> {
-        self.expect(digest);
-        held(&self.inner.flights)
-            .get(digest)
-            .cloned()
-            .unwrap_or_else(|| Arc::new(Flight { stage: Mutex::new(Stage::Lost), moved: Condvar::new() }))
+        let new = || Arc::new(Flight { stage: Mutex::new(Stage::Expected), moved: Condvar::new() });
+        held(&self.inner.flights).entry(digest.clone()).or_insert_with(new).clone()
     }
 }
 

@@ -31,7 +31,7 @@ use login::Logins;
 use settings::Settings;
 use slots::Slots;
 
-pub use document::Resolved;
+pub use document::{Class, Resolved};
 pub use download::{Access, Remote};
 pub use flight::BlobReader;
 pub use patience::Vigil;
