@@ -38,12 +38,13 @@ pub struct Finding<'a> {
 
 /// Finds the image that `text` names (a reference, an id or its start), pulling it as the policy says.
 ///
-/// An id is never pulled; a name of digits alone is one only when no image has an id that starts so. `docker://REFERENCE` is always
-/// pulled. *Errors:* as those of [`store::find`] and of a pull. With `newer` an image that is there is used when its registry does not
+/// An id is never pulled; a name of digits alone is one only when no image has an id that starts so. `docker://REFERENCE` is
+/// pulled unless the policy says never. *Errors:* as those of [`store::find`] and of a pull. With `newer` an image that is there is used when its registry does not
 /// answer, with a warning.
 pub fn find_or_pull(cx: &Context, text: &str, finding: &Finding<'_>) -> Result<Image> {
-    if text.starts_with("docker://") {
-        return pulled(cx, &pull::reference(text)?, finding);
+    if let (Some(name), policy) = (text.strip_prefix("docker://"), finding.policy) {
+        let reference = pull::reference(text)?;
+        return if policy == PullPolicy::Never { store::find(&cx.host, name) } else { pulled(cx, &reference, finding) };
     }
     let found = store::find(&cx.host, text);
     let reference = text.parse::<Reference>().ok().filter(|_| !is_id(text, found.as_ref().ok()));

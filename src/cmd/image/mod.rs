@@ -30,10 +30,10 @@ use super::{Context, PlanArgs};
 use crate::fault::Result;
 use crate::image::{Platform, Reference};
 
-pub use find::{PullPolicy, find_or_pull};
+pub use find::{Finding, PullPolicy, find_or_pull};
 pub use load::{Loaded, Wish, plan_load};
 pub use open::{SourceImage, SourceLayer, open_source};
-pub use registry_args::RegistryArgs;
+pub use registry_args::{RegistryArgs, Talk};
 pub use sweep::sweep;
 
 /// Arguments of `rkbox image`.

@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(found(&conf, "a.b.corp.example/x"), Some(("cache.example/x".into(), false)));
         assert_eq!(found(&conf, "corp.example/x"), None);
         assert_eq!(found(&conf, "evilcorp.example/x"), None);
-        assert_eq!(found(&conf, "bad.example/x").unwrap().1, true);
+        assert!(found(&conf, "bad.example/x").unwrap().1);
         assert_eq!(found(&conf, "bad.example.org/x"), None);
         assert_eq!(found(&conf, "docker.io/libraryx/y"), Some(("docker.io/libraryx/y".into(), false)));
         let reference: Reference = "user/app:1".parse().unwrap();

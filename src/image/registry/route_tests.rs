@@ -34,12 +34,15 @@ fn bases(reference: &str, mirrors: &[&str], hosts: &[(&str, &str)], conf: &str) 
         .collect())
 }
 
+/// A reference, `--mirror`, files of hosts, `registries.conf`, and what is to come of them.
+type Case<'a> = (&'a str, &'a [&'a str], &'a [(&'a str, &'a str)], &'a str, &'a [&'a str]);
+
 #[test]
 fn each_configuration_gives_its_endpoints() {
     let digest = format!("x/y@sha256:{}", "0".repeat(64));
     let hub = "https://registry-1.docker.io/v2/library/busybox as docker.io/library/busybox";
     let toml = "[host.\"https://mirror.example/deep\"]\n[host.\"http://other.example:5000\"]\nskip_verify = true";
-    let cases: [(&str, &[&str], &[(&str, &str)], &str, &[&str]); 9] = [
+    let cases: [Case<'_>; 9] = [
         ("busybox", &[], &[], "", &[hub]),
         ("quay.io/a/b", &[], &[], "", &["https://quay.io/v2/a/b as quay.io/a/b"]),
         (

@@ -1,7 +1,7 @@
 //! Connections: one pool for each way to trust and each proxy.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -30,10 +30,13 @@ const ANSWER: Duration = Duration::from_secs(60);
 /// How long a connection may be silent.
 const SILENCE: Duration = Duration::from_secs(30);
 
+/// What makes a pool: whom it trusts, its proxy, and whether it needs certificates at all.
+type Key = (Trust, Option<String>, bool);
+
 /// The pools of a session.
 pub(super) struct Agents {
     proxies: ProxyEnvironment,
-    pools: Mutex<HashMap<(Trust, Option<String>, bool), Agent>>,
+    pools: Mutex<HashMap<Key, Agent>>,
     system: OnceLock<Vec<Certificate<'static>>>,
 }
 
@@ -126,7 +129,7 @@ fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>> {
     Ok(items(path)?.into_iter().filter_map(|item| if let PemItem::Certificate(found) = item { Some(found) } else { None }).collect())
 }
 
-fn client(cert: &PathBuf, key: &PathBuf) -> Result<ClientCert> {
+fn client(cert: &Path, key: &Path) -> Result<ClientCert> {
     let chain = certificates(cert)?;
     let found = items(key)?.into_iter().find_map(|item| if let PemItem::PrivateKey(found) = item { Some(found) } else { None });
     let key: PrivateKey<'static> =
