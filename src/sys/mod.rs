@@ -30,6 +30,7 @@ pub mod sysctl;
 pub mod tree;
 mod tree_copy;
 mod tree_hide;
+mod tree_list;
 mod tree_merged;
 mod tree_names;
 pub mod tree_partial;

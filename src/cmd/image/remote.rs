@@ -113,7 +113,7 @@ fn missing(steps: &[Step], session: &Session) -> Result<u64> {
 /// The runs of a pull: each blob beside all others and beside the layers, which are unpacked as their blobs come.
 pub(super) fn runs(steps: &[Step]) -> Vec<Range<usize>> {
     let is_blob = |step: &Step| matches!(step, Step::Blob(_));
-    let is_layer = |step: &Step| matches!(step, Step::Layer(_));
+    let is_layer = |step: &Step| matches!(step, Step::Layer(_) | Step::Layers(_));
     let first = steps.iter().position(is_blob).unwrap_or(steps.len());
     let blobs = steps[first..].iter().take_while(|step| is_blob(step)).count();
     let layers = steps[first + blobs..].iter().take_while(|step| is_layer(step)).count();
