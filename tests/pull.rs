@@ -42,11 +42,12 @@ fn plain(world: &World) -> String {
 #[test]
 fn every_form_of_an_image_is_the_same_image() {
     let (world, registry) = world();
-    let layers = layout("layers");
+    let (layers, plain) = (layout("layers"), plain(&world));
+    // First, because skopeo takes a layer that it knows of in another form.
+    registry.push(&world, &plain, "form/zstd:1", "--dest-compress-format zstd");
+    registry.push(&world, &plain, "form/plain:1", "--preserve-digests");
     registry.push(&world, &layers, "form/oci:1", "");
     registry.push(&world, &layers, "form/docker:1", "-f v2s2");
-    registry.push(&world, &layers, "form/zstd:1", "--dest-compress-format zstd");
-    registry.push(&world, &plain(&world), "form/plain:1", "--preserve-digests");
     let mut ids = Vec::new();
     for (form, kind) in [("oci", "tar+gzip"), ("docker", "tar+gzip"), ("zstd", "tar+zstd"), ("plain", ".tar\"")] {
         let name = registry.name(&format!("form/{form}:1"));
@@ -271,7 +272,8 @@ fn run_pulls_as_it_is_told() {
 fn progress_is_for_people() {
     let (world, registry) = world();
     registry.push(&world, &layout("layers"), "bars:1", "");
-    let typed = world.sh(&format!("script -qec '{} image pull 127.0.0.1:5000/bars:1' /dev/null", world.program.display())).ok().stdout;
+    let typed =
+        world.sh(&format!("TERM=xterm script -qec '{} image pull 127.0.0.1:5000/bars:1' /dev/null", world.program.display())).ok().stdout;
     assert!(typed.matches("done").count() >= 3 && typed.contains("Pulled image: 127.0.0.1:5000/bars:1"), "{typed}");
     world.rk("image rm 127.0.0.1:5000/bars:1").ok();
     let plain = world.rk("image pull 127.0.0.1:5000/bars:1").ok();
@@ -310,9 +312,9 @@ fn what_is_no_image_is_refused_by_name() {
         ("html", say("text/html", "<html>".into()), 2, "not JSON"),
         ("huge", say(oci, " ".repeat(5 << 20)), 2, "is larger than"),
         ("digest", say(oci, with(&|m| m["layers"][0]["digest"] = json!("sha256:../../x"))), 2, "64 lowercase hex digits"),
-        ("lies", say("application/vnd.oci.image.index.v1+json", manifest.to_string()), 2, "calls itself"),
-        ("short", say(oci, with(&|m| m["layers"][0]["size"] = json!(10))), 13, "more than the 10 bytes"),
-        ("long", say(oci, with(&|m| m["layers"][0]["size"] = json!(1_u64 << 40))), 8, "it ended after"),
+        ("lies", say("application/vnd.oci.image.index.v1+json", manifest.to_string()), 2, "index has no list of manifests"),
+        ("short", say(oci, with(&|m| m["layers"][0]["size"] = json!(10))), 13, "bytes where the manifest says 10"),
+        ("long", say(oci, with(&|m| m["layers"][0]["size"] = json!(1_u64 << 40))), 13, "bytes where the manifest says 1099511627776"),
     ];
     let before = world.observe();
     for (nth, (what, act, code, says)) in cases.into_iter().enumerate() {

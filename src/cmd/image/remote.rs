@@ -45,7 +45,8 @@ pub(super) fn plan(host: &Host, session: &Session, reference: &Reference, names:
     let of_config = |wanted: &Descriptor| document(host, session, reference, wanted);
     let config = Config::parse(&layout::read_verified(&manifest.config, &mut { of_config })?)?;
     config.check_against(&manifest)?;
-    if platform.rank(&config.platform()).is_none() {
+    // An index says it better than a configuration, which often leaves the variant out.
+    if chosen.digest == top.descriptor.digest && platform.rank(&config.platform()).is_none() {
         let message = format!("the image is made for {}, not for {platform}", config.platform());
         return Err(Fault::not_found(message).hint(format!("--platform {} pulls it all the same", config.platform())));
     }

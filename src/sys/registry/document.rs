@@ -41,7 +41,7 @@ impl Session {
             let (bytes, media_type) = self.read(endpoint, &endpoint.manifest(&which), ACCEPT)?;
             let digest = Digest::of(&bytes);
             if let Some(wanted) = reference.digest().filter(|wanted| **wanted != digest) {
-                return Err(Miss::Closed(format!("what it gave has digest {digest}, not {wanted}"), Kind::DataLoss));
+                return Err(Miss::Wrong(format!("what it gave has digest {digest}, not {wanted}")));
             }
             let descriptor = Descriptor { media_type, size: bytes.len() as u64, digest, platform: None, annotations: Default::default() };
             Ok(Resolved { descriptor, bytes })
@@ -71,7 +71,7 @@ impl Session {
             };
             let found = Digest::of(&bytes);
             if found != descriptor.digest {
-                return Err(Miss::Closed(format!("what it gave has digest {found}"), Kind::DataLoss));
+                return Err(Miss::Wrong(format!("what it gave has digest {found}")));
             }
             Ok(bytes)
         })
@@ -112,7 +112,7 @@ impl Session {
         let media_type = media_type(&reply);
         let mut bytes = Vec::new();
         let body = reply.into_body().into_with_config().limit(u64::MAX).reader();
-        body.take(DOCUMENT_LIMIT + 1).read_to_end(&mut bytes).map_err(|error| Miss::Broken(error.to_string(), Kind::Unavailable))?;
+        body.take(DOCUMENT_LIMIT + 1).read_to_end(&mut bytes).map_err(|error| Miss::Cut(error.to_string(), Kind::Unavailable))?;
         if bytes.len() as u64 > DOCUMENT_LIMIT {
             return Err(Miss::Fatal(Fault::invalid(format!("{url} is larger than {DOCUMENT_LIMIT} bytes, which no manifest is"))));
         }

@@ -165,10 +165,10 @@ impl Session {
     fn stream_once(&self, endpoint: &Endpoint, wanted: &Wanted<'_>, half: &mut Half, flight: &Flight) -> Got<()> {
         let url = endpoint.blob(wanted.digest.as_str());
         let reply = self.ask(endpoint, &Ask { verb: Verb::Get, url: &url, accept: "", from: half.bytes })?;
-        let skip = skipped(&reply, half.bytes)?;
+        let skip = skipped(&reply, half.bytes, wanted.size)?;
         let mut body = reply.into_body().into_with_config().limit(u64::MAX).reader();
         let broken = |error: std::io::Error| match super::ask::missed(error.into()) {
-            Miss::Closed(what, kind) => Miss::Broken(what, kind),
+            Miss::Closed(what, kind) | Miss::Broken(what, kind) => Miss::Cut(what, kind),
             other => other,
         };
         // The server gave the blob from its start: what is there already is passed over.
@@ -181,7 +181,7 @@ impl Session {
                 break;
             }
             if half.bytes + count as u64 > wanted.size {
-                return Err(Miss::Closed(format!("it gave more than the {} bytes that the manifest says", wanted.size), Kind::DataLoss));
+                return Err(Miss::Wrong(format!("it gave more than the {} bytes that the manifest says", wanted.size)));
             }
             half.take(&buffer[..count]).map_err(Miss::Fatal)?;
             flight.reach(half.bytes);
@@ -191,7 +191,7 @@ impl Session {
             }
         }
         if half.bytes < wanted.size {
-            return Err(Miss::Broken(format!("it ended after {} of {} bytes", half.bytes, wanted.size), Kind::Unavailable));
+            return Err(Miss::Cut(format!("it ended after {} of {} bytes", half.bytes, wanted.size), Kind::Unavailable));
         }
         Ok(())
     }
@@ -229,16 +229,25 @@ impl Session {
     }
 }
 
-/// How many bytes of the answer come before byte `from` of the blob.
-fn skipped(reply: &Reply, from: u64) -> Got<u64> {
+/// How many bytes of the answer come before byte `from` of the blob, which must have `size` bytes there too.
+fn skipped(reply: &Reply, from: u64, size: u64) -> Got<u64> {
+    let other = |found: u64| Err(Miss::Wrong(format!("it has {found} bytes where the manifest says {size}")));
     if reply.status().as_u16() != 206 {
-        return Ok(from);
+        return match header(reply.headers(), "content-length").parse::<u64>() {
+            Ok(found) if found != size => other(found),
+            _ => Ok(from),
+        };
     }
     let range = header(reply.headers(), "content-range");
-    let start = range.strip_prefix("bytes ").and_then(|range| range.split('-').next()?.trim().parse::<u64>().ok());
-    match start {
+    let (span, total) = range.strip_prefix("bytes ").and_then(|range| range.split_once('/')).unwrap_or_default();
+    if let Ok(found) = total.trim().parse::<u64>()
+        && found != size
+    {
+        return other(found);
+    }
+    match span.split('-').next().and_then(|start| start.trim().parse::<u64>().ok()) {
         Some(start) if start == from => Ok(0),
-        _ => Err(Miss::Closed(format!("it answered range {range:?} where bytes {from}- were asked for"), Kind::Unavailable)),
+        _ => Err(Miss::Wrong(format!("it answered range {range:?} where bytes {from}- were asked for"))),
     }
 }
 

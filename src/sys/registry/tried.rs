@@ -13,8 +13,12 @@ pub(super) type Got<T> = std::result::Result<T, Miss>;
 pub(super) enum Miss {
     /// The server answered with another status; what it said of when to come back.
     Answered(Answer, Option<Duration>),
-    /// No answer, or only the start of one; asking again may help.
+    /// No answer; asking again may help.
     Broken(String, Kind),
+    /// Only the start of an answer; asking again may help.
+    Cut(String, Kind),
+    /// An answer that is not what was asked for.
+    Wrong(String),
     /// Asking again does not help: no such host, nobody listens there, a certificate that nobody vouches for.
     Closed(String, Kind),
     /// Cannot be done: no endpoint is asked any more.
@@ -31,7 +35,7 @@ impl Miss {
                 let wait = wait.unwrap_or_else(ours);
                 (wait <= retry::PATIENCE).then_some(wait)
             }
-            Miss::Broken(..) => Some(ours()),
+            Miss::Broken(..) | Miss::Cut(..) => Some(ours()),
             _ => None,
         }
     }
@@ -45,14 +49,20 @@ impl Miss {
                 400..=499 if !retry::is_transient(answer.status) => Kind::InvalidArgument,
                 _ => Kind::Unavailable,
             },
-            Miss::Broken(_, kind) | Miss::Closed(_, kind) => *kind,
+            Miss::Broken(_, kind) | Miss::Cut(_, kind) | Miss::Closed(_, kind) => *kind,
+            Miss::Wrong(_) => Kind::DataLoss,
             Miss::Fatal(fault) => fault.kind(),
         }
     }
 
     /// Whether a registry spoke: then the same host is not asked by another scheme.
     pub fn is_answer(&self) -> bool {
-        matches!(self, Miss::Answered(answer, _) if answer.status != 400)
+        match self {
+            // What a server of HTTPS says to plain HTTP.
+            Miss::Answered(answer, _) => answer.status != 400,
+            Miss::Cut(..) | Miss::Wrong(_) => true,
+            Miss::Broken(..) | Miss::Closed(..) | Miss::Fatal(_) => false,
+        }
     }
 }
 
@@ -60,7 +70,7 @@ impl std::fmt::Display for Miss {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Miss::Answered(answer, _) => answer.fmt(f),
-            Miss::Broken(what, _) | Miss::Closed(what, _) => f.write_str(what),
+            Miss::Broken(what, _) | Miss::Cut(what, _) | Miss::Wrong(what) | Miss::Closed(what, _) => f.write_str(what),
             Miss::Fatal(fault) => fault.fmt(f),
         }
     }
