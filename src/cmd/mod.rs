@@ -13,6 +13,7 @@ pub mod records;
 pub mod salvage;
 pub mod sandbox;
 pub mod seccomp;
+pub mod volume;
 
 use crate::sys::Host;
 

@@ -15,7 +15,7 @@ mod normal;
 mod observation;
 mod output;
 mod process;
-mod registry;
+pub mod registry;
 pub mod world;
 
 pub use gate::{Act, Gate, Request};

@@ -72,3 +72,18 @@ impl Drop for Registry {
         let _ = self.child.wait();
     }
 }
+
+/// Shell that starts a registry on port 5000 and pushes `LAYOUT` to it as `layers:1`; the world ends it.
+pub fn script(layout: &str) -> String {
+    format!(
+        "mkdir -p $HOME/registry; cat >$HOME/registry/config.yml <<EOF
+version: 0.1
+log: {{level: error, accesslog: {{disabled: true}}}}
+storage: {{filesystem: {{rootdirectory: $HOME/registry/data}}}}
+http: {{addr: 127.0.0.1:5000, secret: none}}
+EOF
+docker-registry serve $HOME/registry/config.yml >/dev/null 2>&1 &
+n=0; until curl -fs http://127.0.0.1:5000/v2/ >/dev/null; do n=$((n + 1)); [ $n -lt 200 ]; sleep 0.05; done
+skopeo --insecure-policy copy -q --dest-tls-verify=false oci:{layout}:latest docker://127.0.0.1:5000/layers:1"
+    )
+}
