@@ -9,6 +9,7 @@ mod history;
 pub mod inspect;
 pub mod load;
 pub mod ls;
+pub mod need;
 mod open;
 mod progress;
 mod prune;
