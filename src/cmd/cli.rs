@@ -140,6 +140,7 @@ impl Global {
             runtime: self.runtime,
             cgroup_driver: driver,
             cgroup_parent: self.cgroup_parent.unwrap_or_else(|| default_parent.to_owned()),
+            registry: None,
             halt: Halt::default(),
         };
         Ok(Context { host, format: self.format })

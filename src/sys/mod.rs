@@ -23,6 +23,7 @@ pub mod pin;
 pub mod plugin;
 pub mod privilege;
 pub mod proc;
+pub mod registry;
 pub mod rootfs;
 pub mod runc;
 pub mod runc_log;
