@@ -55,6 +55,7 @@ driver = "vfs"
 graphroot = "$HOME/graph"
 runroot = "$HOME/runroot"
 X
+unset RKBOX_CNI_STATE_DIR
 export CONTAINERS_CONF=$HOME/containers.conf CONTAINERS_STORAGE_CONF=$HOME/storage.conf
 podman run --rm --network n --cgroup-parent $RKBOX_CGROUP_PARENT --ulimit nofile=1024:1024 --ulimit nproc=1024:1024 --rootfs $HOME/rootfs /bin/sh -c 'INSIDE'
 "#;

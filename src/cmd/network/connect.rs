@@ -65,7 +65,9 @@ pub fn connect(cx: &Context, args: &ConnectArgs) -> Result<u8> {
     let what = Attachable { handle: &handle, netns: &netns, asked: &args.asked.read()?, name: record.name.as_ref() };
     let mut made = attach::Attached::default();
     let carried = carry::carry(cx, args.plan, &mut timings, |timings| {
-        let (plan, attached) = super::plan_attachment(cx, &what, args.plan.explain, timings)?;
+        let (mut plan, attached) = super::plan_attachment(cx, &what, args.plan.explain, timings)?;
+        let routes = Netlink::open_in(&netns)?.routes()?;
+        super::several::yield_default_routes(&mut plan.steps, routes.iter().filter(|route| route.dst.prefix() == 0).count());
         made = attached;
         Ok(plan)
     })?;

@@ -94,9 +94,7 @@ pub fn plan(host: &Host, wishes: &[Wish], of: Box<'_>) -> Result<Several> {
     }
     let mut several = Several::default();
     for ((nth, network, ifname, _), mut attached) in found.iter().zip(planned.into_iter().flatten()) {
-        if *nth > 0 {
-            attached.steps.iter_mut().for_each(|step| yield_default_route(step, *nth));
-        }
+        yield_default_routes(&mut attached.steps, *nth);
         several.steps.append(&mut attached.steps);
         several.locks.extend(attached.lock);
         several.attachments.push(Attachment {
@@ -111,10 +109,12 @@ pub fn plan(host: &Host, wishes: &[Wish], of: Box<'_>) -> Result<Several> {
     Ok(several)
 }
 
-/// A second default route is there for when the first one goes.
-fn yield_default_route(step: &mut Step, nth: usize) {
-    let Step::Interface(interface) = step else { return };
-    for route in interface.routes.iter_mut().filter(|route| route.dst.prefix() == 0 && route.metrics.priority == 0) {
-        route.metrics.priority = 2000 + u32::try_from(nth).unwrap_or(0);
+/// Lets default routes give way to the `nth` that there are already: they are there for when those go.
+pub fn yield_default_routes(steps: &mut [Step], nth: usize) {
+    let interfaces = steps.iter_mut().filter_map(|step| if let Step::Interface(interface) = step { Some(interface) } else { None });
+    for interface in interfaces.filter(|_| nth > 0) {
+        for route in interface.routes.iter_mut().filter(|route| route.dst.prefix() == 0 && route.metrics.priority == 0) {
+            route.metrics.priority = 2000 + u32::try_from(nth).unwrap_or(0);
+        }
     }
 }
