@@ -13,6 +13,7 @@ pub mod cni;
 pub mod fault;
 pub mod ids;
 pub mod image;
+pub mod monitor;
 pub mod plan;
 pub mod record;
 pub mod script;
