@@ -2,7 +2,8 @@
 //!
 //! Every change to the host is a value ([`step::Step`]) that can be looked at, carried out, taken back, timed,
 //! journaled and printed as shell. The floors, lowest first: words ([`fault`], [`ids`], [`script`]), meaning
-//! ([`image`], [`bundle`], [`cni`]), doors ([`sys`]), steps ([`step`]), the plan ([`plan`]), commands ([`cmd`]).
+//! ([`image`], [`bundle`], [`cni`]), doors ([`sys`]), steps ([`step`]), the plan ([`plan`]) and what a network takes
+//! ([`network`]), commands ([`cmd`]).
 #![deny(unsafe_code)]
 // A test may write a file or start a program; what ships is linted in the ordinary build.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
@@ -14,6 +15,7 @@ pub mod fault;
 pub mod ids;
 pub mod image;
 pub mod monitor;
+pub mod network;
 pub mod plan;
 pub mod record;
 pub mod script;

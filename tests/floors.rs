@@ -10,7 +10,7 @@ const FLOORS: [(u8, &[&str]); 6] = [
     (1, &["record", "image", "bundle", "cni", "pod", "rules"]),
     (2, &["sys"]),
     (3, &["step"]),
-    (4, &["plan"]),
+    (4, &["plan", "network"]),
     (5, &["cmd", "cni_plugin", "cri", "monitor", "main", "lib"]),
 ];
 

@@ -3,6 +3,8 @@
 pub mod config;
 pub mod digest;
 pub mod docker_archive;
+pub mod entry;
+pub mod glob;
 pub mod layer;
 pub mod layer_stamp;
 pub mod layer_stream;

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{Action, Undone, Way};
 use crate::fault::{Context, Fault, Kind, Result};
 use crate::image::layout::{Descriptor, Index, REF_NAME, ref_name};
-use crate::image::{Config, Manifest, manifest};
+use crate::image::{Config, Manifest, entry, manifest};
 use crate::script::{Script, quote};
 use crate::sys::{Host, file, store};
 
@@ -47,13 +47,10 @@ pub struct Before {
 }
 
 impl Tag {
-    /// The entry as it is written: the descriptor, with the reference as its one annotation.
+    /// The entry as it is written: the descriptor and its annotations, with the reference among them.
     fn entry(&self) -> Result<Value> {
-        let mut entry: Value = serde_json::from_str(&self.manifest).map_err(|error| Fault::internal(error.to_string()))?;
-        if !self.reference.is_empty() {
-            entry["annotations"][REF_NAME] = Value::String(self.reference.clone());
-        }
-        Ok(entry)
+        let entry: Value = serde_json::from_str(&self.manifest).map_err(|error| Fault::internal(error.to_string()))?;
+        Ok(if self.reference.is_empty() { entry } else { entry::with_name(entry, Some(&self.reference)) })
     }
 
     fn find<'a>(&self, index: &'a Index, entry: &Value) -> Option<&'a Value> {
@@ -97,7 +94,7 @@ impl Tag {
         };
         let old = std::mem::replace(&mut entries[place], entry.clone());
         if !entries.iter().any(|known| known["digest"] == old["digest"]) {
-            entries.push(without_name(old));
+            entries.push(entry::with_name(old, None));
         }
         entries
     }
@@ -110,7 +107,7 @@ impl Tag {
             (Some(_), true) => return None,
             (Some(old), false) => {
                 entries[place] = old.clone();
-                let nameless = without_name(old.clone());
+                let nameless = entry::with_name(old.clone(), None);
                 if before.alone && entries.last() == Some(&nameless) {
                     entries.pop();
                 }
@@ -121,13 +118,6 @@ impl Tag {
         }
         Some(entries)
     }
-}
-
-fn without_name(mut entry: Value) -> Value {
-    if let Some(annotations) = entry.get_mut("annotations").and_then(Value::as_object_mut) {
-        annotations.remove(REF_NAME);
-    }
-    entry
 }
 
 impl Action for Tag {
@@ -143,7 +133,9 @@ impl Action for Tag {
     }
 
     fn already(&self, before: &Before) -> bool {
-        let same = |entry: &Value| self.entry().is_ok_and(|mine| if self.reference.is_empty() { true } else { mine == *entry });
+        let same = |known: &Value| {
+            self.reference.is_empty() || self.entry().is_ok_and(|mine| entry::essence(mine) == entry::essence(known.clone()))
+        };
         before.marker && before.entry.as_ref().is_some_and(same)
     }
 
@@ -199,9 +191,11 @@ impl Action for Tag {
                     out.raw(&format!("[ -e {path} ] || printf '%s' {text} > {path}", path = quote(path), text = quote(text)));
                 }
                 let filter = format!(
-                    "def add($e): if any(.[]; .digest == $e.digest) then . else . + [$e] end; .manifests |= \
+                    "def essence: {}; def add($e): if any(.[]; .digest == $e.digest) then . else . + [$e] end; .manifests |= \
                      (map(select({name} == $r))[0] as $old | if $r == \"\" then add($d) elif $old == null then . + [$d] \
-                     else map(if {name} == $r then $d else . end) | add($old | del({name})) end)"
+                     elif ($old | essence) == ($d | essence) then . \
+                     else map(if {name} == $r then $d else . end) | add($old | del({name})) end)",
+                    essence_in_jq()
                 );
                 rewrite(out, &index, &filter, &[("r", &reference), ("d", &mine)]);
             }
@@ -225,8 +219,14 @@ impl Action for Tag {
     }
 }
 
+/// [`entry::essence`] as a filter of jq.
+fn essence_in_jq() -> String {
+    let paths: Vec<String> = entry::PASSING.iter().map(|key| format!(".annotations[\"{key}\"]")).collect();
+    format!("del({})", paths.join(", "))
+}
+
 /// Prints a change of the index with jq, whose `-cS` writes the same bytes as [`Index::to_text`].
-fn rewrite(out: &mut Script, index: &str, filter: &str, arguments: &[(&str, &Value)]) {
+pub(super) fn rewrite(out: &mut Script, index: &str, filter: &str, arguments: &[(&str, &Value)]) {
     let arguments: String = arguments.iter().map(|(key, value)| format!("--argjson {key} {} ", quote(&value.to_string()))).collect();
     let new = format!("{index}.new");
     out.raw(&format!("jq -cS {arguments}{} {} > {}", quote(filter), quote(index), quote(&new)));

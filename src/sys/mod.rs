@@ -45,5 +45,5 @@ pub mod view;
 pub mod watch;
 
 pub use crate::ids::CgroupDriver;
-pub use host::Host;
+pub use host::{Halt, Host};
 pub use nix::errno::Errno;

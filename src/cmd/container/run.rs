@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 
 use super::request::{self, Facts, Net};
 use super::{RunArgs, oci, run_dir, steps};
-use crate::cmd::network::{attach, networks};
+use crate::cmd::network::{self, attach, networks};
 use crate::cmd::{Context, carry, image, output, records, sandbox};
 use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::ids::{Id, IfName};
@@ -164,6 +164,7 @@ fn network(cx: &Context, facts: &Facts<'_>, attached: &mut attach::Attached) -> 
     let ask =
         attach::Attach { network: &conf, owner: facts.id.as_str(), ifname: &ifname, netns: &netns, own_netns: true, acting: facts.acting };
     *attached = attach::plan_attach(host, &ask)?;
+    network::tell(attached);
     let attachment = Attachment {
         network: conf.name.to_string(),
         ifname: ifname.to_string(),

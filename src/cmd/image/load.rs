@@ -7,13 +7,14 @@ use super::LoadArgs;
 use super::source::{Form, Source};
 use crate::cmd::{Context, carry, output};
 use crate::fault::{Context as _, Fault, Kind, Result};
+use crate::image::entry::Origin;
 use crate::image::layout::{self, Descriptor, Index};
-use crate::image::{Compression, Config, Digest, Manifest, Platform, Reference, Transport, docker_archive};
+use crate::image::{Compression, Config, Digest, Manifest, Platform, Reference, Transport, docker_archive, entry};
 use crate::plan::{Keep, Plan, Timings};
 use crate::step::blob::BlobSource;
 use crate::step::{Blob, Home, Layer, Step, Tag};
 use crate::sys::archive::Span;
-use crate::sys::{Host, file, store};
+use crate::sys::{Host, file, proc, store};
 
 /// What the caller wants beside the source.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +23,8 @@ pub struct Wish {
     pub names: Vec<Reference>,
     /// Platform to choose; the host's when absent.
     pub platform: Option<Platform>,
+    /// Where the images come from, to be noted in the index.
+    pub origin: Option<Origin>,
 }
 
 /// An image that the steps will put into the store.
@@ -94,7 +97,7 @@ pub fn plan_load(host: &Host, source: &Transport, wish: &Wish) -> Result<Loaded>
             notes.push(message);
         }
     }
-    let mut loaded = Loaded { steps: steps(host, &found)?, images: Vec::new(), notes };
+    let mut loaded = Loaded { steps: steps(host, &found, wish.origin.as_ref())?, images: Vec::new(), notes };
     for image in found {
         let (id, manifest_digest) = (image.config.id().to_string(), image.manifest.digest().to_string());
         loaded.images.push(LoadedImage { id, references: image.names, manifest_digest });
@@ -208,7 +211,8 @@ fn docker_image(source: &Source, image: docker_archive::ArchivedImage) -> Result
     Ok(Found { manifest_source, config_source: span(config_span), layers, names: image.references, manifest, config })
 }
 
-fn steps(host: &Host, found: &[Found]) -> Result<Vec<Step>> {
+fn steps(host: &Host, found: &[Found], origin: Option<&Origin>) -> Result<Vec<Step>> {
+    let known = super::store::index(host)?;
     let (mut blobs, mut layers, mut tags): (Vec<Step>, Vec<Step>, Vec<Step>) = Default::default();
     let (mut stored, mut unpacked) = (BTreeSet::new(), BTreeSet::new());
     for image in found {
@@ -236,7 +240,8 @@ fn steps(host: &Host, found: &[Found]) -> Result<Vec<Step>> {
             }
             lowers.insert(0, path);
         }
-        let manifest = serde_json::json!({"mediaType": image.manifest.media_type, "digest": digest, "size": size}).to_string();
+        let pinned = known.entries().iter().any(|other| other.digest == digest && entry::is_pinned(other));
+        let manifest = entry::with_pin(entry::describe(&image.manifest, &image.config, origin), pinned).to_string();
         let names = image.names.iter().map(Reference::to_string);
         let names: Vec<String> = if image.names.is_empty() { vec![String::new()] } else { names.collect() };
         tags.extend(names.into_iter().map(|reference| Tag { store: host.images(), reference, manifest: manifest.clone() }.into()));
@@ -250,7 +255,8 @@ fn steps(host: &Host, found: &[Found]) -> Result<Vec<Step>> {
 pub fn run(cx: &Context, args: &LoadArgs) -> Result<u8> {
     let mut timings = Timings::start();
     let transport: Transport = args.source.parse()?;
-    let wish = Wish { names: args.name.clone(), platform: args.platform.clone() };
+    let origin = Origin { source: args.source.clone(), at: proc::now_rfc3339(), repo_digests: Vec::new() };
+    let wish = Wish { names: args.name.clone(), platform: args.platform.clone(), origin: Some(origin) };
     let _shared = store::share(&cx.host.images())?;
     // A journal that a dead process of the same pid left is unwound first by the engine.
     let box_id = format!("image-{}", std::process::id());

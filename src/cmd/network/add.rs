@@ -52,6 +52,7 @@ fn plan(cx: &Context, args: &AddArgs, timings: &mut Timings) -> Result<(Plan, At
         acting: !args.plan.explain,
     };
     let mut attached = attach::plan_attach(host, &ask)?;
+    super::tell(&attached);
     let steps = std::mem::take(&mut attached.steps);
     let leases = steps.iter().rposition(|step| matches!(step, crate::step::Step::Lease(_)));
     let mut plan = Plan::new(handle.box_id(), format!("attach {} to {}", target.netns, network.name), steps);

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::detach::Handle;
-use super::{Target, addresses, networks};
+use super::{Target, networks};
 use crate::cmd::{Context, Format, output};
 use crate::cni::bridge::BridgeConf;
 use crate::cni::config::Plane;
@@ -14,6 +14,7 @@ use crate::cni::list::List;
 use crate::cni::result::{CniResult, Interface};
 use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::ids::Mac;
+use crate::network;
 use crate::plan::journal;
 use crate::sys::netlink::{Link, Netlink};
 use crate::sys::nft::{self, Nft};
@@ -83,8 +84,8 @@ impl Check<'_> {
     fn leases(&mut self, network: &networks::Network) -> Result<()> {
         let Plane::Bridge(conf) = &network.plane else { return Ok(()) };
         let Some(ipam) = &conf.ipam else { return Ok(()) };
-        let dir = addresses::pool_dir(self.host, network, ipam);
-        let held = addresses::held_by(&dir, &self.handle.owner, &self.handle.ifname)?;
+        let dir = network::pool_dir(self.host, network, ipam);
+        let held = network::held_by(&dir, &self.handle.owner, &self.handle.ifname)?;
         for ip in self.result.ips.clone() {
             self.expect(held.contains(&ip.address.ip()), || {
                 format!("address {} is not leased to it in {}", ip.address.ip(), dir.display())

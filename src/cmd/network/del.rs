@@ -3,10 +3,11 @@
 use clap::Args;
 
 use super::detach::{self, Handle};
-use super::{Target, addresses, networks};
+use super::{Target, networks};
 use crate::cmd::{Context, PlanArgs, carry, output};
 use crate::cni::config::Plane;
 use crate::fault::{Context as _, Result};
+use crate::network;
 use crate::plan::{self, Plan, Timings, explain, journal};
 use crate::script::Script;
 use crate::step::{Step, Tenure};
@@ -49,7 +50,7 @@ fn written_down(host: &Host, handle: &Handle) -> Result<Vec<Step>> {
     // Without a cache only leases can be left, in the pool that the network has now; without the network, in its usual place.
     let dir = match networks::find_network(host, Some(&handle.network)) {
         Ok(network) => match &network.plane {
-            Plane::Bridge(conf) => conf.ipam.as_ref().map(|ipam| addresses::pool_dir(host, &network, ipam)),
+            Plane::Bridge(conf) => conf.ipam.as_ref().map(|ipam| network::pool_dir(host, &network, ipam)),
             Plane::Loopback => None,
         },
         Err(_) => Some(host.pool(handle.network.as_ref())),

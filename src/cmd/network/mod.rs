@@ -1,17 +1,14 @@
 //! `rkbox net`: attaches network namespaces to CNI networks, in the files and formats of libcni and the reference plugins.
 
 mod add;
-mod addresses;
-pub mod attach;
 mod check;
 mod del;
-pub mod detach;
 mod ls;
-pub mod networks;
 mod reclaim;
 
 use std::path::PathBuf;
 
+pub use crate::network::{attach, detach, networks};
 pub use reclaim::reclaim;
 
 use clap::{Args, Subcommand};
@@ -43,6 +40,11 @@ pub fn run(cx: &Context, command: Command) -> Result<u8> {
         Command::Check(args) => check::run(cx, &args),
         Command::Ls(args) => ls::run(cx, &args),
     }
+}
+
+/// Prints what planning an attachment found that people should hear of.
+pub fn tell(attached: &attach::Attached) {
+    attached.notes.iter().for_each(|note| super::output::note(&format!("rkbox: {note}")));
 }
 
 /// Which interface of which namespace is meant.

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::steps::{self, Texts};
 use crate::bundle::{etc, pause};
-use crate::cmd::network::{attach, networks};
+use crate::cmd::network::{self, attach, networks};
 use crate::cmd::{Context, Format, PlanArgs, carry, output, records};
 use crate::fault::{Fault, Result};
 use crate::ids::{Id, IfName, Name};
@@ -72,6 +72,7 @@ fn plan(cx: &Context, args: &CreateArgs, timings: &mut Timings) -> Result<(Plan,
             let ask =
                 attach::Attach { network: &conf, owner: id.as_str(), ifname: &ifname, netns, own_netns: true, acting: !args.plan.explain };
             network = attach::plan_attach(host, &ask)?;
+            network::tell(&network);
             attachments.push(Attachment {
                 network: conf.name.to_string(),
                 ifname: ifname.to_string(),

@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use super::networks::Network;
-use crate::cmd::output;
 use crate::cni::allocate::{self, Choice, Refusal};
 use crate::cni::cache;
 use crate::cni::host_local::HostLocal;
@@ -43,6 +42,8 @@ pub struct Chosen {
     pub lock: Option<Lock>,
     /// One address of each range set.
     pub choices: Vec<Choice>,
+    /// What people should hear of.
+    pub notes: Vec<String>,
 }
 
 /// What stands in a pool.
@@ -71,7 +72,7 @@ pub fn choose(host: &Host, network: &Network, ipam: &HostLocal, asker: Asker<'_>
     let own = contents.held_by(asker.owner, asker.ifname);
     let mut requested = ipam.requested.clone();
     let mut steps: Vec<Step> = vec![Pool { dir: dir.clone() }.into()];
-    let mut choices = Vec::new();
+    let (mut choices, mut notes) = (Vec::new(), Vec::new());
     for (index, set) in ipam.sets.iter().enumerate() {
         let wanted = requested.iter().position(|address| set.find(*address).is_some()).map(|at| requested.remove(at));
         if let Some(address) = own.iter().find(|address| set.find(**address).is_some()) {
@@ -82,7 +83,7 @@ pub fn choose(host: &Host, network: &Network, ipam: &HostLocal, asker: Asker<'_>
             .map_err(|refusal| contents.explain(host, network, index, &refusal).doing(format!("network {}", network.name)))?;
         let address = choice.address.ip();
         if asker.acting && contents.holds(address) {
-            output::note(&format!("rkbox: reclaiming {address} of {}: its lease is empty and nobody writes it", network.name));
+            notes.push(format!("reclaiming {address} of {}: its lease is empty and nobody writes it", network.name));
         }
         steps.push(Cursor { dir: dir.clone(), set: index, last: address }.into());
         steps.push(Lease { dir: dir.clone(), address, owner: asker.owner.to_owned(), ifname: asker.ifname.clone() }.into());
@@ -92,7 +93,7 @@ pub fn choose(host: &Host, network: &Network, ipam: &HostLocal, asker: Asker<'_>
         let left: Vec<String> = requested.iter().map(IpAddr::to_string).collect();
         return Err(Fault::invalid(format!("failed to allocate all requested IPs: {}", left.join(" "))));
     }
-    Ok(Chosen { steps, lock, choices })
+    Ok(Chosen { steps, lock, choices, notes })
 }
 
 /// The addresses that an owner's interface holds in a pool.

@@ -55,6 +55,8 @@ pub struct Attached {
     pub result: Value,
     /// Name servers that the network hands out.
     pub dns: Dns,
+    /// What people should hear of.
+    pub notes: Vec<String>,
 }
 
 /// Plans an attachment.
@@ -152,7 +154,7 @@ fn bridge(host: &Host, attach: &Attach<'_>, conf: &BridgeConf) -> Result<(Attach
         .into(),
     );
     let gateway = result.ips.iter().find_map(|ip| ip.gateway);
-    Ok((Attached { steps, lock: chosen.lock, addresses, gateway, ..Attached::default() }, result))
+    Ok((Attached { steps, lock: chosen.lock, addresses, gateway, notes: chosen.notes, ..Attached::default() }, result))
 }
 
 /// What the host gets: the bridge, gateway addresses on it, forwarding, masquerade.
