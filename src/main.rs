@@ -7,12 +7,15 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use rkbox::cmd::{cli::Cli, output};
 use rkbox::fault::{Fault, Kind};
-use rkbox::sys::{nft, signal};
+use rkbox::sys::{monitor, nft, signal};
 
 /// What `docker run` and its kin answer when the tool itself failed.
 const TOOL_FAILED: u8 = 125;
 
 fn main() -> ExitCode {
+    if std::env::args_os().next().is_some_and(|name| name == monitor::PROGRAM) {
+        return rkbox::monitor::main();
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -21,7 +24,7 @@ fn main() -> ExitCode {
                 output::hints(fault);
             }
             let first = std::env::args().nth(1);
-            let usage = if first.as_deref() == Some("run") { TOOL_FAILED } else { 2 };
+            let usage = if matches!(first.as_deref(), Some("run" | "exec")) { TOOL_FAILED } else { 2 };
             return ExitCode::from(if error.use_stderr() { usage } else { 0 });
         }
     };

@@ -1,9 +1,7 @@
 //! The loop: everything that comes about, one thing after the other.
 
 use std::os::unix::net::UnixListener;
-#[cfg(debug_assertions)]
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::checks::Checks;
 use super::clients::{self, Clients};
@@ -23,6 +21,8 @@ const STDOUT: u64 = 3;
 const STDERR: u64 = 4;
 const STDIN: u64 = 5;
 
+/// How long a container waits for the client that comes with it.
+const CLIENT_LIMIT: Duration = Duration::from_secs(10);
 /// How much is read from a stream at once.
 const CHUNK: usize = 32 << 10;
 /// How many chunks are read before others have their turn.
@@ -57,6 +57,8 @@ pub struct Monitor {
     pub(super) stopping: bool,
     /// How it ended last.
     pub(super) exit: Option<Exit>,
+    /// Nothing is read of the streams, and no end is seen, before the first client is there, or until then.
+    awaits: Option<Instant>,
     held_back: bool,
     wants_stdin: bool,
     chunk: Vec<u8>,
@@ -89,6 +91,7 @@ impl Monitor {
             restarts: 0,
             stopping: false,
             exit: None,
+            awaits: None,
             held_back: false,
             wants_stdin: false,
             chunk: Vec::new(),
@@ -96,6 +99,7 @@ impl Monitor {
         if monitor.order.launch == Launch::Run {
             monitor.tell(EventKind::Start, |_| {});
         }
+        monitor.awaits = monitor.order.awaits_client.then(|| Instant::now() + CLIENT_LIMIT);
         monitor.live(process)?;
         reaper::outlive_parent()?;
         monitor::send_answer(&Answer::Ready(pid))?;
@@ -104,16 +108,30 @@ impl Monitor {
 
     /// Begins to watch a first process and its streams.
     pub(super) fn live(&mut self, process: Process) -> Result<()> {
+        self.checks.begin(process.since);
+        self.stage = Stage::Alive(process);
+        (self.held_back, self.wants_stdin) = (false, false);
+        if self.awaits.is_none() { self.look() } else { Ok(()) }
+    }
+
+    /// Begins to see what the process prints, and its end.
+    fn look(&mut self) -> Result<()> {
+        self.awaits = None;
+        let Stage::Alive(process) = &self.stage else { return Ok(()) };
         self.watch.add(&process.pidfd, PROCESS, Interest::Read)?;
         for (end, token) in [(&self.streams.stdout, STDOUT), (&self.streams.stderr, STDERR)] {
             if let Some(end) = end {
                 self.watch.add(end, token, Interest::Read)?;
             }
         }
-        (self.held_back, self.wants_stdin) = (false, false);
-        self.checks.begin(process.since);
-        self.stage = Stage::Alive(process);
         Ok(())
+    }
+
+    /// The first client is there.
+    pub(super) fn on_attached(&mut self) {
+        if self.awaits.is_some() {
+            let _ = self.look();
+        }
     }
 
     /// Watches until the container is over and everybody was told.
@@ -142,7 +160,7 @@ impl Monitor {
 
     fn next_deadline(&self) -> Option<Instant> {
         match &self.stage {
-            Stage::Alive(_) => self.checks.deadline(),
+            Stage::Alive(_) => [self.awaits, self.checks.deadline()].into_iter().flatten().min(),
             Stage::Waiting(at) | Stage::Over(at) => Some(*at),
         }
     }
@@ -229,6 +247,9 @@ impl Monitor {
 
     fn on_time(&mut self) {
         let now = Instant::now();
+        if self.awaits.is_some_and(|until| now >= until) {
+            let _ = self.look();
+        }
         match self.stage {
             Stage::Alive(_) => self.checks.on_time(&self.order, now),
             Stage::Waiting(at) if now >= at => self.start_again(),
@@ -243,7 +264,7 @@ impl Monitor {
             self.on_gone(role);
         }
         let hold = self.clients.hold_back();
-        if hold != self.held_back && matches!(self.stage, Stage::Alive(_)) {
+        if self.awaits.is_none() && hold != self.held_back && matches!(self.stage, Stage::Alive(_)) {
             for (end, token) in [(&self.streams.stdout, STDOUT), (&self.streams.stderr, STDERR)] {
                 match end {
                     Some(end) if hold => self.watch.remove(end),
@@ -267,7 +288,7 @@ impl Monitor {
             (Some(stdin), _) if wants => drop(self.watch.add(stdin, STDIN, Interest::Write)),
             (Some(stdin), _) => self.watch.remove(stdin),
             // The master of a terminal is watched for its output already.
-            (None, Some(master)) if self.streams.has_terminal() && !self.held_back => {
+            (None, Some(master)) if self.streams.has_terminal() && !self.held_back && self.awaits.is_none() => {
                 drop(self.watch.change(master, STDOUT, if wants { Interest::Both } else { Interest::Read }));
             }
             _ => {}

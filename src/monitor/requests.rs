@@ -54,6 +54,9 @@ impl Monitor {
         if let Some(reply) = reply {
             client.reply(&reply);
         }
+        if matches!(role, Some(Role::Attached { .. })) {
+            self.on_attached();
+        }
         if *request == Request::Stop && matches!(self.stage, Stage::Waiting(_)) {
             self.finish();
         }

@@ -200,4 +200,5 @@ steps! {
     // Processes.
     CgroupParent in cgroup_parent,
     Process in process,
+    Watched in watched,
 }

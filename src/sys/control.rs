@@ -62,6 +62,21 @@ impl Connection {
         }
     }
 
+    /// The same connection, for another thread to send on.
+    pub fn writer(&self) -> Result<Self> {
+        Ok(Connection { stream: self.stream.try_clone().map_err(|error| fault(&error))? })
+    }
+
+    /// Ends it for all who hold it.
+    pub fn shut(&self) -> Result<()> {
+        self.stream.shutdown(std::net::Shutdown::Both).map_err(|error| fault(&error))
+    }
+
+    /// Takes the limit of [`Self::reply`] off again.
+    pub fn wait_for_ever(&self) -> Result<()> {
+        self.stream.set_read_timeout(None).map_err(|error| fault(&error))
+    }
+
     /// Sends a request.
     pub fn ask(&mut self, request: &Request) -> Result<()> {
         let word = serde_json::to_vec(request).map_err(|error| Fault::from_error(Kind::Internal, error))?;

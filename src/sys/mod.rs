@@ -6,6 +6,7 @@
 
 pub mod archive;
 pub mod cgroup;
+pub mod changes;
 pub mod control;
 pub mod dir_lock;
 pub mod event_log;
@@ -14,6 +15,7 @@ pub mod file;
 mod host;
 pub mod lock;
 pub mod log_file;
+pub mod log_reader;
 pub mod monitor;
 pub mod mount;
 pub mod netlink;

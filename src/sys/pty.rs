@@ -4,7 +4,6 @@ use std::io::IoSliceMut;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::Mutex;
 
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
@@ -106,12 +105,11 @@ fn receive_descriptor(stream: &UnixStream) -> Result<OwnedFd> {
     Err(Fault::internal("the runtime sent no terminal"))
 }
 
-/// What the terminal was before [`Raw`]; a signal handler or panic hook can find it here.
-static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
-
 /// Raw mode of our standard input, until dropped.
 #[derive(Debug)]
-pub struct Raw(());
+pub struct Raw {
+    _before: Kept,
+}
 
 impl Raw {
     /// Makes the terminal on standard input raw: each key is sent on at once, and none of them acts here.
@@ -120,20 +118,26 @@ impl Raw {
         let before = termios::tcgetattr(&stdin).map_err(failed("tcgetattr"))?;
         let mut raw = before.clone();
         termios::cfmakeraw(&mut raw);
-        if let Ok(mut kept) = BEFORE.lock() {
-            *kept = Some(before);
-        }
         termios::tcsetattr(&stdin, SetArg::TCSANOW, &raw).map_err(failed("tcsetattr"))?;
-        Ok(Raw(()))
+        Ok(Raw { _before: Kept(Some(before)) })
     }
 }
 
-impl Drop for Raw {
+/// The state of the terminal on standard input, put back when dropped; nothing without one.
+#[derive(Debug)]
+pub struct Kept(Option<Termios>);
+
+impl Kept {
+    /// Takes note of it.
+    pub fn take() -> Self {
+        Kept(termios::tcgetattr(std::io::stdin()).ok())
+    }
+}
+
+impl Drop for Kept {
     fn drop(&mut self) {
-        if let Ok(mut kept) = BEFORE.lock()
-            && let Some(before) = kept.take()
-        {
-            let _ = termios::tcsetattr(std::io::stdin(), SetArg::TCSANOW, &before);
+        if let Some(before) = &self.0 {
+            let _ = termios::tcsetattr(std::io::stdin(), SetArg::TCSANOW, before);
         }
     }
 }

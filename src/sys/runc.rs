@@ -285,7 +285,7 @@ fn find_cgroups_path(bundle: &Path) -> Result<Option<String>> {
 }
 
 /// Waits for a child while signals to us go to it; it is reaped only after the last could have been sent.
-fn wait_forwarding(child: &mut Child) -> Result<ExitStatus> {
+pub fn wait_forwarding(child: &mut Child) -> Result<ExitStatus> {
     let pid = child.id().cast_signed();
     let pidfd = proc::open_pidfd(pid)?;
     let forwarding = signal::Forwarding::to(pid)?;

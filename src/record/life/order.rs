@@ -60,6 +60,8 @@ pub struct Order {
     pub stdin: bool,
     /// Whether the input ends with the first client's.
     pub stdin_once: bool,
+    /// Whether nothing is read of its output before the first client is attached.
+    pub awaits_client: bool,
     /// The log.
     pub log: Option<LogOrder>,
     /// What happens when it ends.

@@ -1,18 +1,22 @@
 //! What can be said of a container: one group of options a file, shared by all commands that make one.
 
+mod life;
 mod mounts;
 mod network;
 mod process;
 mod resources;
 mod security;
+mod units;
 
 use clap::Args;
 
+pub use life::LifeArgs;
 pub use mounts::MountArgs;
 pub use network::NetworkArgs;
 pub use process::ProcessArgs;
 pub use resources::ResourceArgs;
 pub use security::SecurityArgs;
+pub use units::span;
 
 use crate::ids::Name;
 
@@ -28,6 +32,9 @@ pub struct ContainerArgs {
     /// What it runs.
     #[command(flatten)]
     pub process: ProcessArgs,
+    /// Its life.
+    #[command(flatten)]
+    pub life: LifeArgs,
     /// What it sees of the file system.
     #[command(flatten)]
     pub mounts: MountArgs,
