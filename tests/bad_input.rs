@@ -161,7 +161,7 @@ fn configurations_that_are_not_understood() {
 fn images_that_are_missing_or_none() {
     let world = with_image();
     let (oci, docker) = (images().oci_archive("busybox"), images().docker_archive("busybox"));
-    world.sh(&format!("cd $HOME; echo hello >text; : >empty; mkdir dir; head -c 700000 {oci} >cut.tar; gzip -c {oci} >z.tgz; tar -C /etc -cf other.tar hostname")).ok();
+    world.sh(&format!("cd $HOME; echo hello >text; : >empty; mkdir dir; head -c 700000 {oci} >cut.tar; bzip2 -c {oci} >z.tbz; tar -C /etc -cf other.tar hostname")).ok();
     rk(&world, "image inspect nope", 3, &["\"nope\"", "rkbox image load"]);
     rk(&world, "image rm nope", 3, &["\"nope\""]);
     rk(&world, "run --rm nope true", 125, &["\"nope\"", "rkbox image load"]);
@@ -171,7 +171,7 @@ fn images_that_are_missing_or_none() {
         ("empty", 2, "has no members"),
         ("dir", 2, "no oci-layout file"),
         ("cut.tar", 2, "cut off"),
-        ("z.tgz", 9, "compressed with gzip"),
+        ("z.tbz", 9, "compressed with bzip2"),
         ("other.tar", 2, "manifest.json"),
         ("gone.tar", 3, "is not there"),
     ] {

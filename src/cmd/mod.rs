@@ -12,6 +12,7 @@ pub mod parse;
 pub mod records;
 pub mod salvage;
 pub mod sandbox;
+pub mod seccomp;
 
 use crate::sys::Host;
 

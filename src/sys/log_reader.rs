@@ -89,7 +89,9 @@ impl LogReader {
         if self.read_line(record) {
             return true;
         }
-        let find = || (1..MOST).take_while(|n| *n < 3 || nth(&self.path, n - 1).exists()).find(|n| inode_of(&nth(&self.path, *n)) == Some(self.inode));
+        let find = || {
+            (1..MOST).take_while(|n| *n < 3 || nth(&self.path, n - 1).exists()).find(|n| inode_of(&nth(&self.path, *n)) == Some(self.inode))
+        };
         // A file that is just being moved can be missed once.
         let Some(place) = find().or_else(find) else {
             // Moved away by somebody else, or so far back that it is gone.

@@ -8,7 +8,7 @@ use crate::bundle::process::{self, EnvChange};
 use crate::bundle::user;
 use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::record::ContainerRecord;
-use crate::sys::{file, privilege, rootfs};
+use crate::sys::{file, proc, rootfs};
 
 /// A larger configuration is not ours.
 const CONFIG_LIMIT: u64 = 16 << 20;
@@ -36,8 +36,8 @@ pub fn document(record: &ContainerRecord, args: &ExecArgs) -> Result<String> {
     if args.privileged {
         let mut all = capabilities::select(&["ALL".to_owned()], &[])?;
         // Nobody can hand on what he does not have himself.
-        let ours = privilege::bounding_set()?;
-        all.retain(|capability| ours.contains(&capability.to_string()));
+        let ours = proc::permitted_capabilities()?;
+        all.retain(|capability| ours.contains(capability));
         process["capabilities"] = serde_json::to_value(capabilities::linux(&all, holder(is_root))?).map_err(damaged)?;
         process["noNewPrivileges"] = json!(false);
     } else if args.user.is_some() {
