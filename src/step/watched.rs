@@ -91,3 +91,80 @@ impl Action for Watched {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::fd::AsFd as _;
+
+    use super::*;
+    use crate::bundle;
+    use crate::record::life::LogOrder;
+    use crate::step::Skeleton;
+    use crate::sys::{cgroup, proc};
+
+    /// The monitor is this program executed again, and this one is the test's: so apply is told of in `tests/containers.rs`, through the real binary.
+    /// Here: what a step leaves that is undone before, in the middle of, and after its act, made by the runtime itself.
+    #[test]
+    fn the_undo_takes_a_container_and_all_traces() {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+        let private = nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE;
+        nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let host = crate::step::skeleton::tests::host(dir.path());
+        let id: crate::ids::Id = crate::ids::hex(&proc::random::<32>().unwrap()).parse().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir(at("bundle")).unwrap();
+        fs::create_dir(at("run")).unwrap();
+        Skeleton { path: at("bundle/rootfs"), pause: true, like: Vec::new() }.apply(&(), &host).unwrap();
+        let mut request = bundle::pause::tests::request();
+        (request.rootfs, request.cgroups_path) = (at("bundle/rootfs"), format!("/{id}"));
+        (request.network, request.ipc, request.uts) = (None, None, None);
+        fs::write(at("bundle/config.json"), bundle::pause::json(&request).unwrap()).unwrap();
+        let step = Watched {
+            order: Box::new(Order {
+                name: "c".to_owned(),
+                launch: Launch::Create,
+                bundle: at("bundle"),
+                run: at("run"),
+                runtime: crate::record::RuntimeFacts {
+                    path: crate::sys::exec::find("runc").unwrap(),
+                    state: at("state"),
+                    cgroup_driver: crate::ids::CgroupDriver::Cgroupfs,
+                    cgroups_path: format!("/{id}"),
+                },
+                tty: false,
+                stdin: false,
+                stdin_once: false,
+                awaits_client: false,
+                log: Some(LogOrder::new(at("bundle/container.log"))),
+                restart: Default::default(),
+                health: None,
+                events: at("events.log"),
+                afterwards: Vec::new(),
+                environment: Default::default(),
+                id: id.clone(),
+            }),
+        };
+        step.look(&host).unwrap();
+        step.undo(&(), &host).unwrap();
+        for launch in [Launch::Create, Launch::Run] {
+            let mut step = step.clone();
+            step.order.launch = launch;
+            crate::step::test_world::run(|out| step.script(Way::Apply, out));
+            assert_eq!(step.look(&host).unwrap_err().kind(), Kind::AlreadyExists);
+            let process = step.runc().open_process(id.as_str()).unwrap().unwrap();
+            assert_eq!(step.runc().is_created(id.as_str()), launch == Launch::Create);
+            fs::write(at("run/stdout"), "").unwrap();
+            if launch == Launch::Create {
+                step.undo(&(), &host).unwrap();
+            } else {
+                crate::step::test_world::run(|out| step.script(Way::Undo(&()), out));
+            }
+            assert!(proc::wait_readable(process.as_fd(), Duration::from_secs(5)).unwrap());
+            step.undo(&(), &host).unwrap();
+            assert_eq!(fs::read_dir(at("run")).unwrap().count(), 0);
+            assert!(cgroup::directories(&format!("/{id}")).is_empty() && !step.runc().knows(id.as_str()).unwrap());
+        }
+    }
+}

@@ -14,6 +14,7 @@ use crate::ids::Id;
 use crate::plan::journal::{self, Journal};
 use crate::plan::{self, Keep, Plan, Timings, explain};
 use crate::record::life::EventKind;
+use crate::step::Step;
 use crate::sys::{Host, file, monitor, proc, runc};
 
 /// Arguments of `rkbox rm`.
@@ -80,7 +81,9 @@ pub fn end(host: &Host, id: &Id) -> Result<()> {
 /// Kills what runs in container `id`, then takes it back.
 pub fn remove(host: &Host, id: &Id, damage: Damage) -> Result<()> {
     let record = records::container(host, id).ok();
-    kill(host, id)?;
+    if !has_watched_step(host, id) {
+        kill(host, id)?;
+    }
     take_back(host, id, damage)?;
     if let Some(record) = record {
         events::tell(host, &record, EventKind::Remove);
@@ -88,11 +91,18 @@ pub fn remove(host: &Host, id: &Id, damage: Damage) -> Result<()> {
     Ok(())
 }
 
+/// Whether the journal itself ends what runs: then nothing happens before it says that the removal has begun.
+fn has_watched_step(host: &Host, id: &Id) -> bool {
+    let status = journal::read(&journal::path(host, id.as_str()));
+    status.is_ok_and(|status| status.is_some_and(|status| status.standing().any(|(_, step, _)| matches!(step, Step::Watched(_)))))
+}
+
 fn take_back(host: &Host, id: &Id, damage: Damage) -> Result<()> {
     let held = match salvage::after(host, id, plan::unwind(id.as_str(), host, 0), damage)? {
         Unwound::Yes => return Ok(()),
         Unwound::No(held) => held,
     };
+    kill(host, id)?;
     if held.is_none() && !file::exists(&host.container_dir(id.as_str()))? {
         return Ok(());
     }
