@@ -4,6 +4,7 @@ use super::request::{self, Facts, Net};
 use super::{launch, oci, steps};
 use crate::cmd::network::{attach, networks};
 use crate::cmd::{Context, network, records, sandbox};
+use crate::cni::inject::Asked;
 use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::ids::IfName;
 use crate::plan::{Keep, Plan, Timings};
@@ -70,8 +71,15 @@ fn network(cx: &Context, facts: &Facts<'_>, attached: &mut attach::Attached) -> 
     let wanted = args.network.network.as_deref().map(str::parse).transpose()?;
     let conf = networks::find_network(host, wanted.as_ref())?;
     let ifname: IfName = "eth0".parse()?;
-    let ask =
-        attach::Attach { network: &conf, owner: facts.id.as_str(), ifname: &ifname, netns: &netns, own_netns: true, acting: facts.acting };
+    let ask = attach::Attach {
+        network: &conf,
+        owner: facts.id.as_str(),
+        ifname: &ifname,
+        netns: &netns,
+        own_netns: true,
+        acting: facts.acting,
+        asked: &Asked::default(),
+    };
     *attached = attach::plan_attach(host, &ask)?;
     network::tell(attached);
     let attachment = Attachment {

@@ -11,6 +11,7 @@ mod kill;
 mod launch;
 mod logs;
 mod making;
+mod mounts;
 mod oci;
 mod options;
 mod ps;

@@ -8,6 +8,7 @@ use super::state::{self, Phase, Watcher};
 use super::{events, run_dir, steps, stop};
 use crate::cmd::network::detach;
 use crate::cmd::salvage::{self, Damage, Unwound};
+use crate::cmd::volume as volumes;
 use crate::cmd::{Context, PlanArgs, carry, records};
 use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::ids::Id;
@@ -26,6 +27,9 @@ pub struct RmArgs {
     /// Kill what runs, pass over damage; a missing one is no error
     #[arg(short, long)]
     pub force: bool,
+    /// Also the anonymous volumes that only they use
+    #[arg(short, long)]
+    pub volumes: bool,
     /// `--explain`, `--timings`.
     #[command(flatten)]
     pub plan: PlanArgs,
@@ -49,6 +53,9 @@ fn one(cx: &Context, args: &RmArgs, key: &str) -> Result<()> {
     if !args.force && state.is_ok_and(|state| state.is_up() || state.phase == Phase::Restarting) {
         return Err(Fault::new(Kind::FailedPrecondition, format!("container {key} runs"))
             .hint(format!("kill and remove it: rkbox rm --force {key}")));
+    }
+    if args.volumes {
+        volumes::ask_removal(&cx.host, &id)?;
     }
     timings.row("find");
     remove(&cx.host, &id, if args.force { Damage::Salvage } else { Damage::Refuse })
