@@ -215,4 +215,5 @@ steps! {
     // Processes.
     CgroupParent in cgroup_parent,
     Process in process,
+    Watched in watched,
 }

@@ -140,6 +140,9 @@ pub enum Bond {
     Helper,
     /// In a session of its own.
     Detached,
+    /// In a session of its own, and killed when the thread that started it dies, until it says otherwise
+    /// ([`super::reaper::outlive_parent`]).
+    Monitor,
 }
 
 /// A program to be started.
@@ -169,6 +172,13 @@ impl Exec {
         command.env_clear().env("PATH", path).env("LANG", lang).current_dir("/");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         Exec { program: program.to_path_buf(), command }
+    }
+
+    /// Sets the name that the program sees as its own.
+    #[must_use]
+    pub fn arg0(mut self, name: &str) -> Self {
+        self.command.arg0(name);
+        self
     }
 
     /// Adds one argument.
@@ -232,10 +242,10 @@ fn prepare_child(bond: Bond, parent: u32) -> std::io::Result<()> {
     // SAFETY: plain system calls without pointers.
     unsafe {
         libc::umask(0o022);
-        if bond == Bond::Detached && libc::setsid() < 0 {
+        if bond != Bond::Helper && libc::setsid() < 0 {
             return Err(std::io::Error::last_os_error());
         }
-        if bond == Bond::Helper {
+        if bond != Bond::Detached {
             if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) < 0 {
                 return Err(std::io::Error::last_os_error());
             }
