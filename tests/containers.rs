@@ -147,7 +147,7 @@ fn exec_runs_in_the_container_with_its_streams_user_environment_and_status() {
     assert!(u64::from_str_radix(&caps("--privileged"), 16).unwrap() > u64::from_str_radix(&caps(""), 16).unwrap());
     // The streams are held by a child of the process that has ended.
     let started = Instant::now();
-    world.sh("rkbox exec c sh -c 'sleep 30 & echo gone' >$HOME/out").ok();
+    world.sh("rkbox exec c sh -c 'sleep 30 & echo gone' >$HOME/out 2>&1").ok();
     assert_eq!(std::fs::read_to_string(world.path("out")).unwrap(), "gone\n");
     assert!(started.elapsed() < Duration::from_secs(10), "waited for a child of the process");
     // A timeout ends the whole tree, whatever sessions it made.

@@ -140,8 +140,7 @@ pub enum Bond {
     Helper,
     /// In a session of its own.
     Detached,
-    /// In a session of its own, and killed when the thread that started it dies, until it says otherwise
-    /// ([`super::reaper::outlive_parent`]).
+    /// In a session of its own, killed when the thread that started it dies until [`super::reaper::outlive_parent`].
     Monitor,
 }
 
@@ -264,10 +263,8 @@ fn prepare_child(bond: Bond, parent: u32) -> std::io::Result<()> {
 /// Waits for a child of ours for at most `limit`; `None` when it is still there.
 pub fn wait_timeout(child: &mut Child, limit: Duration) -> std::result::Result<Option<ExitStatus>, ProcError> {
     let pidfd = proc::open_pidfd(child.id().cast_signed())?;
-    if !proc::wait_readable(pidfd.as_fd(), limit)? {
-        return Ok(None);
-    }
-    Ok(child.wait().ok())
+    let ended = proc::wait_readable(pidfd.as_fd(), limit)?;
+    Ok(if ended { child.wait().ok() } else { None })
 }
 
 /// The status as shells count it: the exit code, or 128 and the signal.

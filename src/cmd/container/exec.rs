@@ -1,9 +1,9 @@
 //! `rkbox exec`: one more process in a container that runs.
 
 use std::io::IsTerminal as _;
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
-use std::process::Child;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
@@ -13,14 +13,17 @@ use super::{exec_process, foreground, run_dir};
 use crate::cmd::{Context, records};
 use crate::fault::{Fault, Kind, Result};
 use crate::record::ContainerRecord;
+use crate::record::life::Exit;
 use crate::sys::exec::{self, Bond, Stream};
 use crate::sys::file::{self, Durable};
 use crate::sys::runc::ExecRequest;
 use crate::sys::subgroup::Subgroup;
-use crate::sys::{Host, proc, pty, runc, runc_log};
+use crate::sys::{Host, proc, pty, reaper, runc, runc_log, signal};
 
 /// How long the processes of a session may take to go after SIGKILL.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
+/// How long one wait lasts.
+const TURN: Duration = Duration::from_secs(60);
 /// The exit status of a session that took too long. *Source:* timeout(1).
 const TIMED_OUT: u8 = 124;
 
@@ -93,55 +96,96 @@ pub fn run(cx: &Context, args: &ExecArgs) -> Result<u8> {
     let session = prepare(&cx.host, &record, args)?;
     let mark = runc_log::length(&session.log);
     let request = ExecRequest { process: &session.process, pid_file: &session.pid_file, log: &session.log, group: session.group.as_ref() };
-    let options: &[&str] = match (args.detach, args.tty) {
-        (true, _) => &["--detach"],
-        (_, true) => &["--tty"],
-        _ => &[],
-    };
-    // The runtime puts the terminal back itself, unless it is killed.
-    let before = args.tty.then(pty::Kept::take);
-    let exec = records::runtime(&record.runtime).exec_process(&request, options, id.as_str());
-    let stdin = if args.interactive || args.tty { Stream::Inherit } else { Stream::Null };
+    if args.tty {
+        return in_terminal(&record, &request, args.timeout);
+    }
+    // As the parent of orphans we are the one whom the process is left to when the runtime ends: so it has our own streams, nobody
+    // copies them, and its end is not put off by children that hold them. (`runc exec` in the foreground copies, and waits for those.)
+    reaper::become_subreaper()?;
+    let exec = records::runtime(&record.runtime).exec_process(&request, &["--detach"], id.as_str());
+    let stdin = if args.interactive { Stream::Inherit } else { Stream::Null };
     let exec = match args.detach {
         true => exec.streams(Stream::Null, Stream::Null, Stream::Null),
         false => exec.streams(stdin, Stream::Inherit, Stream::Inherit),
     };
-    let mut child = exec.spawn(Bond::Helper)?;
-    let status = wait(&mut child, &session, args.timeout)?;
+    let mut runtime = exec.spawn(Bond::Helper)?;
+    let started = runc::wait_forwarding(&mut runtime)?.success();
+    let pid = file::find(&session.pid_file, 64)?.and_then(|text| String::from_utf8_lossy(&text).trim().parse::<i32>().ok());
+    match pid.filter(|pid| started && *pid > 1) {
+        None => not_started(&session, mark, &record, args.detach),
+        Some(_) if args.detach => Ok(0),
+        Some(pid) => wait(pid, &session, args.timeout),
+    }
+}
+
+/// With a terminal the runtime copies between that of the process and ours.
+fn in_terminal(record: &ContainerRecord, request: &ExecRequest<'_>, limit: Option<Duration>) -> Result<u8> {
+    let mark = runc_log::length(request.log);
+    // The runtime puts the terminal back itself, unless it is killed.
+    let before = pty::Kept::take();
+    let exec = records::runtime(&record.runtime).exec_process(request, &["--tty"], record.id.as_str());
+    let mut child = exec.streams(Stream::Inherit, Stream::Inherit, Stream::Inherit).spawn(Bond::Helper)?;
+    let status = match limit {
+        None => Some(runc::wait_forwarding(&mut child)?),
+        Some(limit) => exec::wait_timeout(&mut child, limit)?,
+    };
+    let Some(status) = status else {
+        end_group(request.group)?;
+        let _ = child.kill();
+        let _ = child.wait();
+        drop(before);
+        return Ok(TIMED_OUT);
+    };
     drop(before);
-    let Some(code) = status else { return Ok(TIMED_OUT) };
+    let code = exec::exit_code(status);
     // Without its pid the process never was: then the status is the runtime's own.
-    if code != 0 && (!file::exists(&session.pid_file)? || runc_log::has_error(&session.log, mark)) {
-        return not_started(&session, mark, &record, args.detach);
+    if code != 0 && (!file::exists(request.pid_file)? || runc_log::has_error(request.log, mark)) {
+        return failed(runc_log::failure(request.log, mark, "the runtime started nothing"), request.log, record);
     }
     Ok(code)
 }
 
 fn not_started(session: &Session, mark: u64, record: &ContainerRecord, detached: bool) -> Result<u8> {
     let fault = runc_log::failure(&session.log, mark, "the runtime started nothing");
-    let fault = foreground::start_fault(fault.doing(format!("cannot run in container {}", record.name)));
-    if !detached && runc_log::is_printed_too(&session.log) {
-        let said = Fault::new(fault.fault.kind(), "the runtime says why above");
-        return foreground::failed_start(foreground::StartFault {
-            fault: said.doing(format!("cannot run in container {}", record.name)),
-            status: fault.status,
-        });
+    if detached {
+        return foreground::failed_start(foreground::start_fault(fault.doing(format!("cannot run in container {}", record.name))));
     }
-    foreground::failed_start(fault)
+    failed(fault, &session.log, record)
 }
 
-/// Waits for the runtime, which ends with the process however many children hold the streams; `None` when that took too long.
-fn wait(child: &mut Child, session: &Session, limit: Option<Duration>) -> Result<Option<u8>> {
-    let Some(limit) = limit else { return runc::wait_forwarding(child).map(|status| Some(exec::exit_code(status))) };
-    if let Some(status) = exec::wait_timeout(child, limit)? {
-        return Ok(Some(exec::exit_code(status)));
+fn failed(fault: Fault, log: &std::path::Path, record: &ContainerRecord) -> Result<u8> {
+    let doing = format!("cannot run in container {}", record.name);
+    let mut start = foreground::start_fault(fault.doing(doing.clone()));
+    if runc_log::is_printed_too(log) {
+        start.fault = Fault::new(start.fault.kind(), "the runtime says why above").doing(doing);
     }
-    if let Some(group) = &session.group {
-        group.kill(KILL_LIMIT)?;
+    foreground::failed_start(start)
+}
+
+/// Waits for a process that is ours to wait for; signals to us go to it.
+fn wait(pid: i32, session: &Session, limit: Option<Duration>) -> Result<u8> {
+    let pidfd = proc::open_pidfd(pid)?;
+    let forwarding = signal::Forwarding::to(pid)?;
+    let deadline = limit.map(|limit| Instant::now() + limit);
+    let in_time = loop {
+        let turn = deadline.map_or(TURN, |deadline| deadline.saturating_duration_since(Instant::now()).min(TURN));
+        if proc::wait_readable(pidfd.as_fd(), turn)? {
+            break true;
+        }
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            break false;
+        }
+    };
+    drop(forwarding);
+    if !in_time {
+        end_group(session.group.as_ref())?;
+        return Ok(TIMED_OUT);
     }
-    let _ = child.kill();
-    let _ = child.wait();
-    Ok(None)
+    Ok(reaper::reap_one(pid).map_or(Exit::UNKNOWN, |ended| ended.code))
+}
+
+fn end_group(group: Option<&Subgroup>) -> Result<()> {
+    group.map_or(Ok(()), |group| group.kill(KILL_LIMIT))
 }
 
 fn prepare(host: &Host, record: &ContainerRecord, args: &ExecArgs) -> Result<Session> {
