@@ -18,6 +18,7 @@ pub mod netlink;
 pub mod new_file;
 pub mod nft;
 pub mod ns;
+pub mod packaging;
 pub mod pin;
 pub mod plugin;
 pub mod privilege;
