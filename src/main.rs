@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use rkbox::cmd::{cli::Cli, output};
 use rkbox::fault::{Fault, Kind};
-use rkbox::sys::signal;
+use rkbox::sys::{nft, signal};
 
 /// What `docker run` and its kin answer when the tool itself failed.
 const TOOL_FAILED: u8 = 125;
@@ -30,7 +30,9 @@ fn main() -> ExitCode {
         return ExitCode::from(fault.kind().exit_code());
     }
     let runs_a_container = cli.runs_a_container();
-    match cli.run() {
+    let outcome = cli.run();
+    nft::part();
+    match outcome {
         Ok(status) => ExitCode::from(status),
         Err(fault) => {
             output::fault(&fault);

@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use super::{Context, Format, bundle, container, gc, image, network, sandbox};
 use crate::fault::{Fault, Kind, Result};
 use crate::ids::CgroupDriver;
-use crate::sys::{Host, privilege};
+use crate::sys::{Halt, Host, privilege};
 
 /// Drives runc directly: images, namespaces, networks, pods. No daemon.
 #[derive(Debug, Parser)]
@@ -112,6 +112,7 @@ impl Global {
             runtime: self.runtime,
             cgroup_driver: driver,
             cgroup_parent: self.cgroup_parent.unwrap_or_else(|| default_parent.to_owned()),
+            halt: Halt::default(),
         };
         Ok(Context { host, format: self.format })
     }

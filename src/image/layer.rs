@@ -1,16 +1,16 @@
 //! The reader stack of a layer: blob → size and digest → inflate │ diffID → tar, all checked before anything is kept.
 //!
-//! Inflating with the blob's digest runs in one thread, parsing with the diffID and writing in another; a bounded pipe lies
-//! between them. Inflating is the bottleneck (about 80 % of one core), so the second core hides the rest.
+//! Each stage is a thread (read | digest | inflate | digest | parse and write) with a bounded pipe before it. Inflating is the
+//! bottleneck (about 80 % of one core), so the other cores hide the rest.
 
-use std::io::{self, BufRead, BufReader, Read};
-use std::sync::mpsc;
+use std::io::{self, BufRead, Read};
+use std::thread::ScopedJoinHandle;
 
 use flate2::bufread::MultiGzDecoder;
 
 use crate::fault::{Context as _, Fault, Kind, Result};
 
-use super::layer_stream::{DEPTH, Hashing, LayerStream, pump};
+use super::layer_stream::{Feed, Stream, pipe};
 use super::tar_reader::{Limits, TarReader};
 
 /// The largest window of a zstd frame: 2^27 bytes, what `zstd` itself accepts without `--long`.
@@ -78,41 +78,81 @@ impl Compression {
 
 /// Reads a layer through `consume`, then to its end, and answers only when size, digest and diffID are as claimed.
 ///
-/// *Errors:* those of `consume` first; `DataLoss` when the blob is not the claimed one or is broken. What `consume` made must
-/// be thrown away after any error.
+/// The blob may still be on its way: it is read as it comes, and nothing of it is kept. *Errors:* those of `consume` first;
+/// `DataLoss` when the blob is not the claimed one or is broken. What `consume` made must be thrown away after any error.
 pub fn read_layer<T>(
     blob: impl Read + Send,
     claim: &Claim<'_>,
     limits: Limits,
-    consume: impl FnOnce(&mut TarReader<LayerStream>) -> Result<T>,
+    consume: impl FnOnce(&mut TarReader<Stream>) -> Result<T>,
 ) -> Result<T> {
     for digest in [claim.digest, claim.diff_id] {
         check_digest(digest)?;
     }
     let expected = Compression::of_media_type(claim.media_type)?;
+    let mut blob = blob.take(claim.size.saturating_add(1));
     std::thread::scope(|scope| {
-        let (full_tx, full_rx) = mpsc::sync_channel(DEPTH);
-        let (empty_tx, empty_rx) = mpsc::channel();
-        let inflating = scope.spawn(move || inflate(blob.take(claim.size.saturating_add(1)), expected, &full_tx, &empty_rx));
-        let mut reader = TarReader::new(LayerStream::new(full_rx, empty_tx), limits);
-        let made = consume(&mut reader).and_then(|made| {
-            let diff_id = reader.into_inner().finish().map_err(|error| Fault::from_error(Kind::DataLoss, error));
-            diff_id.map(|diff_id| (made, diff_id))
-        });
-        let inflated = inflating.join().map_err(|_| Fault::internal("the thread that inflates a layer panicked"))?;
-        // A broken stream shows first in the consumer, as a read error; what the inflating side says of it is clearer.
-        match (made, inflated) {
-            (Ok((made, diff_id)), Ok(Some((digest, size)))) => check(claim, &digest, size, &diff_id).map(|()| made),
-            // A cut tar is better told as a blob that is not the claimed one.
-            (Err(fault), Ok(Some((digest, size)))) if digest != claim.digest => {
-                Err(check_blob(claim, &digest, size).err().unwrap_or(fault))
-            }
-            (Err(fault), Ok(_)) => Err(fault),
-            (Err(fault), Err(inflating)) => Err(if fault.kind() == Kind::DataLoss { inflating } else { fault }),
-            (Ok(_), Err(inflating)) => Err(inflating),
-            (Ok(_), Ok(None)) => Err(Fault::internal("a layer was not read to its end")),
-        }
+        let (feed, raw) = pipe();
+        let reading = scope.spawn(move || feed.pump(&mut blob));
+        let (mut raw, digesting) = raw.digested(scope);
+        let compression = compression_of(&mut raw, expected)?;
+        let (made, inflated, tar) = if compression == Compression::Plain {
+            // The tar is the blob, and so is its digest.
+            (read_tar(raw, limits, consume), Ok(()), None)
+        } else {
+            let (feed, tar) = pipe();
+            let inflating = scope.spawn(move || inflate(raw, compression, &feed));
+            let (tar, tar_digesting) = tar.digested(scope);
+            let made = read_tar(tar, limits, consume);
+            (made, joined(inflating)?, Some(joined(tar_digesting)?))
+        };
+        let (read, blob) = (joined(reading)?.map_err(broken), joined(digesting)?);
+        let made = settle(made, inflated, read.map(drop), blob.as_ref(), claim)?;
+        let tar = tar.unwrap_or(blob).ok_or_else(|| Fault::internal("a layer was not read to its end"))?;
+        check_tar(claim, &tar.0).map(|()| made)
     })
+}
+
+/// Which of several faults is told: a broken blob shows first as a broken tar, and what its own stage says of it is clearer.
+fn settle<T>(made: Result<T>, inflated: Result<()>, read: Result<()>, blob: Option<&(String, u64)>, claim: &Claim<'_>) -> Result<T> {
+    // A cut or changed blob is better told as a blob that is not the claimed one.
+    if let Some((digest, size)) = blob {
+        check_blob(claim, digest, *size)?;
+    }
+    match (made, read.and(inflated)) {
+        (Err(fault), Err(below)) => Err(if fault.kind() == Kind::DataLoss { below } else { fault }),
+        (Err(fault), Ok(())) => Err(fault),
+        (Ok(_), Err(below)) => Err(below),
+        (Ok(_), Ok(())) if blob.is_none() => Err(Fault::internal("a layer was not read to its end")),
+        (Ok(made), Ok(())) => Ok(made),
+    }
+}
+
+fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> Result<T> {
+    thread.join().map_err(|_| Fault::internal("a thread that reads a layer panicked"))
+}
+
+fn broken(error: io::Error) -> Fault {
+    Fault::new(Kind::DataLoss, error.to_string())
+}
+
+/// Reads the tar through `consume` and to its end; the stream is closed when this answers, so that no stage waits for it.
+fn read_tar<T>(tar: Stream, limits: Limits, consume: impl FnOnce(&mut TarReader<Stream>) -> Result<T>) -> Result<T> {
+    let mut reader = TarReader::new(tar, limits);
+    let made = consume(&mut reader)?;
+    reader.into_inner().drain().map_err(broken)?;
+    Ok(made)
+}
+
+fn compression_of(blob: &mut Stream, expected: Option<Compression>) -> Result<Compression> {
+    let compression = Compression::of_first_bytes(blob.fill_buf().map_err(broken)?)?;
+    match expected {
+        Some(expected) if expected != compression => {
+            let why = format!("the media type says {expected:?}, the first bytes say {compression:?}").to_lowercase();
+            Err(Fault::new(Kind::DataLoss, why))
+        }
+        _ => Ok(compression),
+    }
 }
 
 fn check_digest(digest: &str) -> Result<()> {
@@ -127,8 +167,7 @@ fn wrong(what: String) -> Result<()> {
     Err(Fault::new(Kind::DataLoss, what).hint("import the image again: the stored blob is damaged"))
 }
 
-fn check(claim: &Claim<'_>, digest: &str, size: u64, diff_id: &str) -> Result<()> {
-    check_blob(claim, digest, size)?;
+fn check_tar(claim: &Claim<'_>, diff_id: &str) -> Result<()> {
     if diff_id != claim.diff_id {
         return wrong(format!("the layer has diffID {diff_id} where {} is claimed", claim.diff_id));
     }
@@ -146,36 +185,21 @@ fn check_blob(claim: &Claim<'_>, digest: &str, size: u64) -> Result<()> {
     Ok(())
 }
 
-/// Inflates to the end; answers the blob's digest and size, or `None` when nobody reads any more.
-fn inflate(
-    blob: impl Read,
-    expected: Option<Compression>,
-    full: &mpsc::SyncSender<io::Result<Vec<u8>>>,
-    empty: &mpsc::Receiver<Vec<u8>>,
-) -> Result<Option<(String, u64)>> {
-    let broken = |error: io::Error| Fault::new(Kind::DataLoss, error.to_string());
-    let mut source = BufReader::with_capacity(256 << 10, Hashing::new(blob));
-    let compression = Compression::of_first_bytes(source.fill_buf().map_err(broken)?)?;
-    if let Some(expected) = expected.filter(|&expected| expected != compression) {
-        let why = format!("the media type says {expected:?}, the first bytes say {compression:?}").to_lowercase();
-        // The reader must not take the closed pipe for an empty layer.
-        let _ = full.send(Err(io::Error::new(io::ErrorKind::InvalidData, why.clone())));
-        return Err(Fault::new(Kind::DataLoss, why));
-    }
+/// Inflates to the end, or as far as somebody reads.
+fn inflate(mut blob: Stream, compression: Compression, tar: &Feed) -> Result<()> {
     let ended = match compression {
-        Compression::Plain => pump(&mut source, full, empty),
-        Compression::Gzip => pump(&mut MultiGzDecoder::new(&mut source), full, empty),
-        Compression::Zstd => zstd::Decoder::with_buffer(&mut source).and_then(|mut decoder| {
+        Compression::Gzip => tar.pump(&mut MultiGzDecoder::new(&mut blob)),
+        Compression::Plain => tar.pump(&mut blob),
+        Compression::Zstd => zstd::Decoder::with_buffer(&mut blob).and_then(|mut decoder| {
             decoder.window_log_max(ZSTD_WINDOW_LOG)?;
-            pump(&mut decoder, full, empty)
+            tar.pump(&mut decoder)
         }),
     };
-    if !ended.map_err(broken).doing(|| "inflating the blob")? {
-        return Ok(None);
+    if ended.map_err(broken).doing(|| "inflating the blob")? {
+        // A decoder ends at the end of the blob or with an error; this reads what it may have left.
+        blob.drain().map_err(broken)?;
     }
-    // A decoder ends at the end of the blob or with an error; this reads what it may have left.
-    io::copy(&mut source, &mut io::sink()).map_err(broken)?;
-    Ok(Some(source.into_inner().finish()))
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,65 +1,63 @@
-//! The two ends of the pipe between inflating and unpacking: bounded, recycled buffers.
+//! The pipes between the stages of a layer: bounded, with recycled buffers, one thread to a stage.
 
 use std::io::{self, BufRead, Read};
-use std::sync::mpsc::{Receiver, Sender, SyncSender};
+use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
+use std::thread::{Scope, ScopedJoinHandle};
 
 use sha2::{Digest, Sha256};
 
-/// Bytes of one buffer of the pipe.
+/// Bytes of one buffer.
 const CHUNK: usize = 256 << 10;
-/// Buffers in flight; with the one at each end this bounds the memory of the pipe to 2.5 MiB.
-pub const DEPTH: usize = 8;
+/// Full buffers that wait between two stages; with one in each hand this bounds a pipe to 1.5 MiB.
+const DEPTH: usize = 4;
 
-/// Counts and digests what is read through it.
-pub struct Hashing<R> {
-    inner: R,
-    digest: Sha256,
-    count: u64,
+type Chunk = io::Result<Vec<u8>>;
+
+/// The writing end of a pipe.
+pub struct Feed {
+    full: SyncSender<Chunk>,
+    empty: Receiver<Vec<u8>>,
 }
 
-impl<R: Read> Hashing<R> {
-    /// Starts with nothing read.
-    pub fn new(inner: R) -> Self {
-        Hashing { inner, digest: Sha256::new(), count: 0 }
-    }
-
-    /// `sha256:HEX` and the number of the bytes read.
-    pub fn finish(self) -> (String, u64) {
-        (named(&self.digest.finalize()), self.count)
-    }
+/// The reading end of a pipe.
+pub struct Stream {
+    full: Receiver<Chunk>,
+    empty: Sender<Vec<u8>>,
+    current: Vec<u8>,
+    position: usize,
+    ended: bool,
 }
 
-impl<R: Read> Read for Hashing<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        self.digest.update(&buffer[..count]);
-        self.count += count as u64;
-        Ok(count)
-    }
+/// A digest in the making; its end is `sha256:HEX` and the number of the bytes, or `None` when nobody read to the end.
+pub type Digesting<'scope> = ScopedJoinHandle<'scope, Option<(String, u64)>>;
+
+/// A new pipe.
+pub fn pipe() -> (Feed, Stream) {
+    let (full_tx, full_rx) = mpsc::sync_channel(DEPTH);
+    let (empty_tx, empty_rx) = mpsc::channel();
+    (Feed { full: full_tx, empty: empty_rx }, Stream::new(full_rx, empty_tx))
 }
 
-fn named(digest: &[u8]) -> String {
-    format!("sha256:{}", crate::ids::hex(digest))
-}
-
-/// The writing end: reads `source` to its end into the pipe. Stops without an error when nobody reads any more.
-pub fn pump(source: &mut dyn Read, full: &SyncSender<io::Result<Vec<u8>>>, empty: &Receiver<Vec<u8>>) -> io::Result<bool> {
-    loop {
-        let mut buffer = empty.try_recv().unwrap_or_default();
-        buffer.resize(CHUNK, 0);
-        let filled = read_full(source, &mut buffer);
-        let count = match filled {
-            Ok(0) => return Ok(true),
-            Ok(count) => count,
-            Err(error) => {
-                let told = io::Error::new(error.kind(), error.to_string());
-                let _ = full.send(Err(error));
-                return Err(told);
+impl Feed {
+    /// Reads `source` to its end into the pipe; answers whether it came there, and not only as far as somebody read.
+    ///
+    /// *Errors:* those of `source`, which the reading end gets as well: it must not take a broken stream for a short one.
+    pub fn pump(&self, source: &mut dyn Read) -> io::Result<bool> {
+        loop {
+            let mut buffer = self.empty.try_recv().unwrap_or_default();
+            buffer.resize(CHUNK, 0);
+            match read_full(source, &mut buffer) {
+                Ok(0) => return Ok(true),
+                Ok(count) => buffer.truncate(count),
+                Err(error) => {
+                    let told = io::Error::new(error.kind(), error.to_string());
+                    let _ = self.full.send(Err(error));
+                    return Err(told);
+                }
             }
-        };
-        buffer.truncate(count);
-        if full.send(Ok(buffer)).is_err() {
-            return Ok(false);
+            if self.full.send(Ok(buffer)).is_err() {
+                return Ok(false);
+            }
         }
     }
 }
@@ -77,35 +75,45 @@ fn read_full(source: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
-/// The reading end: the uncompressed tar, digested on the way.
-pub struct LayerStream {
-    full: Receiver<io::Result<Vec<u8>>>,
-    empty: Sender<Vec<u8>>,
-    current: Vec<u8>,
-    position: usize,
-    ended: bool,
-    digest: Sha256,
-}
-
-impl LayerStream {
-    /// Reads from `full` and gives used buffers back through `empty`.
-    pub fn new(full: Receiver<io::Result<Vec<u8>>>, empty: Sender<Vec<u8>>) -> Self {
-        LayerStream { full, empty, current: Vec::new(), position: 0, ended: false, digest: Sha256::new() }
+impl Stream {
+    fn new(full: Receiver<Chunk>, empty: Sender<Vec<u8>>) -> Self {
+        Stream { full, empty, current: Vec::new(), position: 0, ended: false }
     }
 
-    /// Reads to the end and answers `sha256:HEX` of the whole.
-    pub fn finish(mut self) -> io::Result<String> {
+    /// Puts a thread in front that digests what passes. To be called before anything is read.
+    pub fn digested<'scope>(self, scope: &'scope Scope<'scope, '_>) -> (Stream, Digesting<'scope>) {
+        let (onward, full) = mpsc::sync_channel(DEPTH);
+        let stream = Stream::new(full, self.empty.clone());
+        let digesting = scope.spawn(move || {
+            let (mut digest, mut count) = (Sha256::new(), 0);
+            for chunk in self.full {
+                let broken = chunk.is_err();
+                if let Ok(bytes) = &chunk {
+                    digest.update(bytes);
+                    count += bytes.len() as u64;
+                }
+                if onward.send(chunk).is_err() || broken {
+                    return None;
+                }
+            }
+            Some((format!("sha256:{}", crate::ids::hex(&digest.finalize())), count))
+        });
+        (stream, digesting)
+    }
+
+    /// Reads to the end.
+    pub fn drain(&mut self) -> io::Result<()> {
         loop {
             let count = self.fill_buf()?.len();
             if count == 0 {
-                return Ok(named(&self.digest.finalize()));
+                return Ok(());
             }
             self.consume(count);
         }
     }
 }
 
-impl Read for LayerStream {
+impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let bytes = self.fill_buf()?;
         let count = bytes.len().min(buffer.len());
@@ -115,17 +123,16 @@ impl Read for LayerStream {
     }
 }
 
-impl BufRead for LayerStream {
+impl BufRead for Stream {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.position == self.current.len() && !self.ended {
-            let _ = self.empty.send(std::mem::take(&mut self.current));
+            // What was never filled is not worth giving back.
+            if self.current.capacity() > 0 {
+                let _ = self.empty.send(std::mem::take(&mut self.current));
+            }
             self.position = 0;
             match self.full.recv() {
-                Ok(Ok(bytes)) => {
-                    self.digest.update(&bytes);
-                    self.current = bytes;
-                }
-                Ok(Err(error)) => return Err(error),
+                Ok(chunk) => self.current = chunk?,
                 Err(_) => self.ended = true,
             }
         }

@@ -1,11 +1,12 @@
 //! Carrying a plan out: journal first, then the step; any failure rolls everything back.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use serde_json::Value;
 
 use super::journal::{Event, Journal, VERSION};
-use super::{Keep, Plan, Timings, ledger, reach, unwind};
+use super::{Keep, Plan, Timings, beside, ledger, reach, unwind};
 use crate::fault::{Context, Fault, Kind, Result};
 use crate::step::{Step, Tenure};
 use crate::sys::lock::Lock;
@@ -40,10 +41,10 @@ pub fn carry_out(plan: Plan, host: &Host, timings: &mut Timings) -> Result<Carri
     let journal = open_new(&plan, host)?;
     let planned =
         Event::Planned { v: VERSION, command: plan.command.clone(), boot: proc::boot_id()?, keep: plan.keep, steps: plan.steps.clone() };
-    let Plan { box_id, command, steps, keep, mut locks } = plan;
+    let Plan { box_id, command, steps, keep, beside, mut locks } = plan;
     let applied = reach("journal", 0).and_then(|()| journal.append(&planned)).and_then(|()| {
         timings.row("open the journal");
-        let made = apply_all(&steps, &mut locks, &journal, host, timings)?;
+        let made = apply_all(&Work { steps: &steps, beside: &beside, journal: &journal, host }, &mut locks, timings)?;
         settle(&made, &journal, host)
     });
     drop(locks);
@@ -85,20 +86,32 @@ fn open_new(plan: &Plan, host: &Host) -> Result<Journal> {
 /// Shared things that a plan made, with what stood there before.
 type Made = Vec<(Step, Value)>;
 
+/// What is being carried out.
+pub(super) struct Work<'a> {
+    pub steps: &'a [Step],
+    /// See [`Plan::side_by_side`].
+    pub beside: &'a [Range<usize>],
+    pub journal: &'a Journal,
+    pub host: &'a Host,
+}
+
 /// Applies the steps in order; answers the shared things that they made and `gc` may take. What must survive a power cut is synced beside the steps that follow it: an fsync can take
 /// longer than all the rest, and nothing else of a box outlives the cut.
-fn apply_all(steps: &[Step], locks: &mut Vec<(usize, Lock)>, journal: &Journal, host: &Host, timings: &mut Timings) -> Result<Made> {
+fn apply_all(work: &Work<'_>, locks: &mut Vec<(usize, Lock)>, timings: &mut Timings) -> Result<Made> {
     std::thread::scope(|scope| {
-        let (mut syncs, mut made) = (Vec::new(), Made::new());
-        for (index, step) in steps.iter().enumerate() {
-            let before = apply_one(index, step, journal, host).doing(|| step.to_string())?;
-            if step.tenure() == Tenure::Shared && step.is_reclaimed() && !step.already(&before)? {
-                made.push((step.clone(), before));
-            }
-            timings.row(step.to_string());
-            locks.retain(|(last, _)| *last > index);
-            if let Some(path) = step.durable() {
-                syncs.push((step, scope.spawn(move || file::sync(&path))));
+        let (mut syncs, mut made, mut next) = (Vec::new(), Made::new(), 0);
+        while next < work.steps.len() {
+            let stage = beside::stage(work, next)?;
+            next += stage.len();
+            timings.row(beside::phrase(&work.steps[next - stage.len()..next]));
+            locks.retain(|(last, _)| *last + 1 > next);
+            for (step, before) in work.steps[next - stage.len()..next].iter().zip(stage) {
+                if step.tenure() == Tenure::Shared && step.is_reclaimed() && !step.already(&before)? {
+                    made.push((step.clone(), before));
+                }
+                if let Some(path) = step.durable() {
+                    syncs.push((step, scope.spawn(move || file::sync(&path))));
+                }
             }
         }
         for (step, sync) in syncs {
@@ -109,7 +122,7 @@ fn apply_all(steps: &[Step], locks: &mut Vec<(usize, Lock)>, journal: &Journal, 
 }
 
 /// Applies one step; answers what stood there before.
-fn apply_one(index: usize, step: &Step, journal: &Journal, host: &Host) -> Result<Value> {
+pub(super) fn apply_one(index: usize, step: &Step, journal: &Journal, host: &Host) -> Result<Value> {
     if let Some(signal) = signal::pending() {
         return Err(Fault::new(Kind::Cancelled, format!("stopped by signal {signal}")));
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -91,6 +92,8 @@ pub struct Status {
 #[derive(Debug)]
 pub struct Journal {
     lock: Lock,
+    /// Held for one append: steps that run side by side write to it.
+    writing: Mutex<()>,
 }
 
 /// Where the journal of `box_id` is.
@@ -99,6 +102,10 @@ pub fn path(host: &Host, box_id: &str) -> PathBuf {
 }
 
 impl Journal {
+    fn of(lock: Lock) -> Self {
+        Journal { lock, writing: Mutex::new(()) }
+    }
+
     /// Makes the journal of a new box and locks it.
     ///
     /// *Errors:* `AlreadyExists` when the box has a journal. One that was left unsettled by a dead command is the caller's to unwind first.
@@ -107,23 +114,24 @@ impl Journal {
         if lock.file().metadata().map_or(0, |meta| meta.len()) > 0 {
             return Err(Fault::new(Kind::AlreadyExists, format!("box {box_id} has a journal already")));
         }
-        Ok(Journal { lock })
+        Ok(Journal::of(lock))
     }
 
     /// Opens the journal of `box_id`, waiting for its owner; `None` when there is none.
     pub fn open(host: &Host, box_id: &str) -> Result<Option<Self>> {
-        Ok(lock::acquire_existing(&path(host, box_id), PATIENCE)?.map(|lock| Journal { lock }))
+        Ok(lock::acquire_existing(&path(host, box_id), PATIENCE)?.map(Journal::of))
     }
 
     /// Opens a journal whose owner is dead or done; `None` when somebody holds it or there is none.
     pub fn open_free(path: &Path) -> Result<Option<Self>> {
-        Ok(lock::find_free_existing(path)?.map(|lock| Journal { lock }))
+        Ok(lock::find_free_existing(path)?.map(Journal::of))
     }
 
     /// Appends one event in one write.
     pub fn append(&self, event: &Event) -> Result<()> {
         let mut line = serde_json::to_vec(event).map_err(|error| Fault::from_error(Kind::Internal, error))?;
         line.push(b'\n');
+        let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         append_line(&self.lock, &line)
     }
 

@@ -1,6 +1,7 @@
 //! The engine: a plan is a list of steps, carried out under a journal, taken back by playing the journal backwards.
 
 pub mod apply;
+mod beside;
 pub mod explain;
 mod fault_point;
 pub mod journal;
@@ -10,6 +11,8 @@ pub mod recover;
 mod tests;
 pub mod timings;
 pub mod unwind;
+
+use std::ops::Range;
 
 use crate::fault::{Kind, Result};
 use crate::step::Step;
@@ -32,6 +35,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// Whether recovery removes a settled box whose owner is dead (`run --rm`).
     pub keep: Keep,
+    /// Runs of steps that lie side by side; each run is carried out in order.
+    beside: Vec<Range<usize>>,
     /// Locks held since planning; each is freed when the step of its index is done.
     locks: Vec<(usize, Lock)>,
 }
@@ -50,14 +55,22 @@ pub enum Keep {
 }
 
 impl Plan {
-    /// A plan without locks that stays until removed.
+    /// A plan without locks, one step after the other, that stays until removed.
     pub fn new(box_id: impl Into<String>, command: impl Into<String>, steps: Vec<Step>) -> Self {
-        Plan { box_id: box_id.into(), command: command.into(), steps, keep: Keep::default(), locks: Vec::new() }
+        Plan { box_id: box_id.into(), command: command.into(), steps, keep: Keep::default(), beside: Vec::new(), locks: Vec::new() }
     }
 
     /// Sets what recovery does with it once settled.
     pub fn kept(mut self, keep: Keep) -> Self {
         self.keep = keep;
+        self
+    }
+
+    /// Carries these runs of steps out at the same time, each in its own order; they must follow each other without a gap.
+    ///
+    /// What a run waits for must lie in an earlier one, and its steps must not undo each other's work.
+    pub fn side_by_side(mut self, runs: Vec<Range<usize>>) -> Self {
+        self.beside = runs;
         self
     }
 

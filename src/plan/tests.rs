@@ -89,6 +89,33 @@ fn a_failed_step_takes_everything_back_and_names_itself() {
 }
 
 #[test]
+fn steps_side_by_side_come_whole_or_not_at_all() {
+    let world = tempfile::tempdir().unwrap();
+    let host = Host::below(world.path());
+    let made = |name: &str| Step::from(File { path: host.root.join(name), mode: 0o600, content: "x".to_owned(), durable: true });
+    let home = || Step::from(Home { dirs: vec![host.root.clone()] });
+    let before = observe(world.path());
+    let plan = |steps: Vec<Step>, runs| Plan::new("image-1", "pull", steps).side_by_side(runs);
+
+    let good = plan(vec![home(), made("a"), made("b"), made("c"), made("d")], vec![1..2, 2..4]);
+    let mut timings = Timings::start();
+    carry_out(good, &host, &mut timings).unwrap().release();
+    assert_eq!(file::list(&host.root).unwrap(), ["a", "b", "c", "d"]);
+    let rows: Vec<String> = timings.finish().0.into_iter().map(|(what, _)| what).collect();
+    assert!(rows.iter().any(|what| what.ends_with("and 2 more side by side")), "{rows:?}");
+    assert!(unwind("image-1", &host, 0).unwrap());
+
+    let fault = carry_out(plan(vec![home(), made("a"), made("gone/b"), made("c")], vec![1..2, 2..3, 3..4]), &host, &mut Timings::start());
+    assert!(fault.unwrap_err().to_string().contains("gone/b"));
+    for dir in [host.journals(), host.run.clone(), host.root.clone()] {
+        file::remove_dir_if_empty(&dir).unwrap();
+    }
+    ledger::reclaim(&host).unwrap();
+    file::remove_dir_if_empty(&host.run).unwrap();
+    assert_eq!(observe(world.path()), before);
+}
+
+#[test]
 fn what_a_dead_command_began_is_recovered_and_what_a_live_one_holds_is_not() {
     let world = tempfile::tempdir().unwrap();
     let host = Host::below(world.path());

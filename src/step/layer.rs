@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -69,10 +70,24 @@ impl Layer {
         Claim { media_type: &self.media_type, digest: &self.digest, size: self.size, diff_id: &self.diff_id }
     }
 
-    fn unpack(&self, partial: &Path, made_by: &str) -> Result<()> {
+    /// [`Action::apply`] with the bytes of the blob from `blob`, which need not be stored yet: it is read as it comes.
+    pub fn apply_from(&self, before: &LayerBefore, blob: impl Read + Send) -> Result<()> {
+        let partial = Partial::create(&self.path)?;
+        self.unpack(partial.path(), &before.made_by, blob)?;
+        if tree::find_identity(&self.path)?.is_some() && find_stamp(&self.path)?.is_none() {
+            // A directory without a stamp is no layer: what a power cut or somebody's hand left of one.
+            tree_partial::discard(&self.path)?;
+        }
+        match partial.commit()? {
+            Committed::Ours => Ok(()),
+            Committed::Theirs if find_stamp(&self.path)?.is_some_and(|stamp| stamp.diff_id == self.diff_id) => Ok(()),
+            Committed::Theirs => Err(Fault::new(Kind::Conflict, format!("{} was taken by something else", self.path.display()))),
+        }
+    }
+
+    fn unpack(&self, partial: &Path, made_by: &str, blob: impl Read + Send) -> Result<()> {
         let root = partial.join(TREE);
         let lowers = overlay_lowers(&self.lowers)?;
-        let blob = tree::open_blob(&self.blob, 0)?;
         file::create_dir(&root, 0o755)?;
         let limits = limits_in(partial)?;
         let written = read_layer(blob, &self.claim(), limits, |reader| tree::write_layer(reader, &root, &lowers, Form::Overlay))?;
@@ -124,17 +139,7 @@ impl Action for Layer {
         if before.present {
             return Ok(());
         }
-        let partial = Partial::create(&self.path)?;
-        self.unpack(partial.path(), &before.made_by)?;
-        if tree::find_identity(&self.path)?.is_some() && find_stamp(&self.path)?.is_none() {
-            // A directory without a stamp is no layer: what a power cut or somebody's hand left of one.
-            tree_partial::discard(&self.path)?;
-        }
-        match partial.commit()? {
-            Committed::Ours => Ok(()),
-            Committed::Theirs if find_stamp(&self.path)?.is_some_and(|stamp| stamp.diff_id == self.diff_id) => Ok(()),
-            Committed::Theirs => Err(Fault::new(Kind::Conflict, format!("{} was taken by something else", self.path.display()))),
-        }
+        self.apply_from(before, tree::open_blob(&self.blob, 0)?)
     }
 
     fn undo(&self, before: &LayerBefore, host: &Host) -> Result<Undone> {

@@ -159,6 +159,7 @@ pub(super) mod tests {
             runtime: "runc".to_owned(),
             cgroup_driver: crate::sys::CgroupDriver::Cgroupfs,
             cgroup_parent: "/rkbox".to_owned(),
+            ..Host::below(at)
         }
     }
 

@@ -34,6 +34,7 @@ pub fn host_at(root: &Path) -> Host {
         runtime: "runc".into(),
         cgroup_driver: CgroupDriver::Cgroupfs,
         cgroup_parent: "/rkbox".into(),
+        ..Host::below(root)
     }
 }
 

@@ -1,6 +1,8 @@
 //! The host as rkbox sees it: its roots and the settings of one command.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::ids::CgroupDriver;
 
@@ -23,9 +25,32 @@ pub struct Host {
     pub cgroup_driver: CgroupDriver,
     /// The parent cgroup: `/rkbox` for cgroupfs, `system.slice` for systemd.
     pub cgroup_parent: String,
+    /// Set when what runs side by side should stop.
+    pub halt: Halt,
+}
+
+/// Tells the steps that run side by side to stop: one of them failed.
+#[derive(Clone, Debug, Default)]
+pub struct Halt(Arc<AtomicBool>);
+
+impl Halt {
+    /// Asks the others to stop.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether to stop.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl Host {
+    /// The same host with a halt of its own.
+    pub fn with_own_halt(&self) -> Self {
+        Host { halt: Halt::default(), ..self.clone() }
+    }
+
     /// A host whose roots are all below `dir`: nothing of the real one can be reached by mistake.
     pub fn below(dir: &Path) -> Self {
         Host {
@@ -37,6 +62,7 @@ impl Host {
             runtime: "runc".to_owned(),
             cgroup_driver: CgroupDriver::Cgroupfs,
             cgroup_parent: "/rkbox-below".to_owned(),
+            halt: Halt::default(),
         }
     }
 

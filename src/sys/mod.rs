@@ -36,5 +36,5 @@ mod tree_xattr;
 pub mod view;
 
 pub use crate::ids::CgroupDriver;
-pub use host::Host;
+pub use host::{Halt, Host};
 pub use nix::errno::Errno;

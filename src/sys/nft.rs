@@ -6,6 +6,7 @@
 mod batch;
 mod error;
 mod expr;
+mod parting;
 mod read;
 mod text;
 mod write;
@@ -22,6 +23,7 @@ use crate::sys::ns::{self, NsId};
 
 pub use error::{NftError, NftRequest};
 pub use expr::Family;
+pub use parting::part;
 pub use text::{element_text, network_text, table_text};
 
 /// The table, of family inet.
@@ -68,7 +70,7 @@ pub struct Nft {
 /// Sockets that have deleted something, each with its network namespace.
 ///
 /// The kernel destroys what a transaction has deleted after a grace period, and whoever closes an nf_tables socket before that
-/// waits for it: 7 to 13 ms (seen on 6.18, `nft_rcv_nl_event`). So such a socket is kept, and used again by the next to open one.
+/// waits for it: 7 to 13 ms (seen on 6.18, `nft_rcv_nl_event`). So such a socket is kept, and used again by the next to open one; [`part`] disposes of it.
 static KEPT: Mutex<Vec<(NsId, Channel)>> = Mutex::new(Vec::new());
 
 /// What became of a thing that was to be deleted.

@@ -183,6 +183,7 @@ impl World {
             runtime: "false".into(),
             cgroup_driver: CgroupDriver::Cgroupfs,
             cgroup_parent: "/none".into(),
+            ..Host::below(at)
         };
         World { dir, host }
     }

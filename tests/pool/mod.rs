@@ -47,6 +47,7 @@ impl Pool {
             runtime: "runc".into(),
             cgroup_driver: CgroupDriver::Cgroupfs,
             cgroup_parent: "/x".into(),
+            ..Host::below(self.world.path())
         }
     }
 
