@@ -16,6 +16,7 @@ pub mod ids;
 pub mod image;
 pub mod network;
 pub mod plan;
+pub mod ports;
 pub mod record;
 pub mod script;
 pub mod step;

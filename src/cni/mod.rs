@@ -12,6 +12,7 @@ pub mod host_local;
 pub mod keys;
 pub mod lease_file;
 pub mod list;
+pub mod ports;
 pub mod ranges;
 pub mod resolv_conf;
 pub mod result;

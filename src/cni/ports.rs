@@ -73,7 +73,8 @@ fn split_address(text: &str) -> std::result::Result<(Option<IpAddr>, &str), Stri
     match text.splitn(3, ':').collect::<Vec<_>>()[..] {
         ["", ..] if text.matches(':').count() == 1 => Ok((None, text)),
         [address, ..] if text.matches(':').count() == 2 => {
-            let parsed = if address.is_empty() { None } else { Some(address.parse().map_err(|_| format!("{address:?} is not an IP address"))?) };
+            let parsed =
+                if address.is_empty() { None } else { Some(address.parse().map_err(|_| format!("{address:?} is not an IP address"))?) };
             Ok((parsed, &text[address.len() + 1..]))
         }
         [_, _, _] => Err("there are too many colons".into()),
@@ -201,7 +202,13 @@ pub fn read_mappings(value: &Value) -> Result<Vec<PortAsk>> {
             text => Some(text.parse::<IpAddr>().map_err(|_| Fault::invalid(format!("invalid hostIP {text:?}")))?.to_canonical()),
         };
         let protocol = if protocol.is_empty() { Protocol::Tcp } else { protocol.parse()? };
-        asks.push(PortAsk { text: format!("{host}:{container}/{protocol}"), host_ip, host: Some(host..=host), container: container..=container, protocol });
+        asks.push(PortAsk {
+            text: format!("{host}:{container}/{protocol}"),
+            host_ip,
+            host: Some(host..=host),
+            container: container..=container,
+            protocol,
+        });
     }
     Ok(asks)
 }
@@ -239,9 +246,34 @@ mod tests {
     #[test]
     fn what_is_no_port_is_refused_with_the_form() {
         for bad in [
-            "", "/tcp", "80/", "80/icmp", "0", "65536", "-1", "+80", "80-", "-80", "90-80", "80:", "a:80", "1.2.3.4:80", "1.2.3:80:80",
-            "::1:80:80", "[::1]80:80", "[::1:80:80", "[1.2.3.4]:80:80", "1.2.3.4:80:80:80", "8000-8001:80-82", "80:8000-8001", " 80", "8 0",
-            "80-90-95", "[fe80::1%eth0]:80:80", "8080:80/tcp/udp", "\u{661}",
+            "",
+            "/tcp",
+            "80/",
+            "80/icmp",
+            "0",
+            "65536",
+            "-1",
+            "+80",
+            "80-",
+            "-80",
+            "90-80",
+            "80:",
+            "a:80",
+            "1.2.3.4:80",
+            "1.2.3:80:80",
+            "::1:80:80",
+            "[::1]80:80",
+            "[::1:80:80",
+            "[1.2.3.4]:80:80",
+            "1.2.3.4:80:80:80",
+            "8000-8001:80-82",
+            "80:8000-8001",
+            " 80",
+            "8 0",
+            "80-90-95",
+            "[fe80::1%eth0]:80:80",
+            "8080:80/tcp/udp",
+            "\u{661}",
         ] {
             let fault = parse(bad).map(|ask| panic!("{bad:?} is {ask:?}")).unwrap_err();
             assert_eq!(fault.kind(), Kind::InvalidArgument, "{bad}");
@@ -279,7 +311,10 @@ mod tests {
     #[test]
     fn portmap_is_honoured_or_refused_by_name() {
         let plugin = |json: &str| Plugin::parse(json.as_bytes()).unwrap();
-        for good in ["{\"type\":\"portmap\"}", "{\"type\":\"portmap\",\"snat\":true,\"backend\":\"nftables\",\"capabilities\":{\"portMappings\":true}}"] {
+        for good in [
+            "{\"type\":\"portmap\"}",
+            "{\"type\":\"portmap\",\"snat\":true,\"backend\":\"nftables\",\"capabilities\":{\"portMappings\":true}}",
+        ] {
             read_portmap(&plugin(good)).unwrap();
         }
         for (bad, name) in [
@@ -299,12 +334,19 @@ mod tests {
     #[test]
     fn port_mappings_are_read_as_portmap_does() {
         let asks = |json: &str| read_mappings(&serde_json::from_str(json).unwrap());
-        let read = asks(r#"[{"hostPort":8080,"containerPort":80},{"hostPort":0,"containerPort":1},{"hostPort":53,"containerPort":53,"protocol":"UDP","hostIP":"::1"}]"#);
+        let read = asks(
+            r#"[{"hostPort":8080,"containerPort":80},{"hostPort":0,"containerPort":1},{"hostPort":53,"containerPort":53,"protocol":"UDP","hostIP":"::1"}]"#,
+        );
         let read = read.unwrap();
         assert_eq!((read.len(), read[0].host.clone(), read[1].host_ip, read[1].protocol), (2, Some(8080..=8080), ip("::1"), Protocol::Udp));
         for bad in [
-            "{}", "[7]", r#"[{"hostPort":65536,"containerPort":1}]"#, r#"[{"hostPort":1,"containerPort":0}]"#, r#"[{"hostPort":"1"}]"#,
-            r#"[{"hostPort":1,"containerPort":1,"protocol":"icmp"}]"#, r#"[{"hostPort":1,"containerPort":1,"hostIP":"x"}]"#,
+            "{}",
+            "[7]",
+            r#"[{"hostPort":65536,"containerPort":1}]"#,
+            r#"[{"hostPort":1,"containerPort":0}]"#,
+            r#"[{"hostPort":"1"}]"#,
+            r#"[{"hostPort":1,"containerPort":1,"protocol":"icmp"}]"#,
+            r#"[{"hostPort":1,"containerPort":1,"hostIP":"x"}]"#,
         ] {
             assert!(asks(bad).is_err(), "{bad}");
         }

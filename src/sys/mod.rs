@@ -6,6 +6,7 @@
 
 pub mod archive;
 pub mod cgroup;
+pub mod conntrack;
 pub mod dir_lock;
 pub mod exec;
 pub mod file;
@@ -22,6 +23,7 @@ pub mod runc;
 pub mod runc_log;
 pub mod scratch;
 pub mod signal;
+pub mod sockets;
 pub mod store;
 pub mod sysctl;
 pub mod tree;
