@@ -110,6 +110,11 @@ explains! {
     rm: "rkbox image load BUSYBOX; rkbox run --name c busybox true", "rm c";
     image_load: "true", "image load BUSYBOX";
     image_rm: "rkbox image load BUSYBOX", "image rm busybox";
+    image_tag: "rkbox image load BUSYBOX", "image tag busybox other:1 busybox";
+    image_untag: "rkbox image load BUSYBOX; rkbox image tag busybox other", "image untag busybox";
+    image_pin: "rkbox image load BUSYBOX", "image pin busybox";
+    image_unpin: "rkbox image load BUSYBOX; rkbox image pin busybox", "image unpin busybox";
+    image_prune: "rkbox image load BUSYBOX", "image prune -a";
     bundle_create: "true", "bundle create oci:LAYERS:latest /tmp/rkbox-world/out";
     bundle_create_flat: "true", "bundle create --flat oci:LAYERS:latest /tmp/rkbox-world/out";
     bundle_create_archive: "true", "bundle create oci-archive:BUSYBOX /tmp/rkbox-world/out";

@@ -213,6 +213,7 @@ fn stop_frees_the_address_and_keeps_the_record_and_rm_takes_both() {
     let seen = world.rkbox(["--format", "json", "sandbox", "ls"]).ok().json();
     assert_eq!((seen[0]["state"].as_str(), seen[0]["name"].as_str()), (Some("notready"), Some("web")));
     world.rkbox(["sandbox", "inspect", &id[..8]]).ok().prints(&id);
+    world.rkbox(["sandbox", "rm", &id[..3]]).fails(3).says("no sandbox is named");
     world.rk("sandbox create web").fails(4);
     world.rkbox(["sandbox", "rm", &id[..5]]).ok();
     world.rk("sandbox rm web").fails(3).says("no sandbox is named web");

@@ -162,6 +162,10 @@ sweeps! {
     image_load: Before, "true", "image load BUSYBOX";
     image_load_layers: Before, "rkbox image load BUSYBOX", "image load oci:LAYERS:latest";
     image_rm: Either, "rkbox image load BUSYBOX", "image rm busybox";
+    image_tag: Before, "rkbox image load BUSYBOX", "image tag busybox other:1";
+    image_untag: Before, "rkbox image load BUSYBOX", "image untag busybox";
+    image_pin: Before, "rkbox image load BUSYBOX", "image pin busybox";
+    image_prune: Either, "rkbox image load BUSYBOX", "image prune -a";
     bundle_create: Before, "true", "bundle create oci:LAYERS:latest /tmp/rkbox-world/out";
     bundle_create_flat: Before, "true", "bundle create --flat oci:LAYERS:latest /tmp/rkbox-world/out";
     bundle_create_archive: Before, "true", "bundle create oci-archive:BUSYBOX /tmp/rkbox-world/out";

@@ -15,6 +15,10 @@ use crate::sys::{Host, file, proc};
 /// A record larger than this is not ours.
 const LIMIT: u64 = 16 << 20;
 
+/// The fewest digits that count as the beginning of an id: a shorter word is only a name, so that `rm db` cannot take another box once
+/// `db` is gone.
+const FEWEST_DIGITS: usize = 4;
+
 /// The two kinds of box that have a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BoxKind {
@@ -54,7 +58,7 @@ pub fn ids(host: &Host, kind: BoxKind) -> Result<Vec<Id>> {
     Ok(file::list(&host.root.join(kind.dir()))?.iter().filter_map(|name| name.parse().ok()).collect())
 }
 
-/// Finds a box by name, whole id, or unique prefix of its id.
+/// Finds a box by name, whole id, or unique prefix of its id, of four digits or more.
 ///
 /// *Errors:* `NotFound`; `InvalidArgument` when a prefix fits several.
 pub fn find(host: &Host, kind: BoxKind, key: &str) -> Result<Id> {
@@ -65,7 +69,8 @@ pub fn find(host: &Host, kind: BoxKind, key: &str) -> Result<Id> {
     {
         return Ok(id);
     }
-    let fitting: Vec<Id> = ids(host, kind)?.into_iter().filter(|id| !key.is_empty() && id.as_str().starts_with(key)).collect();
+    let long_enough = key.len() >= FEWEST_DIGITS;
+    let fitting: Vec<Id> = ids(host, kind)?.into_iter().filter(|id| long_enough && id.as_str().starts_with(key)).collect();
     match fitting.as_slice() {
         [one] => Ok(one.clone()),
         [] => Err(Fault::not_found(format!("no {} is named {key}", kind.word())).hint(match kind {

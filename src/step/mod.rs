@@ -199,6 +199,7 @@ steps! {
     Blob in blob,
     Layer in layer,
     Tag in tag,
+    Amend in amend,
     Skeleton in skeleton,
     Flatten in flatten,
     Mount in mount,

@@ -2,6 +2,7 @@
 
 mod probe;
 mod removal;
+mod usage;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -18,6 +19,7 @@ use crate::fault::{Fault, Kind, kind_of_errno};
 pub use probe::{find_age, find_mode, is_dir, peek};
 pub(super) use removal::remove_below;
 pub use removal::remove_tree;
+pub use usage::disk_usage;
 
 /// What a call on files answered.
 #[derive(Debug, thiserror::Error)]

@@ -3,22 +3,26 @@
 use serde_json::{Value, json};
 
 use super::InspectArgs;
-use super::store::{self, Image};
+use super::store::{self, Image, LayerRef};
 use crate::cmd::{Context, output};
 use crate::fault::{Fault, Kind, Result};
+use crate::step::layer::find_stamp;
+use crate::sys::Host;
 
 /// Prints an array with one object for each image, in the members of `docker image inspect` where it has them.
 pub fn run(cx: &Context, args: &InspectArgs) -> Result<u8> {
     let images = args.images.iter().map(|text| store::find(&cx.host, text)).collect::<Result<Vec<_>>>()?;
-    let text = serde_json::to_string_pretty(&images.iter().map(describe).collect::<Result<Vec<_>>>()?);
+    let text = serde_json::to_string_pretty(&images.iter().map(|image| describe(&cx.host, image)).collect::<Result<Vec<_>>>()?);
     output::line(&escape(&text.map_err(|error| Fault::from_error(Kind::Internal, error))?));
     Ok(0)
 }
 
-fn describe(image: &Image) -> Result<Value> {
+fn describe(host: &Host, image: &Image) -> Result<Value> {
     let raw: Value = serde_json::from_slice(&image.config_raw).map_err(|error| Fault::from_error(Kind::DataLoss, error))?;
+    let origin = image.origin.as_ref();
+    let own = image.references.iter().map(|reference| format!("{}@{}", reference.repository(), image.manifest_digest));
     let digests: std::collections::BTreeSet<String> =
-        image.references.iter().map(|reference| format!("{}@{}", reference.repository(), image.manifest_digest)).collect();
+        own.chain(origin.into_iter().flat_map(|origin| origin.repo_digests.clone())).collect();
     let layers: Vec<Value> = image
         .layers
         .iter()
@@ -38,11 +42,24 @@ fn describe(image: &Image) -> Result<Value> {
         "Os": raw["os"],
         "Variant": raw["variant"],
         "Size": image.size(),
+        "UnpackedSize": unpacked_size(host, image),
+        "Pinned": image.pinned,
+        "PulledAt": origin.map(|origin| &origin.at),
+        "Source": origin.map(|origin| &origin.source),
         "Config": raw["config"],
         "RootFS": {"Type": "layers", "Layers": image.layers.iter().map(|layer| &layer.diff_id).collect::<Vec<_>>()},
         "Layers": layers,
         "History": raw["history"],
     }))
+}
+
+/// Bytes of the files of the layers; `None` when one is not unpacked.
+fn unpacked_size(host: &Host, image: &Image) -> Option<u64> {
+    let bytes = |layer: &LayerRef| {
+        let path = host.layers().join(layer.chain_id.strip_prefix("sha256:")?);
+        Some(find_stamp(&path).ok()??.bytes)
+    };
+    image.layers.iter().map(bytes).sum()
 }
 
 /// Writes characters that could steer a terminal as JSON escapes: C1 controls, and those that turn the direction of text.

@@ -1,53 +1,107 @@
 //! `rkbox image ls`.
 
+use clap::Args;
 use serde_json::json;
 
-use super::store::{self, Image};
+use super::catalog::{Catalog, Listed};
+use super::filter::{self, Filter};
 use crate::cmd::{Context, Format, output};
 use crate::fault::Result;
+use crate::image::Reference;
 
-/// Lists the images of the store, one row for each name; what cannot be read is told on stderr.
-pub fn run(cx: &Context) -> Result<u8> {
-    let (images, broken) = store::list(&cx.host)?;
-    if cx.format == Format::Json {
-        output::json(&images.iter().flat_map(objects).collect::<Vec<_>>())?;
-    } else {
-        let now = jiff::Timestamp::now();
-        let rows: Vec<Vec<String>> = images.iter().flat_map(|image| rows(image, now)).collect();
-        output::table(&["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"], &rows);
+/// Arguments of `rkbox image ls`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct LsArgs {
+    /// Only images of this name; * and ? stand for any characters but a slash
+    #[arg(value_name = "NAME[:TAG]")]
+    pub name: Option<String>,
+    /// Only images for which all of these hold: reference=PATTERN,
+    /// dangling=BOOL, pinned=BOOL, label=KEY[=VALUE], before=IMAGE,
+    /// since=IMAGE, until=TIME
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub filter: Vec<Filter>,
+    /// Print ids only, each once
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Print whole ids
+    #[arg(long)]
+    pub no_trunc: bool,
+    /// Print the digest of each manifest too
+    #[arg(long)]
+    pub digests: bool,
+}
+
+/// Lists the images of the store, newest first, one row for each name; what cannot be read is told on stderr.
+pub fn run(cx: &Context, args: &LsArgs) -> Result<u8> {
+    let catalog = Catalog::read(&cx.host)?;
+    let filters: Vec<Filter> = args.filter.iter().cloned().chain(args.name.clone().map(Filter::Reference)).collect();
+    let mut images = Vec::new();
+    for image in &catalog.images {
+        if filter::keep(&cx.host, &catalog, &filters, image)? {
+            images.push(image);
+        }
     }
-    broken.iter().for_each(|what| output::note(&format!("warning: {what}")));
+    images.sort_by_cached_key(|image| std::cmp::Reverse(image.age_mark()));
+    match (cx.format, args.quiet) {
+        (Format::Json, true) => output::json(&images.iter().map(|image| &image.id).collect::<Vec<_>>())?,
+        (Format::Json, false) => {
+            let objects = images.iter().flat_map(|image| names(image, &filters).into_iter().map(|name| object(image, name)));
+            output::json(&objects.collect::<Vec<_>>())?;
+        }
+        (Format::Table, true) => output::text(&images.iter().map(|image| format!("{}\n", shown_id(image, args))).collect::<String>()),
+        (Format::Table, false) => table(&images, &filters, args),
+    }
+    catalog.broken.iter().for_each(|what| output::note(&format!("warning: {what}")));
     Ok(0)
 }
 
-/// Repository and tag of each name; `None` stands for an image without one.
-fn names(image: &Image) -> Vec<(Option<String>, Option<String>)> {
+fn shown_id<'a>(image: &'a Listed, args: &LsArgs) -> &'a str {
+    if args.no_trunc { &image.id } else { image.short() }
+}
+
+/// The names of an image that a `reference` filter lets through; `None` stands for an image without one.
+fn names<'a>(image: &'a Listed, filters: &[Filter]) -> Vec<Option<&'a Reference>> {
     if image.references.is_empty() {
-        return vec![(None, None)];
+        return vec![None];
     }
-    image.references.iter().map(|reference| (Some(reference.repository()), reference.tag().map(str::to_owned))).collect()
+    let patterns: Vec<&String> =
+        filters.iter().filter_map(|filter| if let Filter::Reference(text) = filter { Some(text) } else { None }).collect();
+    let fits = |name: &&Reference| patterns.is_empty() || patterns.iter().any(|pattern| crate::image::glob::fits(pattern, name));
+    image.references.iter().filter(fits).map(Some).collect()
 }
 
-fn objects(image: &Image) -> Vec<serde_json::Value> {
-    let object = |(repository, tag): (Option<String>, Option<String>)| {
-        json!({"repository": repository, "tag": tag, "id": image.id, "digest": image.manifest_digest, "created": image.config.created(),
-            "size": image.size()})
-    };
-    names(image).into_iter().map(object).collect()
+fn object(image: &Listed, name: Option<&Reference>) -> serde_json::Value {
+    let origin = image.origin.as_ref();
+    json!({
+        "repository": name.map(Reference::repository), "tag": name.and_then(Reference::tag), "id": image.id, "digest": image.digest,
+        "created": image.created, "size": image.size, "platform": image.platform.as_ref().map(ToString::to_string), "pinned": image.pinned,
+        "pulled_at": origin.map(|origin| &origin.at), "source": origin.map(|origin| &origin.source),
+    })
 }
 
-fn rows(image: &Image, now: jiff::Timestamp) -> Vec<Vec<String>> {
-    let none = || "<none>".to_owned();
-    let created = image.config.created().as_deref().map_or_else(none, |text| ago(text, now));
-    let row = |(repository, tag): (Option<String>, Option<String>)| {
-        let (repository, tag) = (repository.unwrap_or_else(none), tag.unwrap_or_else(none));
-        vec![repository, tag, image.short().to_owned(), created.clone(), human_size(image.size())]
-    };
-    names(image).into_iter().map(row).collect()
+fn table(images: &[&Listed], filters: &[Filter], args: &LsArgs) {
+    let (none, now) = ("<none>".to_owned(), jiff::Timestamp::now());
+    let mut rows = Vec::new();
+    for image in images {
+        let created = image.created.as_deref().map_or_else(|| none.clone(), |text| ago(text, now));
+        for name in names(image, filters) {
+            let repository = name.map_or_else(|| none.clone(), Reference::repository);
+            let mut row = vec![repository, name.and_then(Reference::tag).unwrap_or(&none).to_owned()];
+            if args.digests {
+                row.push(image.digest.to_string());
+            }
+            row.extend([shown_id(image, args).to_owned(), created.clone(), human_size(image.size)]);
+            rows.push(row);
+        }
+    }
+    match args.digests {
+        true => output::table(&["REPOSITORY", "TAG", "DIGEST", "IMAGE ID", "CREATED", "SIZE"], &rows),
+        false => output::table(&["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"], &rows),
+    }
 }
 
 /// How long ago an RFC 3339 time was: `3 days ago`.
-fn ago(text: &str, now: jiff::Timestamp) -> String {
+pub(super) fn ago(text: &str, now: jiff::Timestamp) -> String {
     let Ok(then) = text.parse::<jiff::Timestamp>() else { return "<unknown>".to_owned() };
     let seconds = (now.as_second() - then.as_second()).max(0);
     let (count, unit) = match seconds {

@@ -1,14 +1,21 @@
-//! `rkbox image`: load, list, inspect and remove images.
+//! `rkbox image`: load, list, name, inspect and remove images.
 #![allow(rustdoc::broken_intra_doc_links, reason = "clap prints these comments, in which [:TAG] may be left out")]
 
+pub mod catalog;
+mod df;
+mod filter;
+mod history;
 pub mod inspect;
 pub mod load;
 pub mod ls;
 mod open;
+mod prune;
+mod removal;
 pub mod rm;
 mod source;
 pub mod store;
 pub mod sweep;
+mod tag;
 #[cfg(test)]
 mod tests;
 
@@ -36,11 +43,26 @@ pub enum ImageCommand {
     /// Load images from a file or directory
     Load(LoadArgs),
     /// List images
-    Ls,
+    #[command(visible_alias = "list")]
+    Ls(ls::LsArgs),
     /// Print all that is known of images, as JSON
     Inspect(InspectArgs),
+    /// Print how an image was made
+    History(history::HistoryArgs),
+    /// Give an image more names
+    Tag(tag::TagArgs),
+    /// Take names of an image away and keep the image
+    Untag(tag::UntagArgs),
     /// Remove images: one name of them by name, all names by id
-    Rm(RmArgs),
+    Rm(rm::RmArgs),
+    /// Remove images that nobody uses
+    Prune(prune::PruneArgs),
+    /// Keep images from being pruned, and removed without --force
+    Pin(tag::PinArgs),
+    /// Take pins back
+    Unpin(tag::PinArgs),
+    /// Print how much room images take
+    Df(df::DfArgs),
 }
 
 /// Arguments of `rkbox image load`.
@@ -67,22 +89,18 @@ pub struct InspectArgs {
     pub images: Vec<String>,
 }
 
-/// Arguments of `rkbox image rm`.
-#[derive(Debug, Args)]
-pub struct RmArgs {
-    /// Names, ids or unique starts of ids
-    #[arg(required = true, value_name = "IMAGE")]
-    pub images: Vec<String>,
-    /// Print a POSIX shell script that does the same, and do nothing
-    #[arg(long)]
-    pub explain: bool,
-}
-
 /// Runs `rkbox image`.
 pub fn run(cx: &Context, args: ImageArgs) -> Result<u8> {
     match args.what {
         ImageCommand::Load(args) => load::run(cx, &args),
-        ImageCommand::Ls => ls::run(cx),
+        ImageCommand::Ls(args) => ls::run(cx, &args),
+        ImageCommand::History(args) => history::run(cx, &args),
+        ImageCommand::Tag(args) => tag::tag(cx, &args),
+        ImageCommand::Untag(args) => tag::untag(cx, &args),
+        ImageCommand::Prune(args) => prune::run(cx, &args),
+        ImageCommand::Pin(args) => tag::pin(cx, &args, true),
+        ImageCommand::Unpin(args) => tag::pin(cx, &args, false),
+        ImageCommand::Df(args) => df::run(cx, &args),
         ImageCommand::Inspect(args) => inspect::run(cx, &args),
         ImageCommand::Rm(args) => rm::run(cx, &args),
     }

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use oci_spec::image::ImageConfiguration;
 
+use super::catalog::Catalog;
 use crate::fault::{Context, Fault, Kind, Result};
+use crate::image::entry::{self, Origin};
 use crate::image::layout::{self, Descriptor, Index};
 use crate::image::{Config, Digest, Manifest, Platform, Reference};
 use crate::step::layer::overlay_lowers;
@@ -42,6 +44,10 @@ pub struct Image {
     pub config_raw: Vec<u8>,
     /// Lowest first.
     pub layers: Vec<LayerRef>,
+    /// Whether a removal needs `--force`.
+    pub pinned: bool,
+    /// Where it came from.
+    pub origin: Option<Origin>,
 }
 
 impl Image {
@@ -56,75 +62,25 @@ impl Image {
     }
 }
 
-/// The images of the store, oldest entry first, and in words what could not be read.
-pub fn list(host: &Host) -> Result<(Vec<Image>, Vec<String>)> {
-    let (mut images, mut broken): (Vec<Image>, Vec<String>) = (Vec::new(), Vec::new());
-    let Some(index) = store::find_index(&host.images())? else { return Ok((images, broken)) };
-    for entry in index.entries() {
-        match open(host, entry) {
-            Ok(image) => match images.iter_mut().find(|known| known.id == image.id) {
-                Some(known) => known.references.extend(image.references),
-                None => images.push(image),
-            },
-            Err(fault) => broken.push(format!("image {:?}: {fault}", entry.name().unwrap_or("<none>"))),
-        }
-    }
-    for image in &mut images {
-        image.references.sort();
-        image.references.dedup();
-    }
-    Ok((images, broken))
-}
-
-/// Finds an image by reference, id, or unique start of an id, in this order.
+/// Finds an image by reference, id, or unique start of an id, in this order. A tag beside a digest does not matter, as in CRI.
 ///
 /// *Errors:* `NotFound`, with the way to load it; `InvalidArgument` when the start of an id fits several images.
 pub fn find(host: &Host, text: &str) -> Result<Image> {
-    let digits = text.strip_prefix("sha256:").unwrap_or(text);
-    let whole = Digest::from_hex(digits);
-    if whole.is_none()
-        && let Ok(reference) = text.parse::<Reference>()
-        && let Some(image) = find_named(host, &reference)?
-    {
-        return Ok(image);
-    }
-    let missing = || Fault::not_found(format!("image {:?} is not in the store", text.chars().take(300).collect::<String>()));
-    let hinted = || missing().hint("rkbox image load ARCHIVE brings it, rkbox image ls lists what is there");
-    if digits.is_empty() || !digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-        // A text that is no reference at all is told why; one that is, that it is not there.
-        return Err(text.parse::<Reference>().err().unwrap_or_else(hinted));
-    }
-    let (images, _) = list(host)?;
-    let fits =
-        |image: &Image| image.id[7..].starts_with(digits) || whole.as_ref().is_some_and(|whole| image.manifest_digest == whole.as_str());
-    let mut found: Vec<Image> = images.into_iter().filter(fits).collect();
-    match (found.pop(), found.len()) {
-        (Some(image), 0) => Ok(image),
-        (None, _) => Err(hinted()),
-        (Some(last), _) => {
-            let ids: Vec<&str> = found.iter().chain([&last]).map(Image::short).collect();
-            Err(Fault::invalid(format!("image id {text:?} is not unique")).hint(format!("it fits {}", ids.join(", "))))
-        }
-    }
-}
-
-fn find_named(host: &Host, reference: &Reference) -> Result<Option<Image>> {
-    let Some(index) = store::find_index(&host.images())? else { return Ok(None) };
-    let named = |entry: &&Descriptor| {
-        let known = reference_of(entry);
-        match (reference.digest(), &known) {
-            (None, Some(known)) => known == reference,
-            (Some(digest), Some(known)) => known.repository() == reference.repository() && entry.digest == *digest,
-            (_, None) => false,
-        }
+    let catalog = Catalog::read(host)?;
+    let chosen = match (catalog.choose(text), text.parse::<Reference>()) {
+        (Err(fault), Ok(reference)) if fault.kind() == Kind::NotFound && reference.tag().is_some() => match reference.digest() {
+            Some(digest) => catalog.choose(&format!("{}@{digest}", reference.repository()))?,
+            None => return Err(fault),
+        },
+        (chosen, _) => chosen?,
     };
-    let Some(entry) = index.entries().iter().find(named) else { return Ok(None) };
-    let mut image = open(host, entry).doing(|| format!("reading image {reference}"))?;
-    let same = index.entries().iter().filter(|other| other.digest == entry.digest);
-    image.references = same.filter_map(reference_of).collect();
-    image.references.sort();
-    image.references.dedup();
-    Ok(Some(image))
+    let first = chosen.first().copied().unwrap_or_default();
+    let entry = &catalog.index.entries()[first];
+    let mut image = open(host, entry).doing(|| format!("reading image {}", entry.name().unwrap_or(text)))?;
+    if let Some(listed) = catalog.image_of(first) {
+        (image.references, image.pinned, image.origin) = (listed.references.clone(), listed.pinned, listed.origin.clone());
+    }
+    Ok(image)
 }
 
 /// The name of an entry, when it is one of ours: in its normal form.
@@ -134,10 +90,10 @@ pub(super) fn reference_of(entry: &Descriptor) -> Option<Reference> {
 }
 
 /// Opens the image of one index entry, verified; its references are those of the entry alone.
-pub(super) fn open(host: &Host, entry: &Descriptor) -> Result<Image> {
+pub(super) fn open(host: &Host, found_in: &Descriptor) -> Result<Image> {
     let store = host.images();
     let mut read = |wanted: &Descriptor| Ok(file::read(&wanted.digest.blob(&store), layout_limit())?);
-    let (found, bytes) = layout::descend(entry, &Platform::of_host(), &mut read).map_err(stored)?;
+    let (found, bytes) = layout::descend(found_in, &Platform::of_host(), &mut read).map_err(stored)?;
     let manifest = Manifest::parse(&bytes)?;
     let config = Config::parse(&layout::read_verified(&manifest.config, &mut read).map_err(stored)?)?;
     config.check_against(&manifest)?;
@@ -151,11 +107,13 @@ pub(super) fn open(host: &Host, entry: &Descriptor) -> Result<Image> {
     });
     Ok(Image {
         id: config.id().to_string(),
-        references: reference_of(entry).into_iter().collect(),
+        references: reference_of(found_in).into_iter().collect(),
         manifest_digest: found.digest.to_string(),
         layers: layers.collect(),
         manifest,
         config: config.spec,
+        pinned: entry::is_pinned(found_in),
+        origin: entry::origin(found_in),
         config_raw: config.raw,
     })
 }

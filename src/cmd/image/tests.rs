@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::catalog::{Catalog, Listed};
 use super::{LoadArgs, Loaded, Wish, plan_load, rm, store, sweep};
 use crate::cmd::{Context, PlanArgs};
 use crate::fault::{Fault, Kind, Result};
@@ -82,6 +83,17 @@ impl World {
         all.extend(file::list(&self.host.layers()).unwrap());
         all
     }
+}
+
+/// As `rkbox image rm`.
+fn remove(host: &Host, text: &str) -> Result<super::removal::Removed> {
+    let removed = rm::take(host, text, false)?;
+    removed.empty_trash().map(|()| removed)
+}
+
+/// The images as `rkbox image ls` sees them.
+fn listed(host: &Host) -> Vec<Listed> {
+    Catalog::read(host).unwrap().images
 }
 
 fn carry(steps: &[Step], host: &Host) -> Result<()> {
@@ -190,7 +202,7 @@ fn docker_manifests_become_oci_manifests_of_the_same_image() {
     assert_eq!(one.id, two.id);
     let inspected = tool(&["skopeo", "inspect", &format!("oci:{}", world.store("docker.io/library/x:1"))]);
     assert!(inspected.contains(&one.manifest_digest));
-    let (images, _) = store::list(&world.host).unwrap();
+    let images = listed(&world.host);
     assert_eq!(images.len(), 1);
     assert_eq!(images[0].references.len(), 2);
 }
@@ -216,20 +228,20 @@ fn removal_takes_what_nobody_needs_and_nothing_else() {
     let record = host.container_dir("c1");
     fs::create_dir_all(&record).unwrap();
     fs::write(record.join("record.json"), json!({"v": 1, "name": "web", "image_id": id}).to_string()).unwrap();
-    let untagged = rm::remove(host, "a/alias").unwrap();
-    assert_eq!((untagged.untagged.len(), untagged.deleted), (1, None));
-    let used = rm::remove(host, "busybox").unwrap_err();
+    let untagged = remove(host, "a/alias").unwrap();
+    assert_eq!((untagged.untagged.len(), untagged.deleted.as_slice()), (1, &[][..]));
+    let used = remove(host, "busybox").unwrap_err();
     assert!(used.kind() == Kind::FailedPrecondition && used.to_string().contains("\"web\""), "{used}");
-    assert_eq!(rm::remove(host, &id).unwrap_err().kind(), Kind::FailedPrecondition);
-    assert_eq!(rm::remove(host, "none").unwrap_err().kind(), Kind::NotFound);
+    assert_eq!(remove(host, &id).unwrap_err().kind(), Kind::FailedPrecondition);
+    assert_eq!(remove(host, "none").unwrap_err().kind(), Kind::NotFound);
     fs::remove_dir_all(&record).unwrap();
 
-    let shared = rm::remove(host, "second").unwrap();
-    assert!(shared.deleted.is_some());
+    let shared = remove(host, "second").unwrap();
+    assert!(shared.deleted.len() == 1);
     assert_eq!(world.tree(), empty, "the layers are shared and stay");
-    assert_eq!(rm::remove(host, &id[7..20]).unwrap().deleted, Some(id));
+    assert_eq!(remove(host, &id[7..20]).unwrap().deleted, [id]);
     assert!(world.tree().is_empty(), "{:?}", world.tree());
-    assert!(store::list(host).unwrap().0.is_empty());
+    assert!(listed(host).is_empty());
 }
 
 #[test]
@@ -244,8 +256,8 @@ fn an_image_that_loses_its_name_stays_for_what_runs_on_it() {
     let nameless = store::find(&world.host, &old).unwrap();
     assert!(nameless.references.is_empty());
     assert!(sweep(&world.host).unwrap().is_empty());
-    assert_eq!(rm::remove(&world.host, &old).unwrap().deleted, Some(old));
-    assert_eq!(store::list(&world.host).unwrap().0.len(), 1);
+    assert_eq!(remove(&world.host, &old).unwrap().deleted, [old]);
+    assert_eq!(listed(&world.host).len(), 1);
 }
 
 #[test]
@@ -279,7 +291,7 @@ fn a_sweep_finds_all_garbage_and_nothing_else() {
     fs::write(host.images().join("index.json"), &index).unwrap();
     assert_eq!(sweep(host).unwrap_err().kind(), Kind::DataLoss);
     let digest = image["digest"].as_str().unwrap();
-    rm::remove(host, digest).unwrap();
+    remove(host, digest).unwrap();
     assert!(sweep(host).unwrap().is_empty(), "a broken image can be removed");
 }
 

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::super::store;
 use super::world;
 use crate::fault::{Fault, Kind};
 use crate::image::Digest;
@@ -33,7 +32,7 @@ fn changed(change: impl Fn(&mut Value, &mut Value)) -> Fault {
     store(&manifest, &mut index["manifests"][0]);
     fs::write(layout.join("index.json"), index.to_string()).unwrap();
     let fault = world.refusal(layout.to_str().unwrap());
-    assert!(store::list(&world.host).unwrap().0.is_empty());
+    assert!(super::listed(&world.host).is_empty());
     fault
 }
 
@@ -73,7 +72,7 @@ fn wrong_bytes_never_get_into_the_store() {
     fs::write(&path, bytes).unwrap();
     let fault = world.refusal(layout.to_str().unwrap());
     assert!(fault.kind() == Kind::DataLoss && fault.to_string().contains("content has digest"), "{fault}");
-    assert!(world.tree().is_empty() && store::list(&world.host).unwrap().0.is_empty());
+    assert!(world.tree().is_empty() && super::listed(&world.host).is_empty());
 }
 
 #[test]

@@ -1,0 +1,218 @@
+//! The image store through the real binary: what is listed, named, pinned, pruned, measured; podman and skopeo as judges.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, reason = "tests")]
+
+mod common;
+
+use common::{World, images};
+use serde_json::Value;
+
+/// A world with three images: `old:1` (2001, label stage=a), `new:1` and its other name `a.b/c/new:2` (2020), and one without a name.
+fn world() -> World {
+    let world = World::new();
+    let script = "cp -r LAYOUT made; cd made; \
+        umoci config --image .:latest --tag one --created 2001-02-03T04:05:06Z --config.label stage=a --config.cmd one; \
+        umoci config --image .:latest --tag two --created 2020-02-03T04:05:06Z --config.label stage=b --config.cmd two; \
+        umoci config --image .:latest --tag three --created 2010-02-03T04:05:06Z --config.cmd three; \
+        rkbox image load oci:$PWD:one --name old:1; rkbox image load oci:$PWD:two --name new:1 --name a.b/c/new:2; \
+        rkbox image load oci:$PWD:three --name gone; rkbox image untag gone";
+    world.sh(&format!("cd $HOME; {}", script.replace("LAYOUT", &images().layout("busybox")))).ok();
+    world
+}
+
+fn json(world: &World, line: &str) -> Value {
+    serde_json::from_str(&world.rk(&format!("{line} --format json")).ok().stdout).unwrap()
+}
+
+/// `repository:tag` of each row.
+fn names(world: &World, filters: &str) -> Vec<String> {
+    let text = |value: &Value| value.as_str().unwrap_or("<none>").to_owned();
+    let rows = json(world, &format!("image ls {filters}"));
+    rows.as_array().unwrap().iter().map(|row| format!("{}:{}", text(&row["repository"]), text(&row["tag"]))).collect()
+}
+
+const OLD: &str = "docker.io/library/old:1";
+const NEW: &str = "docker.io/library/new:1";
+const OTHER: &str = "a.b/c/new:2";
+const NONE: &str = "<none>:<none>";
+
+#[test]
+fn a_list_is_filtered_and_newest_first() {
+    let world = world();
+    for (filters, rows) in [
+        ("", &[OTHER, NEW, NONE, OLD][..]),
+        ("new", &[NEW]),
+        ("a.*/*/new", &[OTHER]),
+        ("-f reference=*:1", &[NEW, OLD]),
+        ("-f reference=old -f reference=a.b/*/*", &[OTHER, OLD]),
+        ("-f dangling=true", &[NONE]),
+        ("-f dangling=false -f label=stage", &[OTHER, NEW, OLD]),
+        ("-f label=stage=a", &[OLD]),
+        ("-f label!=stage", &[NONE]),
+        ("-f label=stage=a -f label=stage=b", &[]),
+        ("-f before=new:1", &[NONE, OLD]),
+        ("-f since=old:1", &[OTHER, NEW, NONE]),
+        ("-f until=2005-01-01", &[OLD]),
+        ("-f until=1h -f pinned=true", &[]),
+    ] {
+        assert_eq!(names(&world, filters), rows, "{filters}");
+    }
+    let text = world.rk("image ls --no-trunc --digests old").ok().stdout;
+    let facts = &json(&world, "image ls old")[0];
+    assert!(text.contains(facts["id"].as_str().unwrap()) && text.contains(facts["digest"].as_str().unwrap()), "{text}");
+    assert_eq!(facts["platform"], "linux/amd64");
+    assert!(facts["source"].as_str().unwrap().starts_with("oci:/tmp/"), "{facts}");
+    let quiet = world.rk("image list -q").ok().stdout;
+    assert_eq!(quiet.lines().count(), 3, "each id once: {quiet}");
+    for (bad, code) in [("-f colour=red", 2), ("-f before=nothing", 3), ("-f dangling=maybe", 2)] {
+        world.rk(&format!("image ls {bad}")).fails(code);
+    }
+    // Nothing but the index is read: the list does not need the blobs.
+    std::fs::remove_dir_all(world.root().join("images/blobs")).unwrap();
+    assert_eq!(names(&world, "").len(), 4);
+}
+
+#[test]
+fn every_form_of_a_reference_finds_the_image() {
+    let world = world();
+    let facts = &json(&world, "image ls new:1")[0];
+    let (id, digest) = (facts["id"].as_str().unwrap(), facts["digest"].as_str().unwrap());
+    let wrong = format!("sha256:{}", "0".repeat(64));
+    let found = |text: &str| json(&world, &format!("image inspect {text}"))[0]["Id"].as_str().unwrap().to_owned();
+    for text in ["new:1", "docker.io/library/new:1", "a.b/c/new:2", id, &id[7..], &id[7..20], digest] {
+        assert_eq!(found(text), id, "{text}");
+    }
+    for text in [format!("new@{digest}"), format!("new:1@{digest}"), format!("new:9@{digest}"), format!("a.b/c/new@{digest}")] {
+        assert_eq!(found(&text), id, "{text}");
+    }
+    for text in ["new", "new:2", &format!("new@{wrong}"), &format!("old@{digest}"), &wrong] {
+        world.rk(&format!("image inspect {text}")).fails(3);
+    }
+    let inspected = &json(&world, &format!("image inspect {id}"))[0];
+    assert!(inspected["UnpackedSize"].as_u64().unwrap() > inspected["Size"].as_u64().unwrap());
+    assert_eq!(inspected["RepoTags"], serde_json::json!([OTHER, NEW]));
+    // A removal is exact: a tag that does not have the digest names nothing.
+    world.rk(&format!("image rm new:9@{digest}")).fails(3);
+    let removed = world.rk(&format!("image rm new:1@{digest}")).ok().stdout;
+    assert_eq!(removed, format!("Untagged: {NEW}\n"));
+    let removed = world.rk(&format!("image rm a.b/c/new@{digest}")).ok().stdout;
+    assert_eq!(removed, format!("Untagged: {OTHER}\nDeleted: {id}\n"));
+    world.rk("image rm nothing").fails(3);
+    world.rk("image rm --force nothing").ok();
+}
+
+#[test]
+fn names_come_and_go_and_the_image_stays() {
+    let world = world();
+    let id = json(&world, "image ls new:1")[0]["id"].as_str().unwrap().to_owned();
+    world.rk("image tag new:1 third:3 old:1").ok();
+    assert_eq!(names(&world, "-f reference=third -f reference=old"), [OLD, "docker.io/library/third:3"]);
+    assert_eq!(json(&world, "image ls old:1")[0]["id"], Value::from(id.clone()));
+    assert_eq!(names(&world, "-f dangling=true").len(), 2, "what lost its name to another is kept");
+    world.rk("image untag new:1 third:3").ok();
+    world.rk("image untag new:1 third:3").fails(3);
+    world.rk(&format!("image untag {id}")).ok();
+    world.rk("image inspect old:1").fails(3);
+    assert_eq!(json(&world, &format!("image inspect {}", &id[7..19]))[0]["RepoTags"], serde_json::json!([]));
+    assert_eq!(names(&world, "-f dangling=true").len(), 3);
+    world.rk(&format!("image tag {id} back")).ok();
+    assert_eq!(names(&world, "back"), ["docker.io/library/back:latest"]);
+    world.rk(&format!("image tag back other@sha256:{}", "0".repeat(64))).fails(2);
+    world.rk("image tag nothing back").fails(3);
+    let store = world.root().join("images");
+    world.sh(&format!("skopeo inspect oci:{}:docker.io/library/back:latest >/dev/null", store.display())).ok();
+}
+
+#[test]
+fn pinned_and_used_images_survive() {
+    let world = world();
+    world.rk("image pin old:1").ok();
+    world.rk("image pin old:1").ok();
+    let pinned = world.rk("image rm old:1").fails(5);
+    assert!(pinned.stderr.contains("image is pinned") && pinned.stderr.contains("image unpin"), "{pinned}");
+    world.rk("run --name c new:1 true").ok();
+    for line in ["image rm a.b/c/new:2", "image tag old:1 also:1", "image rm old:1", "image prune --all --force"] {
+        world.rk(line).ok();
+    }
+    assert_eq!(names(&world, ""), [NEW, "docker.io/library/also:1"], "what is pinned or used stays");
+    world.rk("image rm also:1").fails(5);
+    assert_eq!(names(&world, "-f pinned=true"), ["docker.io/library/also:1"], "the pin went over to the name that is left");
+    // Loading it again does not take the pin off.
+    let load = format!("image load oci:{}:one --name again", world.path("made").display());
+    world.rk(&load).ok();
+    assert_eq!(names(&world, "-f pinned=true").len(), 2);
+    world.rk("image unpin also:1").ok();
+    assert!(names(&world, "-f pinned=true").is_empty());
+    world.rk("image pin also:1").ok();
+    world.rk("image rm --force also:1 again").ok();
+    let used = world.rk("image rm --force new:1").fails(5);
+    assert!(used.stderr.contains("used by container \"c\""), "{used}");
+    world.rk("rm c").ok();
+    let answer: Value = serde_json::from_str(&world.rk("image prune -a --format json").ok().stdout).unwrap();
+    assert_eq!(answer["untagged"], serde_json::json!([NEW]));
+    assert!(answer["freed"].as_u64().unwrap() > 1_000_000, "{answer}");
+    assert!(names(&world, "").is_empty());
+    let left = world.sh("find $HOME/lib/images/blobs/sha256 $HOME/lib/layers -mindepth 1").ok().stdout;
+    assert_eq!(left, "", "nothing is left");
+}
+
+#[test]
+fn prune_takes_only_what_the_filters_let_through() {
+    let world = world();
+    let first = world.rk("image prune").ok().stdout;
+    assert!(first.starts_with("Deleted: sha256:") && first.contains("Total reclaimed space: "), "{first}");
+    assert_eq!(names(&world, ""), [OTHER, NEW, OLD]);
+    assert_eq!(world.rk("image prune").ok().stdout, "Total reclaimed space: 0B\n");
+    world.rk("image prune -a --filter label=stage=a --filter until=2000-01-01").ok();
+    assert_eq!(names(&world, ""), [OTHER, NEW, OLD]);
+    world.rk("image prune -a --filter until=2005-01-01").ok();
+    assert_eq!(names(&world, ""), [OTHER, NEW]);
+    // The layers are shared: the images that stay still run.
+    world.rk("run --rm new:1 true").ok();
+}
+
+#[test]
+fn a_history_is_that_of_podman() {
+    let world = world();
+    let archive = images().oci_archive("layers");
+    world.rk(&format!("image load oci-archive:{archive} --name layers:latest")).ok();
+    let store = world.path("podman");
+    let podman = format!("podman --root {0}/root --runroot {0}/run --storage-driver vfs", store.display());
+    world.sh(&format!("{podman} load -q -i {archive} >/dev/null")).ok();
+    let name = world.sh(&format!("{podman} images --format '{{{{.Id}}}}' | head -n 1")).ok().stdout.trim().to_owned();
+    let theirs: Value = serde_json::from_str(&world.sh(&format!("{podman} history --format json {name}")).ok().stdout).unwrap();
+    let ours = json(&world, "image history layers:latest");
+    let rows = |list: &Value, key: &str| -> Vec<String> {
+        list.as_array().unwrap().iter().map(|row| row[key].as_str().unwrap_or_default().trim().to_owned()).collect()
+    };
+    assert_eq!(rows(&ours, "created_by"), rows(&theirs, "CreatedBy"));
+    assert_eq!(rows(&ours, "comment"), rows(&theirs, "comment"));
+    let layers = ours.as_array().unwrap().iter().filter(|row| row["empty_layer"] == false).count();
+    assert_eq!(layers, json(&world, "image inspect layers:latest")[0]["Layers"].as_array().unwrap().len());
+    let text = world.rk("image history layers:latest").ok().stdout;
+    assert!(text.lines().all(|line| line.chars().count() < 200) && text.contains("<missing>"), "{text}");
+    assert_eq!(world.rk("image history -q --no-trunc layers:latest").ok().stdout.lines().next(), ours[0]["id"].as_str());
+    world.rk("image history --human=false layers:latest").ok();
+}
+
+#[test]
+fn what_df_calls_reclaimable_is_what_prune_and_gc_free() {
+    let world = world();
+    world.rk("run --name c new:1 true").ok();
+    let room = || world.sh("du -sB1 $HOME/lib/images/blobs/sha256 $HOME/lib/layers | awk '{ s += $1 } END { print s }'").ok().stdout;
+    let rows = json(&world, "image df");
+    let total = |rows: &Value, key: &str| rows.as_array().unwrap().iter().map(|row| row[key].as_u64().unwrap()).sum::<u64>();
+    assert_eq!((rows[0]["type"].as_str(), rows[0]["total"].as_u64(), rows[0]["active"].as_u64()), (Some("Images"), Some(3), Some(1)));
+    let size: u64 = room().trim().parse().unwrap();
+    // du counts the directories and rounds each file up to a page.
+    assert!(total(&rows, "size").abs_diff(size) < 200_000, "{rows} {size}");
+    let mut verbose = json(&world, "image df -v");
+    assert_eq!(verbose.as_array_mut().unwrap().len(), 3);
+    assert!(verbose.as_array().unwrap().iter().all(|image| image["shared"].as_u64().unwrap() > 0), "{verbose}");
+    world.rk("image prune -a").ok();
+    world.rk("gc").ok();
+    assert_eq!(total(&json(&world, "image df"), "reclaimable"), 0);
+    world.rk("rm c").ok();
+    world.rk("image prune -a").ok();
+    assert_eq!(total(&json(&world, "image df"), "size"), 0);
+    assert!(world.rk("image df").ok().stdout.starts_with("TYPE "));
+}
