@@ -9,7 +9,8 @@ pub mod image;
 pub mod network;
 pub mod output;
 pub mod parse;
-pub mod records;
+pub mod publish;
+mod records;
 pub mod salvage;
 pub mod sandbox;
 

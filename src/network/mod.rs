@@ -5,5 +5,6 @@ mod addresses;
 pub mod attach;
 pub mod detach;
 pub mod networks;
+pub mod publish;
 
 pub use addresses::{held_by, pool_dir};

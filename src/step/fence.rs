@@ -24,6 +24,8 @@ pub struct Fence {
     pub bridge: IfName,
     /// Its subnets.
     pub subnets: Vec<IpNetwork>,
+    /// Whether only the bridge and this host reach its containers directly; if not, only their published ports come back to them.
+    pub guard: bool,
 }
 
 impl fmt::Display for Fence {
@@ -37,7 +39,7 @@ const DYING: Duration = Duration::from_millis(300);
 
 impl Fence {
     fn facts(&self) -> nft::Fence {
-        nft::Fence { network: self.network.clone(), bridge: self.bridge.clone(), subnets: self.subnets.clone() }
+        nft::Fence { network: self.network.clone(), bridge: self.bridge.clone(), subnets: self.subnets.clone(), guard: self.guard }
     }
 
     /// The same in nftables.

@@ -24,7 +24,7 @@ fn publish(owner: &str) -> Publish {
 
 fn fence() -> Fence {
     let subnets = ["10.88.0.0/16", "fd00:88::/64", "10.89.7.0/27"].map(|subnet| subnet.parse().unwrap()).to_vec();
-    Fence { network: "connet".parse().unwrap(), bridge: "cni0".parse().unwrap(), subnets }
+    Fence { network: "connet".parse().unwrap(), bridge: "cni0".parse().unwrap(), subnets, guard: true }
 }
 
 fn guard() -> SpoofGuard {

@@ -38,11 +38,11 @@ impl Batch {
 
     /// Adds one request of family inet: nf_tables message `kind`, netlink `flags`, attributes.
     pub fn ask(&mut self, request: NftRequest, kind: u16, flags: u16, fill: impl FnOnce(&mut Writer)) {
-        self.ask_in(TableFamily::Inet, request, kind, flags, fill);
+        self.ask_in(TableFamily::Inet, request, (kind, flags), fill);
     }
 
     /// Adds one request.
-    pub fn ask_in(&mut self, family: TableFamily, request: NftRequest, kind: u16, flags: u16, fill: impl FnOnce(&mut Writer)) {
+    pub fn ask_in(&mut self, family: TableFamily, request: NftRequest, (kind, flags): (u16, u16), fill: impl FnOnce(&mut Writer)) {
         let mut body = Writer::default();
         fill(&mut body);
         self.asks.push(Ask { request, family, kind, flags, body: body.bytes().to_vec() });

@@ -70,7 +70,7 @@ impl Entry {
 
     pub fn ask_add(&self, novelty: Novelty, batch: &mut Batch) {
         let flags = NLM_F_CREATE | if novelty == Novelty::New { NLM_F_EXCL } else { 0 };
-        batch.ask_in(self.table.family, self.what("add"), msg::NEWSETELEM, flags, |m| {
+        batch.ask_in(self.table.family, self.what("add"), (msg::NEWSETELEM, flags), |m| {
             self.fill(m, |element| {
                 if !self.data.is_empty() {
                     element.nest(2, |data| data.attribute(1, &self.data));
@@ -83,7 +83,7 @@ impl Entry {
     }
 
     pub fn ask_delete(&self, batch: &mut Batch) {
-        batch.ask_in(self.table.family, self.what("delete"), msg::DELSETELEM, 0, |m| self.fill(m, |_| {}));
+        batch.ask_in(self.table.family, self.what("delete"), (msg::DELSETELEM, 0), |m| self.fill(m, |_| {}));
     }
 
     /// `create element …`, or `add element …`.
@@ -113,7 +113,7 @@ impl Entry {
 impl Nft {
     pub(super) fn find_entry(&mut self, entry: &Entry) -> Result<Option<EntryFound>, NftError> {
         let request = entry.what("look up");
-        let answers = self.query_in(entry.table.family, &request, msg::GETSETELEM, 0, |m| entry.fill(m, |_| {}))?;
+        let answers = self.query_in(entry.table.family, &request, (msg::GETSETELEM, 0), |m| entry.fill(m, |_| {}))?;
         let Some(answers) = answers else { return Ok(None) };
         let found = super::read::parse_elements(&request, &answers.replies, entry_in)?;
         Ok(found.into_iter().find(|found| found.key == entry.key))
@@ -122,7 +122,7 @@ impl Nft {
     /// All elements of a set, in no order; empty without the set.
     pub(super) fn entries(&mut self, table: TableName, set: &'static str) -> Result<Vec<EntryFound>, NftError> {
         let request = NftRequest::Other { what: format!("list nft set {table} {set}") };
-        let answers = self.query_in(table.family, &request, msg::GETSETELEM, super::read::NLM_F_DUMP, |m| {
+        let answers = self.query_in(table.family, &request, (msg::GETSETELEM, super::read::NLM_F_DUMP), |m| {
             m.string(1, table.name);
             m.string(2, set);
         })?;

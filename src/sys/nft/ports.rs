@@ -44,6 +44,8 @@ pub struct Fence {
     pub bridge: IfName,
     /// Its subnets.
     pub subnets: Vec<IpNetwork>,
+    /// Whether only the bridge and this host reach its containers directly.
+    pub guard: bool,
 }
 
 impl Fence {
@@ -63,7 +65,7 @@ impl Fence {
             Chain {
                 name: guard,
                 hook: Some(Hook { kind: "filter", hook: table::PREROUTING, priority: RAW }),
-                rules: self.subnets.iter().map(only).collect(),
+                rules: self.subnets.iter().filter(|_| self.guard).map(only).collect(),
             },
             Chain {
                 name: hairpin,
@@ -78,18 +80,18 @@ impl Fence {
 /// The table without its elements and without the fences.
 pub(super) fn port_table() -> Table {
     let loopback = Ipv4Network::new(Ipv4Addr::new(127, 0, 0, 0), 8).map(IpNetwork::V4).into_iter();
-    let elsewhere = || Rule::default().from_elsewhere().of_family(Family::V4);
+    let elsewhere = || Rule::default().entering_from_elsewhere().of_family(Family::V4);
     let local = loopback.clone().flat_map(|net| [elsewhere().destination_in(&net).drop(), elsewhere().source_in(&net).drop()]);
     let answered = loopback.map(|net| Rule::default().was_led_here().of_family(Family::V4).source_in(&net).masquerade());
     // ::1 has no way back through another link, whatever is set: a client tries 127.0.0.1 next, but only when ::1 refuses.
     let publish = vec![
-        Rule::default().to_address(IpAddr::V6(Ipv6Addr::LOCALHOST)).back(),
+        Rule::default().destined_to(IpAddr::V6(Ipv6Addr::LOCALHOST)).back(),
         Rule::default().lead(Family::V4, true, "bound"),
         Rule::default().lead(Family::V6, true, "bound6"),
         Rule::default().lead(Family::V4, false, "ports"),
         Rule::default().lead(Family::V6, false, "ports6"),
     ];
-    let to_publish = || vec![Rule::default().to_this_host().jump_to(PUBLISH)];
+    let to_publish = || vec![Rule::default().destined_here().jump_to(PUBLISH)];
     let hook = |kind, hook, priority| Some(Hook { kind, hook, priority });
     let chain = |name: &str, hook, rules| Chain { name: name.to_owned(), hook, rules };
     Table {
@@ -203,7 +205,7 @@ impl Nft {
                 return Ok(Gone::InUse);
             }
             let mut batch = Batch::at(generation);
-            batch.ask_in(table.family, NftRequest::DeleteTable, msg::DELTABLE, 0, |m| m.string(1, table.name));
+            batch.ask_in(table.family, NftRequest::DeleteTable, (msg::DELTABLE, 0), |m| m.string(1, table.name));
             match self.commit(&batch) {
                 Err(error) if error.errno() == Some(Errno::ERESTART) => {}
                 result => return result.map(|()| Gone::Deleted),

@@ -38,7 +38,7 @@ impl Nft {
 
     /// Whether a table is there.
     pub(super) fn has_table_of(&mut self, table: TableName) -> Result<bool, NftError> {
-        let found = self.query_in(table.family, &NftRequest::FindTable, msg::GETTABLE, 0, |m| m.string(NFTA_TABLE_NAME, table.name))?;
+        let found = self.query_in(table.family, &NftRequest::FindTable, (msg::GETTABLE, 0), |m| m.string(NFTA_TABLE_NAME, table.name))?;
         Ok(found.is_some())
     }
 
@@ -50,7 +50,7 @@ impl Nft {
     /// The names of the chains of a table, sorted; empty without it.
     pub(super) fn chains_of(&mut self, table: TableName) -> Result<Vec<String>, NftError> {
         let request = NftRequest::ListChains;
-        let answers = self.query_in(table.family, &request, msg::GETCHAIN, NLM_F_DUMP, |_| {})?.unwrap_or_default();
+        let answers = self.query_in(table.family, &request, (msg::GETCHAIN, NLM_F_DUMP), |_| {})?.unwrap_or_default();
         let mut names = parse_all(&request, &answers.replies, |attributes| {
             let of = wire::find(attributes, 1)?.map(wire::string_of);
             let name = wire::find(attributes, 3)?.map(wire::string_of);
@@ -68,14 +68,14 @@ impl Nft {
     /// The rules of a chain, in order; `None` when the chain is not there.
     pub(super) fn find_rules_of(&mut self, table: TableName, chain: &str) -> Result<Option<Vec<RuleFound>>, NftError> {
         let request = NftRequest::ListRules { chain: chain.to_owned() };
-        let found = self.query_in(table.family, &request, msg::GETCHAIN, 0, |m| {
+        let found = self.query_in(table.family, &request, (msg::GETCHAIN, 0), |m| {
             m.string(1, table.name);
             m.string(3, chain);
         })?;
         if found.is_none() {
             return Ok(None);
         }
-        let answers = self.query_in(table.family, &request, msg::GETRULE, NLM_F_DUMP, |m| {
+        let answers = self.query_in(table.family, &request, (msg::GETRULE, NLM_F_DUMP), |m| {
             m.string(1, table.name);
             m.string(2, chain);
         })?;
@@ -115,7 +115,7 @@ impl Nft {
     }
 
     fn query(&mut self, request: &NftRequest, kind: u16, flags: u16, fill: impl Fn(&mut Writer)) -> Result<Option<Answers>, NftError> {
-        self.query_in(TableFamily::Inet, request, kind, flags, fill)
+        self.query_in(TableFamily::Inet, request, (kind, flags), fill)
     }
 
     /// One question; `None` is the kernel's ENOENT. A dump during which something changed is made again.
@@ -123,8 +123,7 @@ impl Nft {
         &mut self,
         family: TableFamily,
         request: &NftRequest,
-        kind: u16,
-        flags: u16,
+        (kind, flags): (u16, u16),
         fill: impl Fn(&mut Writer),
     ) -> Result<Option<Answers>, NftError> {
         for _ in 0..16 {

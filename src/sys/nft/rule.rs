@@ -98,7 +98,7 @@ impl Rule {
     }
 
     /// `iif != "lo"`.
-    pub fn from_elsewhere(self) -> Rule {
+    pub fn entering_from_elsewhere(self) -> Rule {
         self.meta(META_IIF, REG_1).differs(&crate::sys::netlink::LO.to_ne_bytes()).saying("iif != \"lo\"")
     }
 
@@ -108,7 +108,7 @@ impl Rule {
     }
 
     /// `fib daddr type local`.
-    pub fn to_this_host(self) -> Rule {
+    pub fn destined_here(self) -> Rule {
         self.expression("fib", |d| {
             d.be32(1, REG_1);
             d.be32(2, FIB_ADDRTYPE);
@@ -119,7 +119,7 @@ impl Rule {
     }
 
     /// `ip6 daddr ::1`.
-    pub fn to_address(self, address: IpAddr) -> Rule {
+    pub fn destined_to(self, address: IpAddr) -> Rule {
         let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
         self.of_family(family).load(family.destination()).equals(&octets(address)).saying(&format!("{} daddr {address}", family.word()))
     }
@@ -165,7 +165,7 @@ impl Rule {
     }
 
     /// `iifname @ports`.
-    pub fn from_one_of(self, set: &str) -> Rule {
+    pub fn entering_one_of(self, set: &str) -> Rule {
         self.meta(META_IIFNAME, REG_1).look_up(set, 0).saying(&format!("iifname @{set}"))
     }
 

@@ -104,7 +104,11 @@ pub(super) fn spoof_table() -> Table {
         sets: &SETS,
         chains: vec![
             Chain { name: GUARD.to_owned(), hook: None, rules },
-            Chain { name: "prerouting".to_owned(), hook: Some(first), rules: vec![Rule::default().from_one_of("ports").jump_to(GUARD)] },
+            Chain {
+                name: "prerouting".to_owned(),
+                hook: Some(first),
+                rules: vec![Rule::default().entering_one_of("ports").jump_to(GUARD)],
+            },
         ],
     }
 }

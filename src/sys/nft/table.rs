@@ -113,7 +113,7 @@ pub(super) struct Set {
 impl Set {
     fn ask(&self, table: TableName, id: u32, batch: &mut Batch) {
         let what = format!("add nft set {table} {}", self.name);
-        batch.ask_in(table.family, NftRequest::Other { what }, msg::NEWSET, NLM_F_CREATE, |m| {
+        batch.ask_in(table.family, NftRequest::Other { what }, (msg::NEWSET, NLM_F_CREATE), |m| {
             let ((key_type, key_length), (data_type, data_length)) = (concatenation(self.key), concatenation(self.data));
             m.string(1, table.name);
             m.string(2, self.name);
@@ -175,7 +175,7 @@ impl Chain {
     }
 
     fn ask_chain(&self, table: TableName, batch: &mut Batch) {
-        batch.ask_in(table.family, NftRequest::AddChain { chain: self.name.clone() }, msg::NEWCHAIN, NLM_F_CREATE, |m| {
+        batch.ask_in(table.family, NftRequest::AddChain { chain: self.name.clone() }, (msg::NEWCHAIN, NLM_F_CREATE), |m| {
             m.string(1, table.name);
             m.string(3, &self.name);
             if let Some(hook) = &self.hook {
@@ -190,13 +190,13 @@ impl Chain {
     }
 
     fn ask_rules(&self, table: TableName, batch: &mut Batch) {
-        batch.ask_in(table.family, NftRequest::FlushChain { chain: self.name.clone() }, msg::DELRULE, 0, |m| {
+        batch.ask_in(table.family, NftRequest::FlushChain { chain: self.name.clone() }, (msg::DELRULE, 0), |m| {
             m.string(1, table.name);
             m.string(2, &self.name);
         });
         for (nth, rule) in self.rules.iter().enumerate() {
             let flags = NLM_F_CREATE | NLM_F_APPEND;
-            batch.ask_in(table.family, NftRequest::AddRule { chain: self.name.clone() }, msg::NEWRULE, flags, |m| {
+            batch.ask_in(table.family, NftRequest::AddRule { chain: self.name.clone() }, (msg::NEWRULE, flags), |m| {
                 m.string(1, table.name);
                 m.string(2, &self.name);
                 m.nest(4, |expressions| expressions.raw(rule.bytes()));
@@ -220,7 +220,7 @@ impl Table {
     /// Makes what is missing; the rules of its chains are written again.
     pub fn ask(&self, batch: &mut Batch) {
         let TableName { family, name } = self.name;
-        batch.ask_in(family, NftRequest::AddTable, msg::NEWTABLE, NLM_F_CREATE, |m| {
+        batch.ask_in(family, NftRequest::AddTable, (msg::NEWTABLE, NLM_F_CREATE), |m| {
             m.string(1, name);
             m.be32(2, 0);
         });
@@ -270,6 +270,6 @@ pub(super) fn ask_delete_chain(table: TableName, chain: &str, batch: &mut Batch)
         m.string(1, table.name);
         m.string(attribute, chain);
     };
-    batch.ask_in(table.family, NftRequest::FlushChain { chain: chain.to_owned() }, msg::DELRULE, 0, |m| name(m, 2));
-    batch.ask_in(table.family, NftRequest::DeleteChain { chain: chain.to_owned() }, msg::DELCHAIN, 0, |m| name(m, 3));
+    batch.ask_in(table.family, NftRequest::FlushChain { chain: chain.to_owned() }, (msg::DELRULE, 0), |m| name(m, 2));
+    batch.ask_in(table.family, NftRequest::DeleteChain { chain: chain.to_owned() }, (msg::DELCHAIN, 0), |m| name(m, 3));
 }
