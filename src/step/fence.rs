@@ -30,7 +30,7 @@ pub struct Fence {
 
 impl fmt::Display for Fence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "fence network {} in", self.network)
+        write!(f, "ensure the fence of network {}", self.network)
     }
 }
 
