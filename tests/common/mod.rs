@@ -20,4 +20,5 @@ pub use images::images;
 pub use normal::shapes;
 pub use observation::Observation;
 pub use output::Output;
+pub use process::until;
 pub use world::World;

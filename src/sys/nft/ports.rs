@@ -53,11 +53,13 @@ impl Fence {
         [format!("guard-{}", self.network), format!("hairpin-{}", self.network)]
     }
 
-    /// Only its own bridge (and this host, which does not come this way) speaks to a container directly; what comes back through a
+    /// Only its own bridge and this host speak to a container (and to its gateway) directly; what comes back through a
     /// published port to the network that it came from must go through this host both times.
     pub(super) fn table(&self) -> Table {
         let [guard, hairpin] = self.names();
-        let only = |subnet: &IpNetwork| Rule::default().not_from(&self.bridge).of_family(Family::of(subnet)).destination_in(subnet).drop();
+        let only = |subnet: &IpNetwork| {
+            Rule::default().entering_from_elsewhere().not_from(&self.bridge).of_family(Family::of(subnet)).destination_in(subnet).drop()
+        };
         let back = |subnet: &IpNetwork| {
             Rule::default().was_led_here().of_family(Family::of(subnet)).source_in(subnet).destination_in(subnet).masquerade()
         };
