@@ -10,7 +10,8 @@ use std::process::Command;
 use layers::{Head, Tar, World, list, names, sum};
 use rkbox::fault::Kind;
 use rkbox::script::Script;
-use rkbox::step::{Action, Way};
+use rkbox::step::layers::Bytes;
+use rkbox::step::{Action, Layer, Layers, Way};
 use serde_json::json;
 
 fn base() -> Vec<u8> {
@@ -30,7 +31,7 @@ fn a_layer_is_made_once_and_taken_back() {
     assert!(names(&world.host.layers()).is_empty());
     step.apply(&before, &world.host).unwrap();
     assert_eq!(names(&world.host.layers()), ["l0"]);
-    assert_eq!(names(&step.path), ["fs", "layer.json"]);
+    assert_eq!(names(&step.path), ["fs", "layer.json", "layer.mtree"]);
     let again = step.look(&world.host).unwrap();
     assert!(step.already(&again));
     // The undo of one that found it leaves it, and so does that of another maker.
@@ -69,6 +70,71 @@ fn many_unpack_one_layer_at_once() {
     });
     assert_eq!(names(&world.host.layers()), ["l0"]);
     assert!(step.already(&step.look(&world.host).unwrap()));
+}
+
+/// A stack in which every layer needs the one below: a directory that it does not describe, a hard link, a whiteout.
+fn chain(count: usize) -> Vec<Vec<u8>> {
+    let first = Tar::new().dir("d", 0o711).file("d/0", "0").end();
+    let next = |nth: usize| {
+        let below = nth - 1;
+        Tar::new().file(format!("d/{nth}"), "x").hard(&format!("l{nth}"), &format!("d/{below}")).file(format!("d/.wh.{below}"), "").end()
+    };
+    std::iter::once(first).chain((1..count).map(next)).collect()
+}
+
+#[test]
+fn layers_side_by_side_wait_for_what_they_need() {
+    let world = World::new();
+    let listed = world.overlay(&chain(8)).unwrap();
+    assert_eq!(listed.iter().filter(|line| line.starts_with("f ")).count(), 8, "{listed:#?}");
+    assert!(listed.contains(&"d d 711 0:0".to_owned()), "{listed:#?}");
+    assert_eq!(world.flat(&chain(8)).unwrap(), listed);
+}
+
+#[test]
+fn one_layer_that_fails_ends_the_others_and_all_are_taken_back() {
+    let world = World::new();
+    for bad in 0..8 {
+        let mut layers = world.layer_steps(&chain(8));
+        layers[bad].diff_id = sum(b"another");
+        let step = Layers { layers };
+        let befores = step.look(&world.host).unwrap();
+        let fault = step.apply(&befores, &world.host).unwrap_err();
+        assert_eq!(fault.kind(), Kind::DataLoss, "{fault}");
+        assert!(fault.to_string().contains("diffID"), "{fault}");
+        let made = names(&world.host.layers());
+        assert!(made.len() <= bad, "{made:?} of {bad}");
+        for _ in 0..2 {
+            step.undo(&befores, &world.host).unwrap();
+            assert!(names(&world.host.layers()).is_empty());
+        }
+    }
+}
+
+#[test]
+fn layers_are_unpacked_from_blobs_that_are_still_coming() {
+    let world = World::new();
+    let tars = chain(4);
+    let step = Layers { layers: world.layer_steps(&tars) };
+    let befores = step.look(&world.host).unwrap();
+    step.layers.iter().for_each(|layer| fs::remove_file(&layer.blob).unwrap());
+    // The blobs come in small parts, the lowest one last.
+    let (senders, receivers): (Vec<_>, Vec<_>) = tars.iter().map(|_| std::io::pipe().unwrap()).map(|(read, write)| (write, read)).unzip();
+    let receivers = std::sync::Mutex::new(receivers.into_iter().map(Some).collect::<Vec<_>>());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for (tar, mut sender) in tars.iter().zip(senders).rev() {
+                scope.spawn(move || tar.chunks(100).for_each(|part| std::io::Write::write_all(&mut sender, part).unwrap()));
+            }
+        });
+        let open = |layer: &Layer| {
+            let nth = step.layers.iter().position(|known| known.path == layer.path).unwrap();
+            Ok(Box::new(receivers.lock().unwrap()[nth].take().unwrap()) as Bytes<'_>)
+        };
+        step.apply_from(&befores, &open).unwrap();
+    });
+    assert_eq!(names(&world.host.layers()), ["l0", "l1", "l2", "l3"]);
+    step.undo(&befores, &world.host).unwrap();
 }
 
 #[test]

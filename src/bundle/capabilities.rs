@@ -48,6 +48,11 @@ pub fn select(add: &[String], drop: &[String]) -> Result<CapabilitySet> {
     Ok(set)
 }
 
+/// The names alone, without `ALL` and without the default set.
+pub fn select_only(names: &[String]) -> Result<CapabilitySet> {
+    names.iter().filter(|name| !name.eq_ignore_ascii_case("all")).map(|name| canonical_name(name)).collect()
+}
+
 fn canonical_name(name: &str) -> Result<String> {
     caps::Capability::from_str(&caps::to_canonical(name))
         .map(|capability| capability.to_string())
@@ -65,20 +70,28 @@ pub enum Holder {
 
 /// Writes a set for the runtime: bounding for all, effective and permitted for root only, inheritable and ambient empty (CVE-2022-24769).
 pub fn linux(set: &CapabilitySet, holder: Holder) -> Result<LinuxCapabilities> {
-    let mut all = Capabilities::new();
-    for name in set {
-        let short = name.strip_prefix("CAP_").unwrap_or(name);
-        all.insert(Capability::from_str(short).map_err(|_| Fault::invalid(format!("capability {name} is unknown to the runtime")))?);
-    }
-    let held = if holder == Holder::Root { all.clone() } else { Capabilities::new() };
+    linux_with(set, &CapabilitySet::new(), holder)
+}
+
+/// As [`linux`], but a process of another user than root holds `ambient`: without set-uid bits nothing else could give it a capability.
+pub fn linux_with(set: &CapabilitySet, ambient: &CapabilitySet, holder: Holder) -> Result<LinuxCapabilities> {
+    let bounding = named(set)?;
+    let ambient = if holder == Holder::User { named(&ambient.intersection(set).cloned().collect())? } else { Capabilities::new() };
+    let held = if holder == Holder::Root { bounding.clone() } else { ambient.clone() };
     LinuxCapabilitiesBuilder::default()
-        .bounding(all)
+        .bounding(bounding)
         .effective(held.clone())
         .permitted(held)
-        .inheritable(Capabilities::new())
-        .ambient(Capabilities::new())
+        .inheritable(ambient.clone())
+        .ambient(ambient)
         .build()
         .map_err(|error| Fault::from_error(Kind::Internal, error))
+}
+
+fn named(set: &CapabilitySet) -> Result<Capabilities> {
+    let short = |name: &String| name.strip_prefix("CAP_").unwrap_or(name).to_owned();
+    let unknown = |name: &String| Fault::invalid(format!("capability {name} is unknown to the runtime"));
+    set.iter().map(|name| Capability::from_str(&short(name)).map_err(|_| unknown(name))).collect()
 }
 
 #[cfg(test)]
@@ -107,6 +120,10 @@ mod tests {
         assert!(root.inheritable().as_ref().unwrap().is_empty() && root.ambient().as_ref().unwrap().is_empty());
         let user = linux(&default_set(), Holder::User).unwrap();
         assert!(user.effective().as_ref().unwrap().is_empty() && user.permitted().as_ref().unwrap().is_empty());
+        let asked: CapabilitySet = ["CAP_KILL".to_owned()].into();
+        let user = linux_with(&default_set(), &asked, Holder::User).unwrap();
+        assert!([user.effective(), user.ambient(), user.inheritable()].iter().all(|set| set.as_ref().unwrap().len() == 1));
+        assert!(linux_with(&default_set(), &asked, Holder::Root).unwrap().ambient().as_ref().unwrap().is_empty());
         for name in caps::all() {
             linux(&[name.to_string()].into(), Holder::Root).unwrap();
         }

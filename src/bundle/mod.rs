@@ -1,16 +1,20 @@
 //! Image configuration and options in, runtime specification out. Pure: text and values, no I/O.
 //!
 //! Every value of an image is chosen by a stranger; what cannot be said safely is refused here, before the host is touched.
-//! There is no seccomp profile yet (it is a piece of work of its own): what a container may do is bounded by its
-//! capabilities, `no_new_privs`, its namespaces and its masked paths.
+//! What a container may do is bounded by its capabilities, `no_new_privs`, its seccomp filter, its namespaces and its masked paths.
 
 pub mod canonical;
 pub mod capabilities;
 pub mod cgroup;
+pub mod devices;
 pub mod etc;
 pub mod mounts;
 pub mod paths;
 pub mod pause;
+pub mod posture;
 pub mod process;
+pub mod seccomp;
+pub mod security_opt;
 pub mod spec;
+pub mod sysctl;
 pub mod user;

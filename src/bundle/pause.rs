@@ -47,7 +47,7 @@ pub fn spec(request: &PauseRequest) -> Result<Spec> {
     linux
         .set_namespaces(Some(namespaces))
         .set_cgroups_path(Some(PathBuf::from(&request.cgroups_path)))
-        .set_resources(Some(denied_devices()?.build().map_err(internal)?))
+        .set_resources(Some(denied_devices(&[])?.build().map_err(internal)?))
         .set_masked_paths(None)
         .set_readonly_paths(None);
     let process = ProcessBuilder::default()

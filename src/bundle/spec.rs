@@ -8,16 +8,17 @@ use std::path::PathBuf;
 
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
-    Linux, LinuxBuilder, LinuxCpuBuilder, LinuxDeviceCgroupBuilder, LinuxMemoryBuilder, LinuxNamespace, LinuxNamespaceBuilder,
-    LinuxNamespaceType, LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process,
-    ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
+    Linux, LinuxBuilder, LinuxCpuBuilder, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxMemoryBuilder, LinuxNamespace,
+    LinuxNamespaceBuilder, LinuxNamespaceType, LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder, PosixRlimit, PosixRlimitBuilder,
+    PosixRlimitType, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 
-use super::capabilities::{self, CapabilitySet, Holder};
+use super::canonical;
+use super::capabilities::{self, Holder};
 use super::mounts::{self, Access, Bind, Shm};
+use super::posture::{Posture, Privileges};
 use super::process::Terminal;
 use super::user::Identity;
-use super::{canonical, paths};
 use crate::fault::{Fault, Kind, Result};
 
 /// The version of the runtime specification that is written; old runtimes accept it and nothing newer is used.
@@ -55,15 +56,6 @@ pub struct Isolation {
     pub cgroup: Namespace,
 }
 
-/// Whether programs may gain privileges that their process does not have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Privileges {
-    /// Set-uid bits and file capabilities have no effect (`no_new_privs`), the default.
-    Fixed,
-    /// They have (`--allow-new-privs`).
-    Gainable,
-}
-
 /// What a container may use. `None` is no limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -97,10 +89,8 @@ pub struct ContainerRequest {
     pub identity: Identity,
     /// Whether it has a terminal.
     pub terminal: Terminal,
-    /// Whether it may gain privileges.
-    pub privileges: Privileges,
-    /// From [`super::capabilities::select`].
-    pub capabilities: CapabilitySet,
+    /// What it may do.
+    pub posture: Posture,
     /// Which namespaces it lives in.
     pub isolation: Isolation,
     /// The host name, only with a uts namespace of its own; `None` where the namespace has one already.
@@ -117,8 +107,6 @@ pub struct ContainerRequest {
     pub cgroups_path: String,
     /// What it may use.
     pub limits: Limits,
-    /// Processors of the host with a thermal throttle counter, to be masked.
-    pub throttled_cpus: Vec<u32>,
     /// Our own annotations.
     pub annotations: BTreeMap<String, String>,
 }
@@ -128,12 +116,14 @@ pub fn container(request: &ContainerRequest) -> Result<Spec> {
     if request.hostname.is_some() && request.isolation.uts == Namespace::Host {
         return Err(Fault::invalid("a host name cannot be set in the uts namespace of the host"));
     }
+    let mut mounts = mounts::all(&request.shm, &request.binds)?;
+    request.posture.open_kernel_mounts(&mut mounts);
     let root = RootBuilder::default().path(request.rootfs.clone()).readonly(request.root_access == Access::ReadOnly).build();
     let builder = SpecBuilder::default()
         .version(OCI_VERSION)
         .process(process(request)?)
         .root(root.map_err(internal)?)
-        .mounts(mounts::all(&request.shm, &request.binds)?)
+        .mounts(mounts)
         .linux(linux(request)?)
         .annotations(request.annotations.clone().into_iter().collect::<HashMap<_, _>>());
     finish(builder, request.hostname.clone())
@@ -152,20 +142,22 @@ pub(super) fn finish(builder: SpecBuilder, hostname: Option<String>) -> Result<S
 }
 
 fn process(request: &ContainerRequest) -> Result<Process> {
-    let identity = &request.identity;
+    let (identity, posture) = (&request.identity, &request.posture);
     let user = UserBuilder::default().uid(identity.uid).gid(identity.gid).umask(0o022_u32).additional_gids(identity.groups.clone());
     let holder = if identity.uid == 0 { Holder::Root } else { Holder::User };
-    ProcessBuilder::default()
+    let mut process = ProcessBuilder::default()
         .terminal(request.terminal == Terminal::Pty)
         .user(user.build().map_err(internal)?)
         .args(request.args.clone())
         .env(request.env.clone())
         .cwd(request.cwd.clone())
-        .capabilities(capabilities::linux(&request.capabilities, holder)?)
+        .capabilities(capabilities::linux_with(&posture.capabilities, &posture.ambient, holder)?)
         .rlimits(rlimits(request.limits.host_nofile)?)
-        .no_new_privileges(request.privileges == Privileges::Fixed)
+        .no_new_privileges(posture.privileges == Privileges::Fixed)
         .build()
-        .map_err(internal)
+        .map_err(internal)?;
+    process.set_apparmor_profile(posture.apparmor.clone()).set_selinux_label(posture.process_label.clone());
+    Ok(process)
 }
 
 fn rlimits(host_nofile: u64) -> Result<Vec<PosixRlimit>> {
@@ -176,14 +168,18 @@ fn rlimits(host_nofile: u64) -> Result<Vec<PosixRlimit>> {
 }
 
 fn linux(request: &ContainerRequest) -> Result<Linux> {
-    let empty = LinuxBuilder::default().build().map_err(internal)?;
-    let mut linux = empty;
+    let posture = &request.posture;
+    let mut linux = LinuxBuilder::default().build().map_err(internal)?;
     linux
         .set_namespaces(Some(namespaces(&request.isolation)?))
         .set_cgroups_path((!request.cgroups_path.is_empty()).then(|| PathBuf::from(&request.cgroups_path)))
-        .set_resources(Some(resources(&request.limits)?))
-        .set_masked_paths(Some(paths::masked(&request.throttled_cpus)))
-        .set_readonly_paths(Some(paths::read_only()));
+        .set_resources(Some(resources(&request.limits, &posture.device_rules)?))
+        .set_masked_paths(Some(posture.masked.clone()))
+        .set_readonly_paths(Some(posture.read_only.clone()))
+        .set_seccomp(posture.seccomp.clone())
+        .set_devices((!posture.devices.is_empty()).then(|| posture.devices.clone()))
+        .set_sysctl((!posture.sysctls.is_empty()).then(|| posture.sysctls.clone().into_iter().collect()))
+        .set_mount_label(posture.mount_label.clone());
     Ok(linux)
 }
 
@@ -212,8 +208,8 @@ pub(super) fn namespace(kind: LinuxNamespaceType, path: Option<PathBuf>) -> Resu
     builder.build().map_err(internal)
 }
 
-fn resources(limits: &Limits) -> Result<LinuxResources> {
-    let mut builder = denied_devices()?;
+fn resources(limits: &Limits, devices: &[LinuxDeviceCgroup]) -> Result<LinuxResources> {
+    let mut builder = denied_devices(devices)?;
     if let Some(limit) = limits.pids {
         builder = builder.pids(LinuxPidsBuilder::default().limit(limit).build().map_err(internal)?);
     }
@@ -227,10 +223,10 @@ fn resources(limits: &Limits) -> Result<LinuxResources> {
     builder.build().map_err(internal)
 }
 
-/// Denies every device; the runtime then allows its own defaults (null, zero, full, random, urandom, tty, the terminal).
-pub(super) fn denied_devices() -> Result<LinuxResourcesBuilder> {
+/// Denies every device but `allowed`; the runtime then allows its own defaults (null, zero, full, random, urandom, tty, the terminal).
+pub(super) fn denied_devices(allowed: &[LinuxDeviceCgroup]) -> Result<LinuxResourcesBuilder> {
     let deny = LinuxDeviceCgroupBuilder::default().allow(false).access("rwm").build().map_err(internal)?;
-    Ok(LinuxResourcesBuilder::default().devices(vec![deny]))
+    Ok(LinuxResourcesBuilder::default().devices([[deny].as_slice(), allowed].concat()))
 }
 
 pub(super) fn internal(error: OciSpecError) -> Fault {
@@ -252,8 +248,7 @@ pub(crate) mod tests {
             cwd: "/srv".to_owned(),
             identity: Identity { uid: 33, gid: 33, groups: vec![4, 33] },
             terminal: Terminal::None,
-            privileges: Privileges::Fixed,
-            capabilities: capabilities::default_set(),
+            posture: Posture { seccomp: None, ..Posture::confined(&[0]).unwrap() },
             isolation: Isolation {
                 network: joined("net"),
                 ipc: joined("ipc"),
@@ -268,7 +263,6 @@ pub(crate) mod tests {
             binds: vec![bind("/srv/data", "/data", Access::ReadOnly), bind("/run/rkbox/hosts", "/etc/hosts", Access::ReadWrite)],
             cgroups_path: "/rkbox/ab".to_owned(),
             limits: Limits { memory_bytes: Some(64 << 20), cpu_millis: Some(500), ..Limits::new(20_000) },
-            throttled_cpus: vec![0],
             annotations: [("dev.rkbox.sandbox".to_owned(), "web".to_owned())].into(),
         }
     }
@@ -282,7 +276,7 @@ pub(crate) mod tests {
     #[test]
     fn equal_requests_are_equal_bytes() {
         let mut full = request();
-        full.capabilities = capabilities::select(&["ALL".to_owned()], &[]).unwrap();
+        full.posture.capabilities = capabilities::select(&["ALL".to_owned()], &[]).unwrap();
         full.identity = Identity::root();
         full.annotations = (0..50).map(|nth| (format!("key{nth}"), nth.to_string())).collect();
         let first = container_json(&full).unwrap();

@@ -63,12 +63,13 @@ pub fn report(cx: &Context, args: PlanArgs, timings: Timings) {
     let (rows, total) = timings.finish();
     match cx.format {
         Format::Json => {
-            let rows: Vec<_> = rows.iter().map(|(what, took)| serde_json::json!({"step": what, "micros": micros(*took)})).collect();
-            output::note(&serde_json::json!({"rows": rows, "total_micros": micros(total)}).to_string());
+            let rows = rows.iter().map(|row| serde_json::json!({"step": row.what, "micros": micros(row.took), "beside": row.beside}));
+            output::note(&serde_json::json!({"rows": rows.collect::<Vec<_>>(), "total_micros": micros(total)}).to_string());
         }
         Format::Table => {
-            for (what, took) in rows {
-                output::note(&format!("{:>9.3} ms  {}", millis(took), shorten(&what)));
+            for row in rows {
+                let indent = if row.beside { "  | " } else { "" };
+                output::note(&format!("{indent}{:>9.3} ms  {}", millis(row.took), shorten(&row.what)));
             }
             output::note(&format!("{:>9.3} ms  in all", millis(total)));
         }

@@ -13,6 +13,7 @@ pub mod publish;
 mod records;
 pub mod salvage;
 pub mod sandbox;
+pub mod seccomp;
 
 use crate::sys::Host;
 

@@ -4,6 +4,7 @@ pub mod config;
 pub mod digest;
 pub mod docker_archive;
 pub mod entry;
+pub mod file_list;
 pub mod glob;
 pub mod layer;
 pub mod layer_stamp;

@@ -48,6 +48,11 @@ impl TarPath {
         Ok(TarPath(path))
     }
 
+    /// Takes the bytes of a path that [`Self::as_bytes`] gave.
+    pub fn from_normal(bytes: Vec<u8>) -> Self {
+        TarPath(bytes)
+    }
+
     /// Whether this is the root of the layer.
     pub fn is_root(&self) -> bool {
         self.0.is_empty()

@@ -56,6 +56,11 @@ impl<R: BufRead> TarReader<R> {
         TarReader { source, limits, at: 0, content: 0, padding: 0, entries: 0, bytes: 0 }
     }
 
+    /// The bounds of this layer.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
     /// Entries read so far.
     pub fn entries(&self) -> u64 {
         self.entries

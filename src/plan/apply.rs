@@ -1,7 +1,7 @@
 //! Carrying a plan out: journal first, then the step; any failure rolls everything back.
 
 use std::ops::Range;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -95,19 +95,27 @@ pub(super) struct Work<'a> {
     pub host: &'a Host,
 }
 
-/// Applies the steps in order; answers the shared things that they made and `gc` may take. What must survive a power cut is synced beside the steps that follow it: an fsync can take
-/// longer than all the rest, and nothing else of a box outlives the cut.
+/// Applies the steps in order; answers the shared things that they made and `gc` may take.
+///
+/// What must survive a power cut is synced beside the steps that follow it: an fsync can take longer than all the rest, and nothing else
+/// of a box outlives the cut.
 fn apply_all(work: &Work<'_>, locks: &mut Vec<(usize, Lock)>, timings: &mut Timings) -> Result<Made> {
     std::thread::scope(|scope| {
         let (mut syncs, mut made, mut next) = (Vec::new(), Made::new(), 0);
         while next < work.steps.len() {
             let stage = beside::stage(work, next)?;
+            let steps = &work.steps[next..next + stage.len()];
             next += stage.len();
-            timings.row(beside::phrase(&work.steps[next - stage.len()..next]));
+            match steps {
+                [step] => timings.row(step.to_string()),
+                several => {
+                    timings.stage(beside::phrase(several), several.iter().zip(&stage).map(|(step, done)| (step.to_string(), done.took)))
+                }
+            }
             locks.retain(|(last, _)| *last + 1 > next);
-            for (step, before) in work.steps[next - stage.len()..next].iter().zip(stage) {
-                if step.tenure() == Tenure::Shared && step.is_reclaimed() && !step.already(&before)? {
-                    made.push((step.clone(), before));
+            for (step, done) in steps.iter().zip(stage) {
+                if step.tenure() == Tenure::Shared && step.is_reclaimed() && !step.already(&done.before)? {
+                    made.push((step.clone(), done.before));
                 }
                 if let Some(path) = step.durable() {
                     syncs.push((step, scope.spawn(move || file::sync(&path))));
@@ -121,8 +129,18 @@ fn apply_all(work: &Work<'_>, locks: &mut Vec<(usize, Lock)>, timings: &mut Timi
     })
 }
 
-/// Applies one step; answers what stood there before.
-pub(super) fn apply_one(index: usize, step: &Step, journal: &Journal, host: &Host) -> Result<Value> {
+/// What came of one step.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Applied {
+    /// What stood there before.
+    pub before: Value,
+    /// What it took, the look and the journal included.
+    pub took: Duration,
+}
+
+/// Applies one step.
+pub(super) fn apply_one(index: usize, step: &Step, journal: &Journal, host: &Host) -> Result<Applied> {
+    let began = Instant::now();
     if let Some(signal) = signal::pending() {
         return Err(Fault::new(Kind::Cancelled, format!("stopped by signal {signal}")));
     }
@@ -137,7 +155,7 @@ pub(super) fn apply_one(index: usize, step: &Step, journal: &Journal, host: &Hos
     reach("applied", index)?;
     journal.append(&Event::Done { index, micros: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX) })?;
     reach("done", index)?;
-    Ok(before)
+    Ok(Applied { before, took: began.elapsed() })
 }
 
 /// Writes down which shared things this plan made, then that it holds.

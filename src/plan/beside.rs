@@ -3,22 +3,20 @@
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use serde_json::Value;
-
-use super::apply::{Work, apply_one};
+use super::apply::{Applied, Work, apply_one};
 use crate::fault::{Context, Fault, Kind, Result};
 use crate::step::Step;
 use crate::sys::Host;
 
-/// Applies the step at `first`, or all the runs that lie side by side from there on; answers what stood there before each.
-pub(super) fn stage(work: &Work<'_>, first: usize) -> Result<Vec<Value>> {
+/// Applies the step at `first`, or all the runs that lie side by side from there on; answers what came of each.
+pub(super) fn stage(work: &Work<'_>, first: usize) -> Result<Vec<Applied>> {
     if work.beside.first().is_none_or(|run| run.start != first) {
         let step = &work.steps[first];
         return Ok(vec![apply_one(first, step, work.journal, work.host).doing(|| step.to_string())?]);
     }
     let last = work.beside.last().map_or(first, |run| run.end);
     let host = work.host.with_own_halt();
-    let found = Mutex::new(vec![Value::Null; last - first]);
+    let found = Mutex::new(vec![Applied::default(); last - first]);
     let mut faults: Vec<(usize, Fault)> = std::thread::scope(|scope| {
         let runs: Vec<_> = work.beside.iter().map(|run| scope.spawn(|| carry_run(work, run.clone(), &host, (first, &found)))).collect();
         let panicked = || Some((last, Fault::internal("a thread of the plan panicked")));
@@ -33,14 +31,14 @@ pub(super) fn stage(work: &Work<'_>, first: usize) -> Result<Vec<Value>> {
 }
 
 /// One run, in order; a fault ends it and halts the others.
-fn carry_run(work: &Work<'_>, run: Range<usize>, host: &Host, (first, found): (usize, &Mutex<Vec<Value>>)) -> Option<(usize, Fault)> {
+fn carry_run(work: &Work<'_>, run: Range<usize>, host: &Host, (first, found): (usize, &Mutex<Vec<Applied>>)) -> Option<(usize, Fault)> {
     for index in run {
         if host.halt.is_set() {
             return None;
         }
         let step = &work.steps[index];
         match apply_one(index, step, work.journal, host).doing(|| step.to_string()) {
-            Ok(before) => found.lock().unwrap_or_else(PoisonError::into_inner)[index - first] = before,
+            Ok(applied) => found.lock().unwrap_or_else(PoisonError::into_inner)[index - first] = applied,
             Err(fault) => {
                 host.halt.set();
                 return Some((index, fault));
@@ -52,9 +50,5 @@ fn carry_run(work: &Work<'_>, run: Range<usize>, host: &Host, (first, found): (u
 
 /// The row of a stage in `--timings`.
 pub(super) fn phrase(steps: &[Step]) -> String {
-    match steps {
-        [] => "nothing".to_owned(),
-        [step] => step.to_string(),
-        [first, others @ ..] => format!("{first}, and {} more side by side", others.len()),
-    }
+    format!("{} steps side by side", steps.len())
 }

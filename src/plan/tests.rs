@@ -65,7 +65,7 @@ fn a_box_comes_whole_and_goes_whole() {
     let mut timings = Timings::start();
     carry_out(plan(&host, 1), &host, &mut timings).unwrap().release();
     assert_eq!(std::fs::read_to_string(host.sandbox_dir(id(1).as_str()).join("record.json")).unwrap(), "{}\n");
-    assert!(timings.finish().0.iter().any(|(what, _)| what == "reserve the name web"));
+    assert!(timings.finish().0.iter().any(|row| row.what == "reserve the name web"));
     assert!(unwind(id(1).as_str(), &host, 0).unwrap());
     assert!(!unwind(id(1).as_str(), &host, 0).unwrap());
     ledger::reclaim(&host).unwrap();
@@ -101,8 +101,10 @@ fn steps_side_by_side_come_whole_or_not_at_all() {
     let mut timings = Timings::start();
     carry_out(good, &host, &mut timings).unwrap().release();
     assert_eq!(file::list(&host.root).unwrap(), ["a", "b", "c", "d"]);
-    let rows: Vec<String> = timings.finish().0.into_iter().map(|(what, _)| what).collect();
-    assert!(rows.iter().any(|what| what.ends_with("and 2 more side by side")), "{rows:?}");
+    let rows: Vec<(String, bool)> = timings.finish().0.into_iter().map(|row| (row.what, row.beside)).collect();
+    let at = rows.iter().position(|(what, _)| what == "3 steps side by side").unwrap_or_else(|| panic!("{rows:?}"));
+    let below: Vec<bool> = rows[at..].iter().map(|(_, beside)| *beside).take(4).collect();
+    assert_eq!(below, [false, true, true, true], "{rows:?}");
     assert!(unwind("image-1", &host, 0).unwrap());
 
     let fault = carry_out(plan(vec![home(), made("a"), made("gone/b"), made("c")], vec![1..2, 2..3, 3..4]), &host, &mut Timings::start());

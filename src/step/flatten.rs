@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::image::layer::{Claim, read_layer};
 use crate::script::{Script, quote};
-use crate::sys::tree::{self, Form};
+use crate::sys::tree::{self, Form, Place};
 use crate::sys::tree_partial::{self, Committed, Partial};
 use crate::sys::{Host, file, rootfs};
 
@@ -73,7 +73,8 @@ impl LayerBlob {
             BlobSource::Span { path, offset } => Box::new(tree::open_blob(path, *offset)?.take(self.size)),
             BlobSource::Text(text) => Box::new(std::io::Cursor::new(text.clone())),
         };
-        read_layer(blob, &self.claim(), limits_in(root)?, |reader| tree::write_layer(reader, root, &[], Form::Flat)).map(drop)
+        let place = Place { root, form: Form::Flat, list: None };
+        read_layer(blob, &self.claim(), limits_in(root)?, |reader| tree::write_layer(reader, place, Box::new(|| Ok(Vec::new())))).map(drop)
     }
 
     /// A command that writes the blob to its standard output.

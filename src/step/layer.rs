@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::image::layer::{Claim, Compression, read_layer};
-use crate::image::layer_stamp::{STAMP, Stamp, TREE};
+use crate::image::layer_stamp::{LIST, STAMP, Stamp, TREE};
 use crate::image::tar_reader::Limits;
 use crate::script::{Script, quote};
-use crate::sys::tree::{self, Form};
+use crate::sys::tree::{self, Below, Form, Place};
 use crate::sys::tree_partial::{self, Committed, Partial};
 use crate::sys::{Host, file, store};
 
@@ -70,10 +70,11 @@ impl Layer {
         Claim { media_type: &self.media_type, digest: &self.digest, size: self.size, diff_id: &self.diff_id }
     }
 
-    /// [`Action::apply`] with the bytes of the blob from `blob`, which need not be stored yet: it is read as it comes.
-    pub fn apply_from(&self, before: &LayerBefore, blob: impl Read + Send) -> Result<()> {
+    /// [`Action::apply`] with the bytes of the blob from `blob`, which need not be stored yet: it is read as it comes. `below` answers
+    /// [`overlay_lowers`] of the layers below, and is asked when something of them is needed: they may still be on their way too.
+    pub fn apply_from(&self, before: &LayerBefore, blob: impl Read + Send, below: Below<'_>) -> Result<()> {
         let partial = Partial::create(&self.path)?;
-        self.unpack(partial.path(), &before.made_by, blob)?;
+        self.unpack(partial.path(), &before.made_by, blob, below)?;
         if tree::find_identity(&self.path)?.is_some() && find_stamp(&self.path)?.is_none() {
             // A directory without a stamp is no layer: what a power cut or somebody's hand left of one.
             tree_partial::discard(&self.path)?;
@@ -85,13 +86,16 @@ impl Layer {
         }
     }
 
-    fn unpack(&self, partial: &Path, made_by: &str, blob: impl Read + Send) -> Result<()> {
+    fn unpack(&self, partial: &Path, made_by: &str, blob: impl Read + Send, below: Below<'_>) -> Result<()> {
         let root = partial.join(TREE);
-        let lowers = overlay_lowers(&self.lowers)?;
         file::create_dir(&root, 0o755)?;
         let limits = limits_in(partial)?;
-        let written = read_layer(blob, &self.claim(), limits, |reader| tree::write_layer(reader, &root, &lowers, Form::Overlay))?;
+        let place = Place { root: &root, form: Form::Overlay, list: Some(tree::create_list(&partial.join(LIST))?) };
+        let written = read_layer(blob, &self.claim(), limits, |reader| tree::write_layer(reader, place, below))?;
+        let listed = written.listed;
         let stamp = Stamp {
+            sealed: listed.as_ref().and_then(|listed| Stamp::sealed_text(listed.sealed)),
+            list: listed.map(|listed| listed.digest),
             entries: written.entries,
             bytes: written.bytes,
             opaque_root: written.opaque_root,
@@ -112,6 +116,8 @@ impl Layer {
             bytes: 0,
             opaque_root: false,
             made_by: String::new(),
+            list: None,
+            sealed: None,
         }
     }
 }
@@ -139,7 +145,7 @@ impl Action for Layer {
         if before.present {
             return Ok(());
         }
-        self.apply_from(before, tree::open_blob(&self.blob, 0)?)
+        self.apply_from(before, tree::open_blob(&self.blob, 0)?, Box::new(|| overlay_lowers(&self.lowers)))
     }
 
     fn undo(&self, before: &LayerBefore, host: &Host) -> Result<Undone> {

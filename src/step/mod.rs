@@ -198,6 +198,7 @@ steps! {
     // Images and root file systems.
     Blob in blob,
     Layer in layer,
+    Layers in layers,
     Tag in tag,
     Amend in amend,
     Skeleton in skeleton,

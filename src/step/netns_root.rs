@@ -61,8 +61,9 @@ impl Action for NetnsRoot {
             Way::Apply => {
                 out.run(["mkdir", "-p", "-m", "0755", &path]);
                 let quoted = quote(&path);
-                out.raw(&format!("mountpoint -q {quoted} || mount --rbind {quoted} {quoted}"));
-                out.run(["mount", "--make-rshared", &path]);
+                // Not `mountpoint`: it also takes a mount for there that another one hides.
+                let share = format!("mount --make-rshared {quoted}");
+                out.raw(&format!("{share} 2>/dev/null || {{ mount --rbind {quoted} {quoted}; {share}; }}"));
             }
             Way::Undo(before) if before.mounted => {}
             Way::Undo(before) => {

@@ -332,7 +332,7 @@ mod tests {
             request.isolation = Isolation { network: own("net"), ipc: own("ipc"), uts: own("uts"), pid: Namespace::New, cgroup: Namespace::Host };
             request.hostname = None;
             request.identity = bundle::user::Identity::root();
-            request.capabilities = bundle::capabilities::default_set();
+            request.posture.capabilities = bundle::capabilities::default_set();
             request.root_access = Access::ReadOnly;
             request.shm = Shm::Shared(shm);
             request.binds.push(Bind { source: data, destination: "/data".to_owned(), access: Access::ReadOnly });

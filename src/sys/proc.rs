@@ -248,6 +248,16 @@ pub fn missing_capabilities() -> FaultResult<Vec<String>> {
     Ok(NEEDED.iter().filter(|capability| !held.contains(capability)).map(ToString::to_string).collect())
 }
 
+/// The capabilities that this process can pass on, by name: those that it is permitted and not bounded from.
+pub fn permitted_capabilities() -> FaultResult<std::collections::BTreeSet<String>> {
+    let read = |set| {
+        caps::read(None, set)
+            .map_err(|error| Fault::new(Kind::Internal, error.to_string()).doing("reading the capabilities of this process"))
+    };
+    let (permitted, bounding) = (read(caps::CapSet::Permitted)?, read(caps::CapSet::Bounding)?);
+    Ok(permitted.intersection(&bounding).map(ToString::to_string).collect())
+}
+
 /// The hard limit of open files of this process.
 pub fn nofile_limit() -> FaultResult<u64> {
     let (_, hard) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)

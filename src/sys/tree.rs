@@ -4,13 +4,14 @@
 //! that depth and length have no bound but the tar's; symbolic links among them are resolved here, in the view that the
 //! container will have (all layers merged), and can lead nowhere but into that view. Leaves are made with `O_EXCL |
 //! O_NOFOLLOW`; attributes go through the new descriptor: owner, mode, extended attributes, times (chown clears setuid
-//! bits and file capabilities). Directories get theirs at the end, deepest first.
+//! bits and file capabilities). Directories get their times at the end. What has to be remembered of a tree overflows into
+//! nameless files, so that no layer, however hostile, takes more memory than a fixed amount.
 
 use std::fs::File;
 use std::io::{Seek as _, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, open, openat2};
@@ -21,6 +22,8 @@ use crate::image::tar_entry::Verdict;
 use crate::image::tar_path::TarPath;
 use crate::image::tar_reader::TarReader;
 
+pub use super::tree_list::Listed;
+pub use super::tree_merged::Below;
 use super::tree_pending::{own_and_mode, stamp, undescribed};
 use super::tree_write::Writer;
 
@@ -45,6 +48,18 @@ pub enum TreeError {
         /// What is wrong.
         why: &'static str,
     },
+    /// Entries imply more directories than a layer may have entries.
+    #[error("the layer has too many directories")]
+    TooMany,
+    /// The layers below are not there.
+    #[error("{0}")]
+    Below(Fault),
+}
+
+impl From<Errno> for TreeError {
+    fn from(errno: Errno) -> TreeError {
+        TreeError::Call { call: "read", path: "the layer".to_owned(), errno }
+    }
 }
 
 impl From<TreeError> for Fault {
@@ -52,7 +67,12 @@ impl From<TreeError> for Fault {
         let kind = match &error {
             TreeError::Call { errno, .. } => kind_of_errno(*errno),
             TreeError::Refused { .. } => Kind::InvalidArgument,
+            TreeError::TooMany => Kind::ResourceExhausted,
+            TreeError::Below(_) => Kind::Internal,
         };
+        if let TreeError::Below(fault) = error {
+            return fault;
+        }
         Fault::from_error(kind, error)
     }
 }
@@ -80,7 +100,7 @@ pub enum Form {
 }
 
 /// What was written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Written {
     /// Entries of the tar.
     pub entries: u64,
@@ -88,13 +108,25 @@ pub struct Written {
     pub bytes: u64,
     /// Whether the layer hides all layers below it.
     pub opaque_root: bool,
+    /// Of the list of its files, when one was asked for.
+    pub listed: Option<Listed>,
 }
 
-/// Writes the layer in `reader` below `root`, seen over `lowers` (overlayfs directories, highest first; none for a flat tree).
+/// Where a layer is written.
+pub struct Place<'a> {
+    /// The directory, empty for [`Form::Overlay`].
+    pub root: &'a Path,
+    /// In which form.
+    pub form: Form,
+    /// A new file that gets the list of all files ([`crate::image::file_list`]).
+    pub list: Option<File>,
+}
+
+/// Writes the layer in `reader`, seen over the layers of `below` (none for a flat tree).
 ///
 /// *Errors:* whatever is wrong with an entry, an errno with its call and path. The tree is then to be thrown away.
-pub fn write_layer<R: std::io::BufRead>(reader: &mut TarReader<R>, root: &Path, lowers: &[PathBuf], form: Form) -> Result<Written> {
-    let mut writer = Writer::open(root, lowers, form)?;
+pub fn write_layer<R: std::io::BufRead>(reader: &mut TarReader<R>, place: Place<'_>, below: Below<'_>) -> Result<Written> {
+    let mut writer = Writer::open(place.root, below, place.form, place.list, reader.limits().entries)?;
     while let Some(verdict) = reader.next_verdict()? {
         match verdict {
             Verdict::Make(entry) => writer.make(&entry, reader)?,
@@ -103,8 +135,8 @@ pub fn write_layer<R: std::io::BufRead>(reader: &mut TarReader<R>, root: &Path, 
             Verdict::Ignore => {}
         }
     }
-    let opaque_root = writer.finish()?;
-    Ok(Written { entries: reader.entries(), bytes: reader.bytes(), opaque_root })
+    let (opaque_root, listed) = writer.finish()?;
+    Ok(Written { entries: reader.entries(), bytes: reader.bytes(), opaque_root, listed })
 }
 
 /// Bytes that may still be written to the file system of `path`: what is free, less 5 % of the whole.
@@ -127,6 +159,15 @@ pub fn open_blob(path: &Path, offset: u64) -> Result<File> {
     }
     file.seek(SeekFrom::Start(offset)).map_err(|error| failed("lseek", error))?;
     Ok(file)
+}
+
+/// Creates the file that gets the list of a layer's files.
+pub fn create_list(path: &Path) -> Result<File> {
+    let created = File::options().read(true).write(true).create_new(true).mode(0o600).open(path);
+    created.map_err(|error| {
+        let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
+        Fault::new(kind_of_errno(errno), format!("open {}: {}", path.display(), errno.desc()))
+    })
 }
 
 /// Gives the empty directory `path` the attributes of a root that no layer describes: 0755, root, 1970.

@@ -1,7 +1,7 @@
-//! What directories get at the end, when nothing more is made in them.
+//! The attributes of directories: owner, mode and extended attributes at once, times at the end, when nothing more is made in them.
 
-use std::collections::BTreeMap;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, fchmod, fstat, futimens};
@@ -12,6 +12,7 @@ use crate::image::tar_entry::{Attributes, Moment};
 use crate::image::tar_path::TarPath;
 
 use super::tree::{Wrote, call, open_path};
+use super::tree_names::{PathQueue, PathSet};
 use super::tree_xattr;
 
 /// The attributes of a directory that no layer describes.
@@ -19,63 +20,52 @@ pub(super) fn undescribed() -> Attributes {
     Attributes { mode: 0o755, ..Attributes::default() }
 }
 
-enum Later {
-    /// The directory is new, or described by the layer.
-    All(Attributes),
-    /// The directory was there and is not described by the layer: its time stays.
-    Time(Moment),
-}
-
-/// Attributes by path, applied deepest first.
-#[derive(Default)]
+/// Times by path, of which the last counts.
 pub(super) struct Pending {
-    later: BTreeMap<TarPath, Later>,
+    times: PathQueue,
+    known: PathSet,
 }
 
 impl Pending {
-    /// Gives a directory these attributes in the end; the last call wins.
-    pub(super) fn set(&mut self, path: &TarPath, attributes: Attributes) {
-        self.later.insert(path.clone(), Later::All(attributes));
+    /// Nothing yet; `dir` is where it may overflow to.
+    pub(super) fn new(dir: &Rc<OwnedFd>) -> Self {
+        Pending { times: PathQueue::new(Rc::clone(dir)), known: PathSet::new(Rc::clone(dir)) }
     }
 
-    /// Keeps the time that a directory has now, unless it gets attributes anyway.
-    pub(super) fn hold_time(&mut self, path: &TarPath, fd: BorrowedFd<'_>) -> Wrote<()> {
-        if !self.later.contains_key(path) {
-            let stat = fstat(fd).map_err(call("fstat", path))?;
-            let nanos = u32::try_from(stat.st_mtime_nsec).unwrap_or(0);
-            self.later.insert(path.clone(), Later::Time(Moment { seconds: stat.st_mtime, nanos }));
-        }
-        Ok(())
+    /// Gives an open directory these attributes; the last call wins.
+    pub(super) fn describe(&mut self, path: &TarPath, dir: BorrowedFd<'_>, attributes: &Attributes) -> Wrote<()> {
+        own_and_mode(dir, attributes, path)?;
+        tree_xattr::replace(dir, &attributes.xattrs).map_err(call("fsetxattr", path))?;
+        self.push(path, attributes.mtime)
     }
 
-    /// Drops what was meant for `path` and everything below it, which are gone.
-    pub(super) fn forget(&mut self, path: &TarPath) {
-        self.later.remove(path);
-        let first = path.join(b"\0");
-        while let Some(below) = self.later.range(&first..).next().map(|(below, _)| below.clone()).filter(|below| below.is_within(path)) {
-            self.later.remove(&below);
+    /// Keeps the time that a directory has now, unless it gets another anyway.
+    pub(super) fn hold_time(&mut self, path: &TarPath, dir: BorrowedFd<'_>) -> Wrote<()> {
+        if self.known.contains(path).map_err(call("pread", path))? {
+            return Ok(());
         }
+        let stat = fstat(dir).map_err(call("fstat", path))?;
+        let nanos = u32::try_from(stat.st_mtime_nsec).unwrap_or(0);
+        self.push(path, Moment { seconds: stat.st_mtime, nanos })
     }
 
-    /// Applies all of it, children before their parents.
-    pub(super) fn apply(self, root: BorrowedFd<'_>) -> Wrote<()> {
-        for (path, later) in self.later.into_iter().rev() {
-            let dir = match open_path(root, &path) {
-                Ok(dir) => dir,
-                // Something else took the name; only directories get here.
-                Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => continue,
-                Err(errno) => return Err(call("openat2", &path)(errno)),
-            };
-            match later {
-                Later::All(attributes) => {
-                    own_and_mode(dir.as_fd(), &attributes, &path)?;
-                    tree_xattr::replace(dir.as_fd(), &attributes.xattrs).map_err(call("fsetxattr", &path))?;
-                    stamp(dir.as_fd(), attributes.mtime, &path)?;
-                }
-                Later::Time(moment) => stamp(dir.as_fd(), moment, &path)?,
-            }
-        }
-        Ok(())
+    fn push(&mut self, path: &TarPath, moment: Moment) -> Wrote<()> {
+        self.known.insert(path).map_err(call("write", path))?;
+        self.times.push(path, moment).map_err(call("write", path))
+    }
+
+    /// Sets all times. What is no longer a directory is passed over: a later entry took the name.
+    pub(super) fn apply(&mut self, root: BorrowedFd<'_>) -> Wrote<()> {
+        self.each(root, |path, dir, moment| stamp(dir.as_fd(), moment, path))
+    }
+
+    /// Gives the directories to `each`, open; some of them more than once.
+    pub(super) fn each(&mut self, root: BorrowedFd<'_>, mut each: impl FnMut(&TarPath, &OwnedFd, Moment) -> Wrote<()>) -> Wrote<()> {
+        self.times.each(|path, moment| match open_path(root, path) {
+            Ok(dir) => each(path, &dir, moment),
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => Ok(()),
+            Err(errno) => Err(call("openat2", path)(errno)),
+        })
     }
 }
 

@@ -1,16 +1,17 @@
 //! Applying verdicts to a tree.
 
-use std::collections::BTreeSet;
 use std::ffi::CString;
+use std::fs::File;
 use std::io::BufRead;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{Mode, fstat, mkdirat};
 use nix::unistd::linkat;
+use sha2::{Digest, Sha256};
 
 use crate::fault::Result;
 use crate::image::tar_entry::{Entry, EntryKind};
@@ -18,79 +19,101 @@ use crate::image::tar_path::TarPath;
 use crate::image::tar_reader::TarReader;
 
 use super::file::remove_below;
-use super::tree::{Form, Wrote, call, open_beneath, open_root, refused};
+use super::tree::{Form, TreeError, Wrote, call, open_beneath, open_root, refused};
 use super::tree_copy::{attributes_of, copy_up, create_file, create_special, finish_file, finish_special};
-use super::tree_merged::{Found, Merged, View};
+use super::tree_list::{Listed, Lister};
+use super::tree_merged::{Below, Found, Merged, View};
 use super::tree_names::PathSet;
 use super::tree_pending::{Pending, undescribed};
 use super::tree_xattr;
 
 /// Writes one layer.
-pub(super) struct Writer {
+pub(super) struct Writer<'a> {
     pub(super) form: Form,
-    pub(super) merged: Merged,
+    pub(super) merged: Merged<'a>,
     pub(super) pending: Pending,
+    pub(super) list: Lister,
     /// What this layer has at a path, directories implied by it included: whiteouts of this layer do not touch it.
-    pub(super) made: PathSet,
+    made: PathSet,
     /// Directories in which everything is this layer's: hiding what is below them again changes nothing.
     pub(super) hidden: PathSet,
-    /// What was put into the tree without being of the layer: whiteouts, directories made only to hold them, files copied
-    /// up to be linked to. It goes again where a directory above turned opaque later.
-    pub(super) borrowed: BTreeSet<TarPath>,
+    /// Whether anything was put into the tree without being of the layer: whiteouts, directories made only to hold them, files
+    /// copied up to be linked to. It goes again where a directory above turned opaque later.
+    pub(super) borrowed: bool,
     pub(super) opaque_root: bool,
+    root_described: bool,
+    /// Directories that may still be made: those that entries imply count too.
+    directories: u64,
 }
 
-impl Writer {
-    /// Opens the roots.
-    pub(super) fn open(root: &Path, lowers: &[PathBuf], form: Form) -> Result<Self> {
+impl<'a> Writer<'a> {
+    /// Opens the root; `list` is where the files are listed, and `most` how many directories there may be.
+    pub(super) fn open(root: &Path, below: Below<'a>, form: Form, list: Option<File>, most: u64) -> Result<Self> {
         let upper = open_root(root)?;
-        let lowers = lowers.iter().map(|lower| open_root(lower)).collect::<Result<Vec<_>>>()?;
-        let mut pending = Pending::default();
-        if form == Form::Overlay {
-            let described = lowers.first().map(|lower| attributes_of(lower.as_fd(), &TarPath::root())).transpose()?;
-            pending.set(&TarPath::root(), described.unwrap_or_else(undescribed));
-        }
-        let (made, hidden) = (PathSet::default(), PathSet::default());
-        Ok(Writer { form, merged: Merged::new(form, upper, lowers), pending, made, hidden, borrowed: BTreeSet::new(), opaque_root: false })
+        let merged = Merged::new(form, upper, below);
+        let root = upper_of(merged.root())?;
+        Ok(Writer {
+            form,
+            pending: Pending::new(&root),
+            list: Lister::new(list),
+            made: PathSet::new(Rc::clone(&root)),
+            hidden: PathSet::new(root),
+            borrowed: false,
+            opaque_root: false,
+            root_described: form == Form::Flat,
+            directories: most,
+            merged,
+        })
     }
 
     /// Makes an entry; the content of a file comes from `reader`.
     pub(super) fn make<R: BufRead>(&mut self, entry: &Entry, reader: &mut TarReader<R>) -> Result<()> {
         let Some((parent, name)) = entry.path.split_last() else {
-            self.pending.set(&TarPath::root(), entry.attributes.clone());
-            return Ok(());
+            let root = upper_of(self.merged.root())?;
+            self.root_described = true;
+            return Ok(self.pending.describe(&TarPath::root(), root.as_fd(), &entry.attributes)?);
         };
         let parent = self.merged.resolve(&parent)?;
         let path = parent.join(name);
         let dir = self.ensure(&parent, true)?;
-        let upper = upper_of(&dir)?;
         match &entry.kind {
             EntryKind::Directory => self.make_directory(&dir, name, &path, entry)?,
             EntryKind::File => {
                 let file = self.create(&dir, name, &path, |dir, name| create_file(dir.as_fd(), name))?;
-                copy_content(reader, &file, &path)?;
+                let digest = copy_content(reader, &file, &path, self.list.is_on())?;
                 finish_file(file.as_fd(), &entry.attributes, &path)?;
+                self.list.file(&path, file.as_fd(), &entry.attributes.xattrs, digest)?;
             }
             EntryKind::Hardlink(target) => self.make_hardlink(&dir, name, &path, target)?,
             special => {
                 self.create(&dir, name, &path, |dir, name| create_special(dir.as_fd(), name, special))?;
+                let upper = upper_of(&dir)?;
                 finish_special(upper.as_fd(), name, special, &entry.attributes, &path)?;
+                self.list.special(&path, upper.as_fd(), name)?;
             }
         }
-        self.made.insert(&path);
+        self.made.insert(&path).map_err(call("write", &path))?;
         Ok(())
     }
 
-    /// Gives directories their attributes and takes back what was borrowed in vain; answers whether the root is opaque.
-    pub(super) fn finish(mut self) -> Result<bool> {
+    /// Gives directories their attributes and takes back what was borrowed in vain; answers whether the root is opaque, and the list.
+    pub(super) fn finish(mut self) -> Result<(bool, Option<Listed>)> {
         let root = upper_of(self.merged.root())?;
-        for path in std::mem::take(&mut self.borrowed) {
-            if !self.made.contains(&path) && (self.opaque_root || self.hidden.covers(&path.parent())) {
-                self.sweep(&root, &path)?;
-            }
+        if !self.root_described {
+            let here = Rc::clone(self.merged.root());
+            let lower = self.merged.lowers(&here)?;
+            let described = lower.first().map(|lower| attributes_of(lower.as_fd(), &TarPath::root())).transpose()?;
+            self.pending.describe(&TarPath::root(), root.as_fd(), &described.unwrap_or_else(undescribed))?;
         }
+        self.sweep()?;
         self.pending.apply(root.as_fd())?;
-        Ok(self.opaque_root)
+        let listed = self.list.finish(&root, &mut self.pending)?;
+        Ok((self.opaque_root, listed))
+    }
+
+    /// Whether the layer has something at `path`.
+    pub(super) fn is_made(&self, path: &TarPath) -> Wrote<bool> {
+        self.made.contains(path).map_err(call("pread", path))
     }
 
     /// The directory at `path` in the tree being written, made with all above it when it is not there.
@@ -109,7 +132,7 @@ impl Writer {
         }
         if described {
             let mut above = path.clone();
-            while !above.is_root() && self.made.insert(&above) {
+            while !above.is_root() && self.made.insert(&above).map_err(call("write", &above))? {
                 above = above.parent();
             }
         }
@@ -118,60 +141,58 @@ impl Writer {
 
     fn ensure_child(&mut self, dir: &Rc<View>, name: &[u8], described: bool) -> Wrote<Rc<View>> {
         let path = dir.path.join(name);
-        match self.merged.lookup(dir, name)? {
-            Found::Directory(view) if view.upper.is_some() => Ok(Rc::new(view)),
-            Found::Directory(view) => {
-                let lower = view.lowers.first().map(|lower| attributes_of(lower.as_fd(), &path)).transpose()?;
-                let upper = self.create(dir, name, &path, make_private)?;
-                self.pending.set(&path, lower.unwrap_or_else(undescribed));
-                if !described {
-                    self.borrowed.insert(path);
-                }
-                Ok(Rc::new(View { upper: Some(Rc::new(upper)), ..view }))
+        let (hides, below) = match self.merged.lookup(dir, name)? {
+            Found::Directory(view) if view.upper.is_some() => return Ok(Rc::new(view)),
+            Found::Directory(view) => (false, Some(view)),
+            Found::Nothing { whiteout } => (whiteout, None),
+            Found::Other { upper, .. } if upper && self.is_made(&path)? => {
+                return refused(&path, "the layer has a file here and something below it");
             }
-            Found::Nothing { whiteout } => {
-                let upper = self.create(dir, name, &path, make_private)?;
-                self.pending.set(&path, undescribed());
-                self.opaque_new(&path, upper, whiteout)
+            Found::Other { .. } => (true, None),
+        };
+        let lower = below.as_ref().map(|view| self.merged.lowers(view)).transpose()?.and_then(|lowers| lowers.first().cloned());
+        let attributes = lower.map(|lower| attributes_of(lower.as_fd(), &path)).transpose()?;
+        let upper = self.create_directory(dir, name, &path)?;
+        self.pending.describe(&path, upper.as_fd(), &attributes.unwrap_or_else(undescribed))?;
+        match below {
+            Some(view) => {
+                self.borrowed |= !described;
+                Ok(Rc::new(view.with_upper(upper)))
             }
-            Found::Other { upper, .. } if upper && self.made.contains(&path) => {
-                refused(&path, "the layer has a file here and something below it")
-            }
-            Found::Other { .. } => {
-                let upper = self.create(dir, name, &path, make_private)?;
-                self.pending.set(&path, undescribed());
-                self.opaque_new(&path, upper, true)
+            None => {
+                self.hide(&path, &upper, hides)?;
+                Ok(Rc::new(View::alone(path, Some(Rc::new(upper)))))
             }
         }
     }
 
-    /// The view of a directory that was just made where no directory was.
-    fn opaque_new(&mut self, path: &TarPath, upper: OwnedFd, hides: bool) -> Wrote<Rc<View>> {
+    /// Makes a new directory opaque when it stands where something else is or was hidden.
+    fn hide(&mut self, path: &TarPath, upper: &OwnedFd, hides: bool) -> Wrote<()> {
         if hides && self.form == Form::Overlay {
             tree_xattr::set(upper.as_fd(), tree_xattr::OPAQUE, b"y").map_err(call("fsetxattr", path))?;
-            self.hidden.insert(path);
+            self.hidden.insert(path).map_err(call("write", path))?;
         }
-        Ok(Rc::new(View { path: path.clone(), upper: Some(Rc::new(upper)), lowers: Vec::new() }))
+        Ok(())
     }
 
+    /// A directory that the layer describes needs nothing of the layers below: overlayfs merges it with a directory there, and stops
+    /// at anything else.
     fn make_directory(&mut self, dir: &Rc<View>, name: &[u8], path: &TarPath, entry: &Entry) -> Wrote<()> {
-        match self.merged.lookup(dir, name)? {
-            Found::Directory(view) if view.upper.is_some() => {}
-            Found::Directory(_) => {
-                self.create(dir, name, path, make_private)?;
-                self.merged.forget(path);
+        let found = self.merged.lookup_upper(dir, name)?;
+        let upper = match found {
+            Some(Found::Directory(View { upper: Some(upper), .. })) => upper,
+            found => {
+                let upper = self.create_directory(dir, name, path)?;
+                self.hide(path, &upper, found.is_some())?;
+                Rc::new(upper)
             }
-            Found::Nothing { whiteout } => {
-                let upper = self.create(dir, name, path, make_private)?;
-                self.opaque_new(path, upper, whiteout)?;
-            }
-            Found::Other { .. } => {
-                let upper = self.create(dir, name, path, make_private)?;
-                self.opaque_new(path, upper, true)?;
-            }
-        }
-        self.pending.set(path, entry.attributes.clone());
-        Ok(())
+        };
+        self.pending.describe(path, upper.as_fd(), &entry.attributes)
+    }
+
+    fn create_directory(&mut self, dir: &Rc<View>, name: &[u8], path: &TarPath) -> Wrote<OwnedFd> {
+        self.directories = self.directories.checked_sub(1).ok_or(TreeError::TooMany)?;
+        self.create(dir, name, path, make_private)
     }
 
     fn make_hardlink(&mut self, dir: &Rc<View>, name: &[u8], path: &TarPath, target: &TarPath) -> Wrote<()> {
@@ -193,10 +214,12 @@ impl Writer {
             let to = upper_of(&view)?;
             self.pending.hold_time(&target_dir, to.as_fd())?;
             copy_up(holder.as_fd(), to.as_fd(), target_name, &stat, &target)?;
-            self.borrowed.insert(target.clone());
+            self.borrowed = true;
+            self.list.spoil();
             to
         };
-        self.create(dir, name, path, |dir, name| linkat(&source, target_name, dir, name, AtFlags::empty()))
+        self.create(dir, name, path, |dir, name| linkat(&source, target_name, dir, name, AtFlags::empty()))?;
+        self.list.link(path, upper_of(dir)?.as_fd(), name, &target)
     }
 
     /// Makes `name` of `dir` by `make`, which must answer `EEXIST` when something is there; that is then removed.
@@ -223,8 +246,7 @@ impl Writer {
     /// Removes `name` of `upper`, of whatever kind, and all that is known of it.
     pub(super) fn clear(&mut self, upper: &OwnedFd, name: &[u8], path: &TarPath) -> Wrote<()> {
         self.merged.forget(path);
-        self.pending.forget(path);
-        self.borrowed.remove(path);
+        self.list.spoil();
         let device = fstat(upper).map_err(call("fstat", path))?.st_dev;
         let name = CString::new(name).map_err(|_| call("unlinkat", path)(Errno::EINVAL))?;
         remove_below(upper.as_raw_fd(), &name, device).map_err(call("unlinkat", path))
@@ -242,16 +264,21 @@ fn make_private(dir: &OwnedFd, name: &[u8]) -> nix::Result<OwnedFd> {
     open_beneath(dir.as_fd(), name, OFlag::O_RDONLY | OFlag::O_DIRECTORY)
 }
 
-fn copy_content<R: BufRead>(reader: &mut TarReader<R>, file: &OwnedFd, path: &TarPath) -> Result<()> {
+/// Writes the content of an entry; answers its digest when that is wanted.
+fn copy_content<R: BufRead>(reader: &mut TarReader<R>, file: &OwnedFd, path: &TarPath, listed: bool) -> Result<Option<[u8; 32]>> {
+    let mut digest = listed.then(Sha256::new);
     loop {
         let chunk = reader.chunk()?;
         if chunk.is_empty() {
-            return Ok(());
+            return Ok(digest.map(|digest| digest.finalize().into()));
         }
         let count = match nix::unistd::write(file, chunk) {
             Err(Errno::EINTR) => 0,
             answer => answer.map_err(call("write", path))?,
         };
+        if let Some(digest) = &mut digest {
+            digest.update(&chunk[..count]);
+        }
         reader.consume(count);
     }
 }

@@ -83,6 +83,18 @@ pub(super) fn kept(fd: BorrowedFd<'_>) -> nix::Result<Vec<(Vec<u8>, Vec<u8>)>> {
     Ok(pairs)
 }
 
+/// The attributes that layers carry and those of overlayfs, by name: all that says what a layer is.
+pub(super) fn listed(fd: BorrowedFd<'_>) -> nix::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut pairs = Vec::new();
+    for name in names(fd)?.into_iter().filter(|name| keeps_xattr(name) || name.starts_with(b"trusted.overlay.")) {
+        if let Some(value) = find(fd, &name)? {
+            pairs.push((name, value));
+        }
+    }
+    pairs.sort();
+    Ok(pairs)
+}
+
 /// Makes `wanted` the only attributes of those that layers carry.
 pub(super) fn replace(fd: BorrowedFd<'_>, wanted: &[(Vec<u8>, Vec<u8>)]) -> nix::Result<()> {
     for (name, _) in kept(fd)? {

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::observation::Fact;
 
 /// Texts up to this many bytes are kept whole, so that a difference can be read and ids in them can be normalised.
-const TEXT: u64 = 16 * 1024;
+const TEXT: u64 = 64 << 10;
 
 /// Everything below `tops`, on their own file systems, but for what is below `hidden`.
 pub fn below(tops: &[&str], hidden: &Path) -> Vec<Fact> {

@@ -22,7 +22,7 @@ use rkbox::fault::Result;
 use rkbox::step::blob::BlobSource;
 use rkbox::step::flatten::LayerBlob;
 use rkbox::step::layer::overlay_lowers;
-use rkbox::step::{Action, Flatten, Layer};
+use rkbox::step::{Action, Flatten, Layer, Layers};
 use rkbox::sys::{CgroupDriver, Host};
 use sha2::{Digest, Sha256};
 
@@ -228,9 +228,7 @@ impl World {
     pub fn overlay(&self, tars: &[Vec<u8>]) -> Result<Vec<String>> {
         let steps = self.layer_steps(tars);
         let listed = (|| {
-            for step in &steps {
-                run(step, &self.host)?;
-            }
+            run(&Layers { layers: steps.clone() }, &self.host)?;
             let layers: Vec<PathBuf> = steps.iter().rev().map(|step| step.path.clone()).collect();
             let mut lowers: Vec<String> = overlay_lowers(&layers)?.iter().map(|lower| lower.display().to_string()).collect();
             lowers.push(self.at("empty").display().to_string());

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use super::accounts;
-use crate::bundle::capabilities;
 use crate::bundle::mounts::{Access, Bind, Shm};
+use crate::bundle::posture::Posture;
 use crate::bundle::process::{self, Terminal};
-use crate::bundle::spec::{self, ContainerRequest, Isolation, Limits, Namespace, Privileges};
+use crate::bundle::spec::{self, ContainerRequest, Isolation, Limits, Namespace};
 use crate::cmd::image::SourceImage;
 use crate::fault::{Fault, Result};
 use crate::sys::{privilege, proc};
@@ -31,8 +31,7 @@ pub fn config(image: &SourceImage, files: Option<&Path>) -> Result<String> {
         cwd: process::working_directory(config.working_dir())?,
         identity: accounts::identity(config.user(), &image.layers)?,
         terminal: Terminal::None,
-        privileges: Privileges::Fixed,
-        capabilities: capabilities::default_set(),
+        posture: Posture::confined(&proc::throttled_cpus())?,
         isolation: Isolation {
             network: Namespace::New,
             ipc: Namespace::New,
@@ -47,7 +46,6 @@ pub fn config(image: &SourceImage, files: Option<&Path>) -> Result<String> {
         binds: files.map(|dir| FILES.map(|name| bind(dir, name)).to_vec()).unwrap_or_default(),
         cgroups_path: String::new(),
         limits: Limits::new(proc::nofile_limit()?),
-        throttled_cpus: proc::throttled_cpus(),
         annotations: std::collections::BTreeMap::new(),
     };
     String::from_utf8(spec::container_json(&request)?).map_err(|error| Fault::internal(error.to_string()))

@@ -13,7 +13,7 @@ use crate::record::{BundleLayer, BundleRecord};
 use crate::step::blob::BlobSource;
 use crate::step::flatten::LayerBlob;
 use crate::step::mount::MountKind;
-use crate::step::{Blob, BundleDir, Directory, File, Flatten, Layer, Mount, Skeleton, Step};
+use crate::step::{Blob, BundleDir, Directory, File, Flatten, Layer, Layers, Mount, Skeleton, Step};
 
 /// What the files of a bundle hold; with empty texts the steps are good enough to take it back.
 #[derive(Debug, Default)]
@@ -53,7 +53,7 @@ pub fn layered(record: &BundleRecord, texts: Texts) -> Result<Vec<Step>> {
     if record.copied {
         all.extend([store.clone(), store.join("blobs"), store.join("blobs/sha256")].map(|path| directory(path, 0o700)));
     }
-    let (mut blobs, mut unpacked): (Vec<Step>, Vec<Step>) = Default::default();
+    let (mut blobs, mut unpacked): (Vec<Step>, Vec<Layer>) = Default::default();
     let (mut known, mut lowers): (Vec<&str>, Vec<PathBuf>) = Default::default();
     for layer in &record.layers {
         if record.copied && !known.contains(&layer.digest.as_str()) {
@@ -63,12 +63,14 @@ pub fn layered(record: &BundleRecord, texts: Texts) -> Result<Vec<Step>> {
         }
         let chain: Digest = layer.chain_id.parse()?;
         let path = dir.join("layers").join(chain.hex());
-        unpacked.push(unpack(layer, record.copied.then_some(&store), path.clone(), lowers.clone())?.into());
+        unpacked.push(unpack(layer, record.copied.then_some(&store), path.clone(), lowers.clone())?);
         lowers.insert(0, path);
     }
     all.append(&mut blobs);
     all.push(directory(dir.join("layers"), 0o700));
-    all.append(&mut unpacked);
+    if !unpacked.is_empty() {
+        all.push(Layers { layers: unpacked }.into());
+    }
     let like: Vec<PathBuf> = lowers.iter().map(|layer| layer.join(TREE)).collect();
     let [init, upper, work, rootfs] = ["init", "upper", "work", "rootfs"].map(|name| dir.join(name));
     let lowers = std::iter::once(init.clone()).chain(like.iter().cloned()).collect();

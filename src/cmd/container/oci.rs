@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::options::Owns;
 use super::request::{Facts, hostname};
 use super::steps::Texts;
 use crate::bundle::mounts::{Access, Bind, Shm};
@@ -10,7 +11,7 @@ use crate::bundle::{etc, user};
 use crate::cmd::{parse, records};
 use crate::fault::{Fault, Result};
 use crate::record::ContainerRecord;
-use crate::sys::{privilege, proc};
+use crate::sys::privilege;
 
 /// Size of `/dev/shm` of a container without a sandbox.
 const SHM_KIB: u64 = 64 << 10;
@@ -59,8 +60,7 @@ fn oci_request(facts: &Facts<'_>, record: &ContainerRecord, hostname: &str) -> R
         cwd: record.cwd.clone(),
         identity: user::Identity { uid: record.user.0, gid: record.user.1, groups: record.user.2.clone() },
         terminal: facts.args.process.terminal(),
-        privileges: facts.args.security.privileges(),
-        capabilities: facts.args.security.capabilities(),
+        posture: facts.args.security.posture(Owns { network: record.owns_netns, ipc: facts.sandbox.is_none() })?,
         isolation,
         hostname: facts.sandbox.is_none().then(|| hostname.to_owned()),
         rootfs: PathBuf::from("rootfs"),
@@ -69,7 +69,6 @@ fn oci_request(facts: &Facts<'_>, record: &ContainerRecord, hostname: &str) -> R
         binds: etc.chain(volumes.iter().cloned()).collect(),
         cgroups_path: record.runtime.cgroups_path.clone(),
         limits: facts.args.resources.limits()?,
-        throttled_cpus: proc::throttled_cpus(),
         annotations: [("org.rkbox.id".to_owned(), record.id.to_string())].into(),
     })
 }

@@ -12,7 +12,7 @@ use crate::image::layout::{self, Descriptor, Index};
 use crate::image::{Compression, Config, Digest, Manifest, Platform, Reference, Transport, docker_archive, entry};
 use crate::plan::{Keep, Plan, Timings};
 use crate::step::blob::BlobSource;
-use crate::step::{Blob, Home, Layer, Step, Tag};
+use crate::step::{Blob, Home, Layer, Layers, Step, Tag};
 use crate::sys::archive::Span;
 use crate::sys::{Host, file, proc, store};
 
@@ -213,7 +213,7 @@ fn docker_image(source: &Source, image: docker_archive::ArchivedImage) -> Result
 
 fn steps(host: &Host, found: &[Found], origin: Option<&Origin>) -> Result<Vec<Step>> {
     let known = super::store::index(host)?;
-    let (mut blobs, mut layers, mut tags): (Vec<Step>, Vec<Step>, Vec<Step>) = Default::default();
+    let (mut blobs, mut layers, mut tags): (Vec<Step>, Vec<Layer>, Vec<Step>) = Default::default();
     let (mut stored, mut unpacked) = (BTreeSet::new(), BTreeSet::new());
     for image in found {
         let mut blob = |digest: &Digest, size: u64, source: &BlobSource| {
@@ -233,10 +233,8 @@ fn steps(host: &Host, found: &[Found], origin: Option<&Origin>) -> Result<Vec<St
             if unpacked.insert(chain) && !file::exists(&path)? {
                 let (blob, lowers) = (layer.digest.blob(&host.images()), lowers.clone());
                 let (digest, diff_id) = (layer.digest.to_string(), diff_id.to_string());
-                layers.push(
-                    Layer { blob, digest, size: layer.size, media_type: layer.media_type.clone(), diff_id, path: path.clone(), lowers }
-                        .into(),
-                );
+                let media_type = layer.media_type.clone();
+                layers.push(Layer { blob, digest, size: layer.size, media_type, diff_id, path: path.clone(), lowers });
             }
             lowers.insert(0, path);
         }
@@ -246,7 +244,9 @@ fn steps(host: &Host, found: &[Found], origin: Option<&Origin>) -> Result<Vec<St
         let names: Vec<String> = if image.names.is_empty() { vec![String::new()] } else { names.collect() };
         tags.extend(names.into_iter().map(|reference| Tag { store: host.images(), reference, manifest: manifest.clone() }.into()));
     }
-    blobs.append(&mut layers);
+    if !layers.is_empty() {
+        blobs.push(Layers { layers }.into());
+    }
     blobs.append(&mut tags);
     Ok(blobs)
 }
@@ -279,7 +279,8 @@ pub fn run(cx: &Context, args: &LoadArgs) -> Result<u8> {
 
 /// One line for each layer that is going to be unpacked. The engine does not tell where it is, so they come before it starts.
 fn progress(steps: &[Step]) {
-    let layers: Vec<&Layer> = steps.iter().filter_map(|step| if let Step::Layer(layer) = step { Some(layer) } else { None }).collect();
+    let layers: Vec<&Layer> =
+        steps.iter().flat_map(|step| if let Step::Layers(step) = step { step.layers.as_slice() } else { &[] }).collect();
     for (nth, layer) in layers.iter().enumerate() {
         output::note(&format!("loading layer {}/{} {} ({})", nth + 1, layers.len(), layer.digest, super::ls::human_size(layer.size)));
     }

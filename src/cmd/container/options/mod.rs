@@ -12,7 +12,7 @@ pub use mounts::MountArgs;
 pub use network::NetworkArgs;
 pub use process::ProcessArgs;
 pub use resources::ResourceArgs;
-pub use security::SecurityArgs;
+pub use security::{Owns, SecurityArgs};
 
 use crate::ids::Name;
 

@@ -1,0 +1,203 @@
+//! Unpacks several layers side by side.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use crate::fault::{Context as _, Fault, Faults, Kind, Result};
+use crate::script::Script;
+use crate::sys::{Host, signal, tree};
+
+use super::layer::{Layer, LayerBefore, overlay_lowers};
+use super::{Action, Undone, Way};
+
+/// Layers that are unpacked at once, on any machine: each takes up to 5 MiB, and 32 more for the largest window of zstd.
+const AT_ONCE: usize = 4;
+
+/// Unpacks several layers side by side, as many as there are cores.
+///
+/// *Shape:* in an order in which each comes after those below it. A layer needs those below where it hides something of them, links
+/// to it or adds to directories that it does not describe; there it waits. Nothing is shared: the whole is what [`Layer`]s one after
+/// another make. Layers in zstd go one by one, because the windows of several would pass the 64 MiB that any image may cost.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Layers {
+    /// The layers.
+    pub layers: Vec<Layer>,
+}
+
+/// The bytes of a blob, as they come.
+pub type Bytes<'a> = Box<dyn Read + Send + 'a>;
+
+impl fmt::Display for Layers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.layers.as_slice() {
+            [only] => only.fmt(f),
+            several => write!(f, "unpack {} layers", several.len()),
+        }
+    }
+}
+
+impl Layers {
+    /// [`Action::apply`] with the bytes of each blob from `open`, which is called when the layer's turn comes: a blob may still be on
+    /// its way, and what comes later may wait for what comes first. A reader that fails ends the others too.
+    pub fn apply_from<'a>(&self, befores: &[LayerBefore], open: &(dyn Fn(&Layer) -> Result<Bytes<'a>> + Sync)) -> Result<()> {
+        let work = Work { ends: Mutex::new(BTreeMap::new()), ended: Condvar::new(), stopped: AtomicBool::new(false) };
+        for (layer, before) in self.layers.iter().zip(self.all(befores)) {
+            work.ends().insert(layer.path.clone(), before.present.then_some(true));
+        }
+        let (next, first) = (AtomicUsize::new(0), Mutex::new(None));
+        let turns = || {
+            while let Some((layer, before)) = take(&next, &self.layers, befores) {
+                if let Err(fault) = work.one(layer, &before, open) {
+                    first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(fault);
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            (1..self.at_once()).for_each(|_| drop(scope.spawn(turns)));
+            turns();
+        });
+        signal::check()?;
+        first.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    }
+
+    fn at_once(&self) -> usize {
+        if self.layers.iter().any(|layer| layer.media_type.contains("zstd")) {
+            return 1;
+        }
+        std::thread::available_parallelism().map_or(1, usize::from).min(AT_ONCE).min(self.layers.len())
+    }
+
+    fn all<'a>(&self, befores: &'a [LayerBefore]) -> impl Iterator<Item = LayerBefore> + 'a {
+        let missing = self.layers.len().saturating_sub(befores.len());
+        befores.iter().cloned().chain(std::iter::repeat_n(LayerBefore::default(), missing))
+    }
+}
+
+/// The next layer, and what stood there before it.
+fn take<'a>(next: &AtomicUsize, layers: &'a [Layer], befores: &[LayerBefore]) -> Option<(&'a Layer, LayerBefore)> {
+    let nth = next.fetch_add(1, Ordering::Relaxed);
+    Some((layers.get(nth)?, befores.get(nth).cloned().unwrap_or_default()))
+}
+
+/// What the threads know of each other.
+struct Work {
+    /// Whether each layer is whole; absent while it is on its way.
+    ends: Mutex<BTreeMap<PathBuf, Option<bool>>>,
+    ended: Condvar,
+    stopped: AtomicBool,
+}
+
+impl Work {
+    fn ends(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Option<bool>>> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn one<'a>(&self, layer: &Layer, before: &LayerBefore, open: &(dyn Fn(&Layer) -> Result<Bytes<'a>> + Sync)) -> Result<()> {
+        if before.present {
+            return Ok(());
+        }
+        // Whatever happens, nobody waits for this layer for ever.
+        let mut end = End { work: self, path: &layer.path, whole: false };
+        let unpacked = self.go_on().and_then(|()| open(layer)).and_then(|blob| {
+            layer.apply_from(before, Stoppable { blob, work: self }, Box::new(|| self.below(layer)))
+        });
+        end.whole = unpacked.is_ok();
+        unpacked.doing(|| layer.to_string())
+    }
+
+    fn go_on(&self) -> Result<()> {
+        signal::check()?;
+        match self.stopped.load(Ordering::Relaxed) {
+            true => Err(Fault::new(Kind::Cancelled, "another layer could not be unpacked")),
+            false => Ok(()),
+        }
+    }
+
+    /// The directories below `layer`, once all of them are whole.
+    fn below(&self, layer: &Layer) -> Result<Vec<PathBuf>> {
+        let mut ends = self.ends();
+        for lower in &layer.lowers {
+            while ends.get(lower).is_some_and(Option::is_none) {
+                ends = self.ended.wait(ends).unwrap_or_else(PoisonError::into_inner);
+            }
+            if ends.get(lower) == Some(&Some(false)) {
+                return Err(Fault::new(Kind::Cancelled, "a layer below could not be unpacked"));
+            }
+        }
+        drop(ends);
+        overlay_lowers(&layer.lowers)
+    }
+}
+
+/// Tells the end of a layer when it is dropped.
+struct End<'a> {
+    work: &'a Work,
+    path: &'a Path,
+    whole: bool,
+}
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        if !self.whole {
+            self.work.stopped.store(true, Ordering::Relaxed);
+        }
+        self.work.ends().insert(self.path.to_path_buf(), Some(self.whole));
+        self.work.ended.notify_all();
+    }
+}
+
+/// A blob whose reader ends when another layer has failed or a signal came.
+struct Stoppable<'a, R> {
+    blob: R,
+    work: &'a Work,
+}
+
+impl<R: Read> Read for Stoppable<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.work.go_on().map_err(|fault| io::Error::other(fault.to_string()))?;
+        self.blob.read(buffer)
+    }
+}
+
+impl Action for Layers {
+    type Before = Vec<LayerBefore>;
+
+    fn look(&self, host: &Host) -> Result<Vec<LayerBefore>> {
+        self.layers.iter().map(|layer| layer.look(host).doing(|| layer.to_string())).collect()
+    }
+
+    fn already(&self, befores: &Vec<LayerBefore>) -> bool {
+        self.layers.iter().zip(self.all(befores)).all(|(layer, before)| layer.already(&before))
+    }
+
+    fn apply(&self, befores: &Vec<LayerBefore>, _: &Host) -> Result<()> {
+        self.apply_from(befores, &|layer| Ok(Box::new(tree::open_blob(&layer.blob, 0)?)))
+    }
+
+    fn undo(&self, befores: &Vec<LayerBefore>, host: &Host) -> Result<Undone> {
+        let (mut faults, mut undone) = (Faults::default(), Undone::Done);
+        let befores: Vec<LayerBefore> = self.all(befores).collect();
+        for (layer, before) in self.layers.iter().zip(&befores).rev() {
+            if faults.keep(layer.undo(before, host).doing(|| layer.to_string())) == Some(Undone::Kept) {
+                undone = Undone::Kept;
+            }
+        }
+        faults.or(undone)
+    }
+
+    fn script(&self, way: Way<'_, Vec<LayerBefore>>, out: &mut Script) {
+        match way {
+            Way::Apply => self.layers.iter().for_each(|layer| layer.script(Way::Apply, out)),
+            Way::Undo(befores) => {
+                let befores: Vec<LayerBefore> = self.all(befores).collect();
+                self.layers.iter().zip(&befores).rev().for_each(|(layer, before)| layer.script(Way::Undo(before), out));
+            }
+        }
+    }
+}

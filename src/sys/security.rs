@@ -1,0 +1,42 @@
+//! What the host's kernel can confine with.
+
+use std::path::{Path, PathBuf};
+
+use super::file;
+
+/// Major and minor version of the running kernel; zeros when it does not say.
+pub fn kernel_version() -> (u32, u32) {
+    let release = file::read_kernel(Path::new("/proc/sys/kernel/osrelease")).unwrap_or_default();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|word| word.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+/// The AppArmor profiles that are loaded, a line `NAME (MODE)` each; `None` on a host without AppArmor.
+pub fn apparmor_profiles() -> Option<String> {
+    let enabled = file::read_kernel(Path::new("/sys/module/apparmor/parameters/enabled")).ok()?;
+    if enabled.trim() != "Y" {
+        return None;
+    }
+    // Without securityfs the kernel still confines, but nobody can say by what.
+    Some(file::read_kernel(Path::new("/sys/kernel/security/apparmor/profiles")).unwrap_or_default())
+}
+
+/// Whether the host runs with SELinux.
+pub fn has_selinux() -> bool {
+    file::exists(Path::new("/sys/fs/selinux/enforce")).unwrap_or(false)
+}
+
+/// Whether the kernel has a setting of this name (`net.ipv4.ping_group_range`).
+pub fn has_sysctl(name: &str) -> bool {
+    let path = PathBuf::from("/proc/sys").join(name.replace('.', "/"));
+    file::exists(&path).unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_kernel_says_its_version() {
+        assert!(super::kernel_version() >= (5, 11), "{:?}", super::kernel_version());
+        assert!(super::has_sysctl("net.ipv4.ip_forward") && !super::has_sysctl("net.ipv4.no_such"));
+    }
+}

@@ -1,0 +1,266 @@
+//! Listing the files of a layer while they are written, so that they can be verified ever after.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::rc::Rc;
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, readlinkat};
+use nix::sys::stat::{FileStat, fstat, fstatat, major, minor};
+use sha2::{Digest, Sha256};
+
+use crate::image::file_list::{FileKind, FileRecord, HEAD};
+use crate::image::tar_entry::Moment;
+use crate::image::tar_path::TarPath;
+
+use super::tree::{TreeError, Wrote, call, open_beneath, open_path};
+use super::tree_names::{PathQueue, PathSet, each_name};
+use super::tree_pending::Pending;
+use super::tree_xattr;
+
+/// Bytes of lines that are written at once.
+const BUFFER: usize = 64 << 10;
+/// Bytes of the paths of files with several names that are remembered, and of content that is read again for those beyond.
+const LINKED: (usize, u64) = (8 << 20, 64 << 30);
+
+/// A list that was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// `sha256:HEX` of the list.
+    pub digest: String,
+    /// When it was written, by the clock of the file system: what has a later change time was changed by somebody else.
+    pub sealed: Moment,
+}
+
+/// Writes the list, or nothing at all.
+pub(super) struct Lister {
+    file: Option<File>,
+    digest: Sha256,
+    lines: Vec<u8>,
+    /// Something that was listed is gone, or was never listed: the list is made from the finished tree instead.
+    spoiled: bool,
+}
+
+impl Lister {
+    pub(super) fn new(file: Option<File>) -> Self {
+        Lister { file, digest: Sha256::new(), lines: HEAD.into(), spoiled: false }
+    }
+
+    /// Whether a list is written.
+    pub(super) fn is_on(&self) -> bool {
+        self.file.is_some() && !self.spoiled
+    }
+
+    /// Gives up on what was listed so far.
+    pub(super) fn spoil(&mut self) {
+        self.spoiled = true;
+    }
+
+    /// Lists a new file.
+    pub(super) fn file(
+        &mut self,
+        path: &TarPath,
+        fd: BorrowedFd<'_>,
+        xattrs: &[(Vec<u8>, Vec<u8>)],
+        digest: Option<[u8; 32]>,
+    ) -> Wrote<()> {
+        if !self.is_on() {
+            return Ok(());
+        }
+        let stat = fstat(fd).map_err(call("fstat", path))?;
+        let mut record = record_of(path, &stat);
+        record.kind = FileKind::File { size: Some(stat.st_size.cast_unsigned()), digest };
+        if !xattrs.is_empty() {
+            record.xattrs = tree_xattr::listed(fd).map_err(call("fgetxattr", path))?;
+        }
+        self.push(&record, path)
+    }
+
+    /// Lists a new symbolic link, device or FIFO.
+    pub(super) fn special(&mut self, path: &TarPath, dir: BorrowedFd<'_>, name: &[u8]) -> Wrote<()> {
+        if !self.is_on() {
+            return Ok(());
+        }
+        let stat = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(call("fstatat", path))?;
+        let mut record = record_of(path, &stat);
+        record.kind = special_kind(dir, name, &stat, path)?;
+        self.push(&record, path)
+    }
+
+    /// Lists a new name of what is at `target`.
+    pub(super) fn link(&mut self, path: &TarPath, dir: BorrowedFd<'_>, name: &[u8], target: &TarPath) -> Wrote<()> {
+        if !self.is_on() {
+            return Ok(());
+        }
+        let stat = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(call("fstatat", path))?;
+        let kind = special_kind(dir, name, &stat, path)?;
+        self.push(&FileRecord { kind, link_of: Some(target.clone()), ..record_of(path, &stat) }, path)
+    }
+
+    /// Lists a whiteout.
+    pub(super) fn whiteout(&mut self, path: &TarPath) -> Wrote<()> {
+        if !self.is_on() {
+            return Ok(());
+        }
+        self.push(&whiteout_record(path), path)
+    }
+
+    fn push(&mut self, record: &FileRecord, path: &TarPath) -> Wrote<()> {
+        record.write_to(&mut self.lines);
+        if self.lines.len() >= BUFFER { self.flush().map_err(call("write the list of", path)) } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> nix::Result<()> {
+        if let Some(file) = &mut self.file {
+            self.digest.update(&self.lines);
+            file.write_all(&self.lines).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
+        }
+        self.lines.clear();
+        Ok(())
+    }
+
+    /// Lists the directories, whose times are set by now, or the whole tree when the list was spoiled.
+    pub(super) fn finish(mut self, root: &Rc<OwnedFd>, pending: &mut Pending) -> Wrote<Option<Listed>> {
+        let at_root = TarPath::root();
+        let Some(file) = &self.file else { return Ok(None) };
+        if self.spoiled {
+            let mut again = Lister::new(Some(emptied(file).map_err(call("ftruncate the list of", &at_root))?));
+            again.walk(root)?;
+            return again.seal(&at_root);
+        }
+        let mut listed = PathSet::new(Rc::clone(root));
+        pending.each(root.as_fd(), |path, dir, _| {
+            if listed.insert(path)? {
+                self.push(&directory_record(path, dir)?, path)?;
+            }
+            Ok(())
+        })?;
+        self.seal(&at_root)
+    }
+
+    fn seal(mut self, path: &TarPath) -> Wrote<Option<Listed>> {
+        self.flush().map_err(call("write the list of", path))?;
+        let Some(file) = &self.file else { return Ok(None) };
+        let stat = fstat(file).map_err(call("fstat", path))?;
+        let sealed = Moment { seconds: stat.st_ctime, nanos: u32::try_from(stat.st_ctime_nsec).unwrap_or(0) };
+        Ok(Some(Listed { digest: format!("sha256:{}", crate::ids::hex(&self.digest.finalize())), sealed }))
+    }
+
+    /// Lists a finished tree by reading it.
+    fn walk(&mut self, root: &Rc<OwnedFd>) -> Wrote<()> {
+        let (mut names, mut held, mut again) = (HashMap::new(), 0, 0);
+        let mut left = PathQueue::new(Rc::clone(root));
+        left.push(&TarPath::root(), Moment::default())?;
+        while let Some((path, _)) = left.pop()? {
+            let dir = open_path(root.as_fd(), &path).map_err(call("openat2", &path))?;
+            self.push(&directory_record(&path, &dir)?, &path)?;
+            each_name(&dir, |name, is_directory| {
+                let child = path.join(name);
+                if is_directory {
+                    return Ok(left.push(&child, Moment::default())?);
+                }
+                let stat = fstatat(&dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(call("fstatat", &child))?;
+                if let Some(first) = names.get(&stat.st_ino) {
+                    let kind = special_kind(dir.as_fd(), name, &stat, &child)?;
+                    let record = FileRecord { kind, link_of: Some(TarPath::clone(first)), ..record_of(&child, &stat) };
+                    return self.push(&record, &child);
+                }
+                if stat.st_nlink > 1 && held < LINKED.0 {
+                    held += child.as_bytes().len() + 64;
+                    names.insert(stat.st_ino, child.clone());
+                } else if stat.st_nlink > 1 {
+                    again += stat.st_size.cast_unsigned();
+                    if again > LINKED.1 {
+                        return Err(TreeError::TooMany);
+                    }
+                }
+                self.push(&observe(dir.as_fd(), name, &stat, &child)?, &child)
+            })?;
+        }
+        Ok(())
+    }
+}
+
+fn emptied(file: &File) -> nix::Result<File> {
+    let empty = || {
+        let mut file = file.try_clone()?;
+        file.set_len(0)?;
+        file.rewind().map(|()| file)
+    };
+    empty().map_err(|error: std::io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))
+}
+
+/// What the stat says, of a thing whose kind is not looked at yet.
+pub(super) fn record_of(path: &TarPath, stat: &FileStat) -> FileRecord {
+    let nanos = u32::try_from(stat.st_mtime_nsec).unwrap_or(0);
+    FileRecord {
+        path: path.clone(),
+        kind: FileKind::File { size: None, digest: None },
+        mode: stat.st_mode & 0o7777,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        mtime: Some(Moment { seconds: stat.st_mtime, nanos }),
+        xattrs: Vec::new(),
+        link_of: None,
+    }
+}
+
+fn whiteout_record(path: &TarPath) -> FileRecord {
+    let kind = FileKind::CharDevice(0, 0);
+    FileRecord { path: path.clone(), kind, mode: 0, uid: 0, gid: 0, mtime: None, xattrs: Vec::new(), link_of: None }
+}
+
+/// What an open directory is.
+pub(super) fn directory_record(path: &TarPath, dir: &OwnedFd) -> Wrote<FileRecord> {
+    let stat = fstat(dir).map_err(call("fstat", path))?;
+    let xattrs = tree_xattr::listed(dir.as_fd()).map_err(call("fgetxattr", path))?;
+    Ok(FileRecord { kind: FileKind::Directory, xattrs, ..record_of(path, &stat) })
+}
+
+/// What kind a thing is that is no directory, the content of a file left out.
+pub(super) fn special_kind(dir: BorrowedFd<'_>, name: &[u8], stat: &FileStat, path: &TarPath) -> Wrote<FileKind> {
+    Ok(match stat.st_mode & libc::S_IFMT {
+        libc::S_IFREG => FileKind::File { size: None, digest: None },
+        libc::S_IFDIR => FileKind::Directory,
+        libc::S_IFLNK => FileKind::Symlink(readlinkat(dir, name).map_err(call("readlinkat", path))?.into_vec()),
+        libc::S_IFCHR => FileKind::CharDevice(major(stat.st_rdev), minor(stat.st_rdev)),
+        libc::S_IFBLK => FileKind::BlockDevice(major(stat.st_rdev), minor(stat.st_rdev)),
+        libc::S_IFIFO => FileKind::Fifo,
+        _ => FileKind::Other,
+    })
+}
+
+/// What `name` of `dir` is, which is no directory, its content included.
+pub(super) fn observe(dir: BorrowedFd<'_>, name: &[u8], stat: &FileStat, path: &TarPath) -> Wrote<FileRecord> {
+    let kind = special_kind(dir, name, stat, path)?;
+    if kind == FileKind::CharDevice(0, 0) {
+        return Ok(whiteout_record(path));
+    }
+    let mut record = FileRecord { kind, ..record_of(path, stat) };
+    if matches!(record.kind, FileKind::File { .. }) {
+        let file = open_beneath(dir, name, OFlag::O_RDONLY).map_err(call("openat2", path))?;
+        record.xattrs = tree_xattr::listed(file.as_fd()).map_err(call("fgetxattr", path))?;
+        let (digest, size) = digest_of(File::from(file)).map_err(call("read", path))?;
+        record.kind = FileKind::File { size: Some(size), digest: Some(digest) };
+    }
+    Ok(record)
+}
+
+/// The digest and the size of what a file holds.
+pub(super) fn digest_of(mut file: File) -> nix::Result<([u8; 32], u64)> {
+    let (mut digest, mut size, mut buffer) = (Sha256::new(), 0, vec![0; 64 << 10]);
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok((digest.finalize().into(), size)),
+            Ok(count) => {
+                digest.update(&buffer[..count]);
+                size += count as u64;
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))),
+        }
+    }
+}
