@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{Context, Format, bundle, container, gc, image, network, sandbox, seccomp};
+use super::{Context, Format, bundle, container, gc, image, network, port, sandbox, seccomp};
 use crate::fault::{Fault, Kind, Result};
 use crate::ids::CgroupDriver;
 use crate::sys::{Halt, Host, privilege};
@@ -76,6 +76,8 @@ enum Command {
     Ps(container::PsArgs),
     /// Remove containers
     Rm(container::RmArgs),
+    /// Show the published ports of a container or sandbox
+    Port(port::PortArgs),
     /// Undo what killed commands left behind
     Gc(gc::GcArgs),
     /// Print the default seccomp profile
@@ -146,7 +148,9 @@ impl Cli {
     /// Whether the command makes or takes back links, mounts, namespaces or files of other users.
     fn changes_the_host(&self) -> bool {
         match &self.command {
-            Command::Image(_) | Command::Completion(_) | Command::Seccomp(_) | Command::Ps(_) | Command::Bundle(_) => false,
+            Command::Image(_) | Command::Completion(_) | Command::Seccomp(_) | Command::Ps(_) | Command::Port(_) | Command::Bundle(_) => {
+                false
+            }
             Command::Sandbox(command) => !matches!(command, sandbox::Command::Ls(_) | sandbox::Command::Inspect(_)),
             Command::Net(command) => !matches!(command, network::Command::Ls(_)),
             Command::Run(_) | Command::Rm(_) | Command::Gc(_) => true,
@@ -179,6 +183,7 @@ impl Command {
             Command::Run(args) => container::run(context, &args),
             Command::Ps(args) => container::ps(context, &args),
             Command::Rm(args) => container::rm(context, &args),
+            Command::Port(args) => port::run(context, &args),
             Command::Gc(args) => gc::run(context, &args),
             Command::Seccomp(args) => seccomp::run(context, &args),
             Command::Completion(_) => Ok(0),

@@ -9,6 +9,7 @@ pub mod image;
 pub mod network;
 pub mod output;
 pub mod parse;
+pub mod port;
 pub mod publish;
 mod records;
 pub mod salvage;

@@ -5,7 +5,7 @@ use super::test_world::{assert_laws, assert_script, assert_seen, leave, observe,
 use super::*;
 use crate::fault::Kind;
 use crate::ports::{Forward, Protocol};
-use crate::sys::nft::{Nft, Novelty, Piece, Presence};
+use crate::sys::nft::{Nft, Novelty, Piece};
 
 fn forward(protocol: Protocol, host_ip: Option<&str>, host_port: u16, target: &str) -> Forward {
     let host_ip = host_ip.map(|ip| ip.parse().unwrap());
@@ -165,14 +165,16 @@ fn all_pieces_come_back_in_one_transaction() {
         "nft flush ruleset",
         "nft flush chain inet rkbox_ports publish",
         "nft delete table bridge rkbox",
+        "nft delete chain inet rkbox_ports local",
+        "nft 'delete element inet rkbox_ports ports { tcp . 8080 }; add element inet rkbox_ports ports { tcp . 8080 : 10.88.0.9 . 80 }'",
         "nft flush map inet rkbox_ports ports; nft flush map inet rkbox masq; nft flush chain inet rkbox_ports guard-connet",
     ] {
         sh(broken);
         let generation = nft.generation().unwrap();
-        let missing = pieces.iter().filter(|piece| nft.presence(piece).unwrap() != Presence::Whole).count();
-        assert_eq!(missing == 0, broken == "true", "{broken}");
-        nft.put(&pieces, Novelty::Again).unwrap();
-        assert_eq!(nft.generation().unwrap(), generation + 1);
+        let missing = nft.find_missing(&pieces).unwrap();
+        assert_eq!(missing.is_empty(), broken == "true", "{broken}");
+        assert_eq!(nft.restore(&pieces).unwrap(), missing, "{broken}");
+        assert_eq!(nft.generation().unwrap(), generation + u32::from(broken != "true"));
         assert_seen(&whole, "not restored");
     }
     let text = pieces.iter().map(|piece| piece.text(Novelty::Again)).collect::<String>();

@@ -138,9 +138,14 @@ impl Lab {
 
     /// Links, addresses, routes, rules and parameters of the host.
     pub fn host_facts(&self) -> super::common::Observation {
-        self.world
-            .observe()
-            .only(|key| ["link host", "address host", "route host", "nft host", "sysctl host"].iter().any(|start| key.starts_with(start)))
+        let rooms = ["link host", "address host", "route host", "nft host", "sysctl host"];
+        let mut seen = self.world.observe().only(|key| rooms.iter().any(|start| key.starts_with(start)));
+        // Rules are counted through all chains, and a chain that was made again is the last one.
+        for (key, _) in seen.facts.iter_mut().filter(|(key, _)| key.starts_with("nft host rule")) {
+            *key = key.rsplit_once(' ').map_or(key.clone(), |(chain, _)| chain.to_owned());
+        }
+        seen.facts.sort();
+        seen
     }
 }
 

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::detach::Handle;
-use super::{Target, networks};
+use super::{Target, networks, repair};
 use crate::cmd::{Context, Format, output};
 use crate::cni::bridge::BridgeConf;
 use crate::cni::config::Plane;
@@ -57,6 +57,9 @@ pub fn run(cx: &Context, args: &CheckArgs) -> Result<u8> {
     if !network.disable_check {
         check.leases(&network)?;
         check.links(&network)?;
+    }
+    if by_rkbox {
+        check.differences.extend(repair::missing_of(&cx.host, &handle.box_id())?);
     }
     let differences = check.differences;
     if cx.format == Format::Json {

@@ -5,6 +5,7 @@ mod check;
 mod del;
 mod ls;
 mod reclaim;
+mod repair;
 
 use std::path::PathBuf;
 
@@ -28,6 +29,8 @@ pub enum Command {
     Del(del::DelArgs),
     /// Compare an attachment with what it was when it was made
     Check(check::CheckArgs),
+    /// Restore the firewall rules that somebody flushed
+    Repair(repair::RepairArgs),
     /// List the networks
     Ls(ls::LsArgs),
 }
@@ -38,6 +41,7 @@ pub fn run(cx: &Context, command: Command) -> Result<u8> {
         Command::Add(args) => add::run(cx, &args),
         Command::Del(args) => del::run(cx, &args),
         Command::Check(args) => check::run(cx, &args),
+        Command::Repair(args) => repair::run(cx, &args),
         Command::Ls(args) => ls::run(cx, &args),
     }
 }

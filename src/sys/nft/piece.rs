@@ -3,12 +3,13 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
+use nix::errno::Errno;
 
 use super::entry::{Entry, Novelty};
 use super::error::NftError;
 use super::ports::{self, Fence};
 use super::spoof::{self, SpoofPort};
-use super::table::Table;
+use super::table::{Chain, Table, TableName};
 use super::{Batch, Nft, chain_of, element_text, mark_of, network_text, rule_count, table_text, write};
 use crate::ids::NetworkName;
 use crate::ports::Forward;
@@ -141,20 +142,65 @@ impl Nft {
                 let found = self.find_element(*address)?;
                 Ok(found.map_or(Presence::Absent, |found| of(found.chain == chain_of(network) && found.is_of(owner))))
             }
-            _ => self.presence_of(&piece.table().map_or(Vec::new(), |table| vec![table]), &piece.entries()),
+            _ => {
+                // All of a table is made in one transaction: where its last chain stands, all does that nobody tampered with.
+                let chains = piece.table().map(|table| (table.name, table.chains.into_iter().next_back().into_iter().collect()));
+                self.presence_of(chains, &piece.entries())
+            }
         }
     }
 
-    /// Of a table only its last chain is looked at: all of it is made in one transaction.
-    fn presence_of(&mut self, tables: &[Table], entries: &[Entry]) -> Result<Presence, NftError> {
+    /// The same, with a look at every chain.
+    fn presence_of_all(&mut self, piece: &Piece) -> Result<Presence, NftError> {
+        match piece.table() {
+            Some(table) => self.presence_of(Some((table.name, table.chains)), &piece.entries()),
+            None => self.presence(piece),
+        }
+    }
+
+    /// The pieces that are not there whole, by their place.
+    pub fn find_missing(&mut self, pieces: &[Piece]) -> Result<Vec<usize>, NftError> {
+        let mut missing = Vec::new();
+        for (nth, piece) in pieces.iter().enumerate() {
+            if self.presence_of_all(piece)? != Presence::Whole {
+                missing.push(nth);
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Adds those of `pieces` that are not there whole, in one transaction; answers their places.
+    pub fn restore(&mut self, pieces: &[Piece]) -> Result<Vec<usize>, NftError> {
+        for _ in 0..16 {
+            let mut batch = Batch::at(self.generation()?);
+            let missing = self.find_missing(pieces)?;
+            for piece in missing.iter().filter_map(|nth| pieces.get(*nth)) {
+                for entry in piece.entries() {
+                    if self.find_entry(&entry)?.is_some_and(|found| !entry.is(&found)) {
+                        entry.ask_delete(&mut batch);
+                    }
+                }
+                piece.ask(Novelty::Again, &mut batch);
+            }
+            if missing.is_empty() {
+                return Ok(missing);
+            }
+            match self.commit(&batch) {
+                Err(error) if error.errno() == Some(Errno::ERESTART) => {}
+                result => return result.map(|()| missing),
+            }
+        }
+        Err(NftError::Unsettled)
+    }
+
+    fn presence_of(&mut self, chains: Option<(TableName, Vec<Chain>)>, entries: &[Entry]) -> Result<Presence, NftError> {
         let (mut some, mut all) = (false, true);
-        for table in tables {
-            let Some(chain) = table.chains.last() else { continue };
-            let found = self.find_rules_of(table.name, &chain.name)?;
+        for (table, chain) in chains.iter().flat_map(|(table, chains)| chains.iter().map(|chain| (*table, chain))) {
+            let found = self.find_rules_of(table, &chain.name)?;
             some |= found.is_some();
-            all &= found.is_some_and(|rules| {
-                rules.len() == chain.rules.len() && rules.last().and_then(|rule| rule.comment.clone()) == Some(chain.mark())
-            });
+            let mark = (!chain.rules.is_empty()).then(|| chain.mark());
+            all &=
+                found.is_some_and(|rules| rules.len() == chain.rules.len() && rules.last().and_then(|rule| rule.comment.clone()) == mark);
         }
         for entry in entries {
             let found = self.find_entry(entry)?;
