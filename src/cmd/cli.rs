@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{Context, Format, bundle, container, gc, image, network, port, sandbox, seccomp};
+use super::{Context, Format, bundle, container, gc, image, network, port, sandbox, seccomp, volume};
 use crate::fault::{Fault, Kind, Result};
 use crate::ids::CgroupDriver;
 use crate::sys::{Halt, Host, privilege};
@@ -67,6 +67,9 @@ enum Command {
     /// Attach network namespaces to CNI networks
     #[command(subcommand)]
     Net(network::Command),
+    /// Make, list, inspect and remove volumes
+    #[command(subcommand)]
+    Volume(volume::Command),
     /// Make OCI bundles
     #[command(subcommand)]
     Bundle(bundle::Command),
@@ -153,6 +156,7 @@ impl Cli {
             }
             Command::Sandbox(command) => !matches!(command, sandbox::Command::Ls(_) | sandbox::Command::Inspect(_)),
             Command::Net(command) => !matches!(command, network::Command::Ls(_)),
+            Command::Volume(command) => command.changes_the_host(),
             Command::Run(_) | Command::Rm(_) | Command::Gc(_) => true,
         }
     }
@@ -179,6 +183,7 @@ impl Command {
             Command::Image(command) => image::run(context, command),
             Command::Sandbox(command) => sandbox::run(context, command),
             Command::Net(command) => network::run(context, command),
+            Command::Volume(command) => volume::run(context, command),
             Command::Bundle(command) => bundle::run(context, command),
             Command::Run(args) => container::run(context, &args),
             Command::Ps(args) => container::ps(context, &args),

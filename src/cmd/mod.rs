@@ -15,6 +15,7 @@ mod records;
 pub mod salvage;
 pub mod sandbox;
 pub mod seccomp;
+pub mod volume;
 
 use crate::sys::Host;
 

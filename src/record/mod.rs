@@ -4,6 +4,7 @@
 
 mod bundle;
 mod container;
+mod mount;
 mod sandbox;
 
 use std::collections::BTreeMap;
@@ -15,7 +16,8 @@ use serde_json::Value;
 use crate::ports::Forward;
 
 pub use bundle::{BundleLayer, BundleRecord};
-pub use container::{ContainerRecord, ImageUsed, Volume};
+pub use container::{ContainerRecord, ImageUsed};
+pub use mount::{Mount, MountFrom, VolumeRecord};
 pub use sandbox::SandboxRecord;
 
 /// Version of the records.

@@ -204,6 +204,14 @@ steps! {
     Skeleton in skeleton,
     Flatten in flatten,
     Mount in mount,
+    // Volumes and what else is mounted.
+    Volume in volume,
+    VolumeUse in volume_use,
+    VolumeRemoval in volume_removal,
+    CopyUp in copy_up,
+    SourceDir in source_dir,
+    Ownership in ownership,
+    Pin in pin,
     // Namespaces and networks.
     NetnsRoot in netns_root,
     Namespaces in namespaces,

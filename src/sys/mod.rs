@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, reason = "the doors own these methods; tests/floors.rs holds which door owns which")]
 
 pub mod archive;
+pub mod archive_write;
 pub mod cgroup;
 pub mod conntrack;
 pub mod device;
@@ -15,8 +16,10 @@ mod host;
 pub mod lock;
 pub mod mount;
 pub mod netlink;
+pub mod new_file;
 pub mod nft;
 pub mod ns;
+pub mod pin;
 pub mod privilege;
 pub mod proc;
 pub mod rootfs;
@@ -29,11 +32,13 @@ pub mod sockets;
 pub mod store;
 pub mod sysctl;
 pub mod tree;
+pub mod tree_clone;
 mod tree_copy;
 mod tree_hide;
 mod tree_list;
 mod tree_merged;
 mod tree_names;
+pub mod tree_owner;
 pub mod tree_partial;
 mod tree_pending;
 mod tree_write;
