@@ -175,6 +175,11 @@ fn all_pieces_come_back_in_one_transaction() {
         assert_eq!(missing.is_empty(), broken == "true", "{broken}");
         assert_eq!(nft.restore(&pieces).unwrap(), missing, "{broken}");
         assert_eq!(nft.generation().unwrap(), generation + u32::from(broken != "true"));
+        // A chain that was made again stands last.
+        if broken.contains("delete chain") {
+            sh("nft flush ruleset");
+            nft.restore(&pieces).unwrap();
+        }
         assert_seen(&whole, "not restored");
     }
     let text = pieces.iter().map(|piece| piece.text(Novelty::Again)).collect::<String>();

@@ -128,6 +128,12 @@ impl Lab {
         assert!(status.success(), "{netns}: forge {line}");
     }
 
+    /// The MAC of a link.
+    pub fn mac(&self, netns: &str, link: &str) -> String {
+        let enter = if netns == "host" { String::new() } else { format!("-n {netns} ") };
+        self.world.sh(&format!("ip {enter}-j link show {link} | jq -r '.[0].address'")).ok().stdout.trim().to_owned()
+    }
+
     /// Ends all services.
     pub fn stop_services(&mut self) {
         for mut service in self.services.drain(..) {
