@@ -11,6 +11,7 @@
 pub mod bundle;
 pub mod cmd;
 pub mod cni;
+pub mod cni_plugin;
 pub mod fault;
 pub mod ids;
 pub mod image;

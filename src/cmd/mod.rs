@@ -3,6 +3,7 @@
 pub mod bundle;
 pub mod carry;
 pub mod cli;
+pub mod cni;
 pub mod container;
 pub mod gc;
 pub mod image;

@@ -58,7 +58,7 @@ pub fn secure(
     let addresses: Vec<IpAddr> = attached.addresses.iter().map(ipnetwork::IpNetwork::ip).collect();
     let name_of = |owner: &str| name_of(&cx.host, owner);
     let forwards = publish::choose(Request { asks, addresses: &addresses, force, name_of: &name_of })?;
-    publish::secure(&mut attached.steps, network, owner, &forwards)?;
+    publish::secure(attached, network, owner, &forwards)?;
     Ok(forwards)
 }
 

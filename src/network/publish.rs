@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::attach::Attached;
 use super::networks::Network;
 use crate::cni::list::List;
 use crate::cni::ports::{self, PortAsk};
@@ -96,9 +97,11 @@ fn client_ports() -> std::ops::RangeInclusive<u16> {
 /// comes up.
 ///
 /// *Errors:* `Unimplemented` for ports on a network without a bridge.
-pub fn secure(steps: &mut Vec<Step>, network: &Network, owner: &str, forwards: &[Forward]) -> Result<()> {
+pub fn secure(attached: &mut Attached, network: &Network, owner: &str, forwards: &[Forward]) -> Result<()> {
+    let steps = &mut attached.steps;
     let veth = steps.iter().find_map(|step| if let Step::Veth(veth) = step { Some(veth.clone()) } else { None });
-    let (Some(veth), Some(at)) = (veth, steps.iter().position(|step| matches!(step, Step::Loopback(_) | Step::Veth(_)))) else {
+    let at = steps.iter().position(|step| matches!(step, Step::Loopback(_) | Step::Veth(_)));
+    let (Some((veth, bridge)), Some(at)) = (veth.and_then(|veth| Some((veth.clone(), veth.bridge?))), at) else {
         return if forwards.is_empty() { Ok(()) } else { Err(without_bridge(network)) };
     };
     let guarded = is_guarded(&network.text);
@@ -111,19 +114,21 @@ pub fn secure(steps: &mut Vec<Step>, network: &Network, owner: &str, forwards: &
         let own = || addresses.iter().filter_map(|address| ipnetwork::IpNetwork::new(address.network(), address.prefix()).ok()).collect();
         let subnets = masqueraded.unwrap_or_else(own);
         more.push(step::PortTable {}.into());
-        more.push(step::Fence { network: network.name.clone(), bridge: veth.bridge.clone(), subnets, guard }.into());
+        more.push(step::Fence { network: network.name.clone(), bridge: bridge.clone(), subnets, guard }.into());
     }
     if forwards.iter().any(Forward::is_on_loopback) {
-        let key = format!("net/ipv4/conf/{}/route_localnet", veth.bridge);
-        more.push(step::Sysctl { key, value: "1".to_owned(), bridge: Some(veth.bridge.clone()) }.into());
+        let key = format!("net/ipv4/conf/{bridge}/route_localnet");
+        more.push(step::Sysctl { key, value: "1".to_owned(), bridge: Some(bridge) }.into());
     }
     if !forwards.is_empty() {
         more.push(step::Publish { forwards: forwards.to_vec(), owner: owner.to_owned() }.into());
     }
-    if guarded && !addresses.is_empty() {
+    // A plugin further down the list may give the interface another MAC; one that is another program is not known to do so.
+    let mac = CniResult::from_json(&attached.result).unwrap_or_default().interfaces.get(2).and_then(|inner| inner.mac.parse::<Mac>().ok());
+    if let (true, false, Some(mac)) = (guarded, addresses.is_empty(), mac) {
         more.push(step::SpoofTable {}.into());
         let addresses = addresses.iter().map(ipnetwork::IpNetwork::ip).collect();
-        more.push(step::SpoofGuard { port: veth.host.clone(), mac: veth.inner_mac, addresses }.into());
+        more.push(step::SpoofGuard { port: veth.host.clone(), mac, addresses }.into());
     }
     steps.splice(at..at, more);
     Ok(())
@@ -135,11 +140,13 @@ fn without_bridge(network: &Network) -> Fault {
 }
 
 /// `"guard": false` of the bridge plugin leaves the containers open to routers and to each other's addresses, for networks whose
-/// pods move or are reached directly.
+/// pods move or are reached directly. Frames of VLANs have other ways in, which the guard does not know.
 fn is_guarded(text: &str) -> bool {
     let Ok(list) = List::parse(text.as_bytes()) else { return true };
-    let bridge = list.plugins.iter().find(|plugin| plugin.kind == "bridge");
-    bridge.is_none_or(|plugin| plugin.keys().find("guard").and_then(Value::as_bool).unwrap_or(true))
+    let Some(bridge) = list.plugins.iter().find(|plugin| plugin.kind == "bridge") else { return true };
+    let keys = bridge.keys();
+    let has_vlans = keys.number("vlan").is_ok_and(|id| id > 0) || keys.array("vlanTrunk").is_ok_and(|trunk| !trunk.is_empty());
+    !has_vlans && keys.find("guard").and_then(Value::as_bool).unwrap_or(true)
 }
 
 /// The private steps of [`secure`], made again from what is written down of an attachment.

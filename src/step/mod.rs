@@ -85,6 +85,8 @@ mod network_laws;
 #[cfg(test)]
 mod network_speed;
 #[cfg(test)]
+mod plugin_laws;
+#[cfg(test)]
 mod port_laws;
 #[cfg(test)]
 mod test_world;
@@ -230,8 +232,12 @@ steps! {
     SpoofTable in spoof_table,
     SpoofGuard in spoof_guard,
     Veth in veth,
+    HostEnd in host_end,
+    Macvlan in macvlan,
     Loopback in loopback,
     Interface in interface,
+    Plugin in plugin,
+    CachedResult in cached_result,
     // Processes.
     CgroupParent in cgroup_parent,
     Process in process,

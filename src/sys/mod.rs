@@ -20,6 +20,7 @@ pub mod new_file;
 pub mod nft;
 pub mod ns;
 pub mod pin;
+pub mod plugin;
 pub mod privilege;
 pub mod proc;
 pub mod rootfs;
@@ -46,5 +47,5 @@ mod tree_xattr;
 pub mod view;
 
 pub use crate::ids::CgroupDriver;
-pub use host::{Halt, Host};
+pub use host::{Halt, Host, Plugins};
 pub use nix::errno::Errno;
