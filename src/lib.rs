@@ -17,6 +17,7 @@ pub mod ids;
 pub mod image;
 pub mod network;
 pub mod plan;
+pub mod pod;
 pub mod ports;
 pub mod record;
 pub mod script;
