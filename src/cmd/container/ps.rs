@@ -5,9 +5,10 @@ use std::str::FromStr;
 use clap::Args;
 
 use super::state::{self, State};
-use crate::cmd::{Context, Format, output, records};
+use crate::cmd::{Context, Format, output, publish, records};
 use crate::fault::{Fault, Result};
 use crate::ids::Id;
+use crate::ports::Forward;
 use crate::record::ContainerRecord;
 
 /// Arguments of `rkbox ps`.
@@ -106,7 +107,7 @@ pub fn run(cx: &Context, args: &PsArgs) -> Result<u8> {
         let shown = if args.no_trunc { id.as_str() } else { id.short() }.to_owned();
         let Ok(record) = record else {
             if filters.is_empty() {
-                rows.push(vec![shown, String::new(), "damaged".to_owned(), String::new(), String::new()]);
+                rows.push(vec![shown, String::new(), "damaged".to_owned(), String::new(), String::new(), String::new()]);
                 values.push(serde_json::json!({ "id": id, "state": "damaged" }));
             }
             continue;
@@ -115,8 +116,18 @@ pub fn run(cx: &Context, args: &PsArgs) -> Result<u8> {
         if !fits(&filters, record, &state) || !(all || state.pid.is_some() || state.word() == "restarting") {
             continue;
         }
-        values.push(value(id, record, &state));
-        rows.push(vec![shown, record.image.requested.clone(), state.text(), record.args.join(" "), record.name.to_string()]);
+        let ports: Vec<Forward> = record.attachments.iter().flat_map(|attachment| attachment.ports.clone()).collect();
+        let mut shown_value = value(id, record, &state);
+        shown_value["ports"] = serde_json::json!(ports);
+        values.push(shown_value);
+        rows.push(vec![
+            shown,
+            record.image.requested.clone(),
+            state.text(),
+            publish::shown(&ports),
+            record.args.join(" "),
+            record.name.to_string(),
+        ]);
     }
     if args.quiet {
         values.iter().filter_map(|value| value["id"].as_str()).for_each(output::line);
@@ -124,7 +135,7 @@ pub fn run(cx: &Context, args: &PsArgs) -> Result<u8> {
     }
     match cx.format {
         Format::Json => output::json(&values)?,
-        Format::Table => output::table(&["CONTAINER ID", "IMAGE", "STATE", "COMMAND", "NAME"], &rows),
+        Format::Table => output::table(&["CONTAINER ID", "IMAGE", "STATE", "PORTS", "COMMAND", "NAME"], &rows),
     }
     Ok(0)
 }
