@@ -15,6 +15,7 @@ mod loopback;
 mod macvlan;
 pub mod networks;
 mod ptp;
+pub mod publish;
 pub mod upstream;
 mod wiring;
 

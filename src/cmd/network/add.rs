@@ -11,6 +11,7 @@ use crate::cmd::{Context, Format, PlanArgs, carry, output};
 use crate::cni::inject::Asked;
 use crate::cni::result::CniResult;
 use crate::fault::{Context as _, Result};
+use crate::network::publish;
 use crate::plan::journal::{self, Journal};
 use crate::plan::{Plan, Timings, unwind};
 
@@ -75,6 +76,7 @@ pub fn plan_attachment(cx: &Context, what: &Attachable<'_>, explain: bool, timin
     };
     let mut attached = attach::plan_attach(host, &ask)?;
     super::tell(&attached);
+    publish::secure(&mut attached, &network, &handle.owner, &[])?;
     let steps = std::mem::take(&mut attached.steps);
     let leases = steps.iter().rposition(|step| matches!(step, crate::step::Step::Lease(_)));
     let mut plan = Plan::new(handle.box_id(), format!("attach {} to {}", what.name, network.name), steps);

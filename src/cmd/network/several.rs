@@ -3,12 +3,14 @@
 use std::path::Path;
 
 use super::{asked, attach, networks};
+use crate::cmd::{Context, publish};
 use crate::cni::inject::Asked;
+use crate::cni::ports::PortAsk;
 use crate::fault::{Context as _, Fault, Result};
 use crate::ids::{IfName, NetworkName};
+use crate::ports::Forward;
 use crate::record::Attachment;
 use crate::step::Step;
-use crate::sys::Host;
 use crate::sys::lock::Lock;
 
 /// One `--net`.
@@ -67,7 +69,8 @@ pub struct Several {
 ///
 /// *Errors:* one network twice, one interface twice. Locks are taken in the order of the networks' names, so that two commands
 /// cannot wait for each other.
-pub fn plan(host: &Host, wishes: &[Wish], of: Box<'_>) -> Result<Several> {
+pub fn plan(cx: &Context, wishes: &[Wish], of: Box<'_>, ports: (&[PortAsk], bool)) -> Result<Several> {
+    let host = &cx.host;
     let mut found = Vec::new();
     for (nth, wish) in wishes.iter().enumerate() {
         let network = networks::find_network(host, wish.network.as_ref())?;
@@ -84,16 +87,19 @@ pub fn plan(host: &Host, wishes: &[Wish], of: Box<'_>) -> Result<Several> {
     }
     let mut order: Vec<usize> = (0..found.len()).collect();
     order.sort_by(|a, b| found[*a].1.name.as_ref().cmp(found[*b].1.name.as_ref()));
-    let mut planned: Vec<Option<attach::Attached>> = found.iter().map(|_| None).collect();
+    let mut planned: Vec<Option<(attach::Attached, Vec<Forward>)>> = found.iter().map(|_| None).collect();
     for at in order {
         let (_, network, ifname, asked) = &found[at];
         let ask = attach::Attach { network, owner: of.owner, ifname, netns: of.netns, own_netns: true, acting: of.acting, asked };
-        let attached = attach::plan_attach(host, &ask).doing(|| format!("planning network {}", network.name))?;
+        let mut attached = attach::plan_attach(host, &ask).doing(|| format!("planning network {}", network.name))?;
         super::tell(&attached);
-        planned[at] = Some(attached);
+        // Ports lead to the first network alone: an address of the host cannot lead to two.
+        let ports = if at == 0 { ports } else { (&[][..], false) };
+        let forwards = publish::secure(cx, network, &mut attached, of.owner, ports)?;
+        planned[at] = Some((attached, forwards));
     }
     let mut several = Several::default();
-    for ((nth, network, ifname, _), mut attached) in found.iter().zip(planned.into_iter().flatten()) {
+    for ((nth, network, ifname, _), (mut attached, ports)) in found.iter().zip(planned.into_iter().flatten()) {
         yield_default_routes(&mut attached.steps, *nth);
         several.steps.append(&mut attached.steps);
         several.locks.extend(attached.lock);
@@ -104,6 +110,7 @@ pub fn plan(host: &Host, wishes: &[Wish], of: Box<'_>) -> Result<Several> {
             addresses: attached.addresses,
             gateway: attached.gateway,
             result: attached.result,
+            ports,
         });
     }
     Ok(several)

@@ -8,6 +8,7 @@ use clap::Args;
 use super::steps::{self, Texts};
 use crate::bundle::{etc, pause};
 use crate::cmd::network::several;
+use crate::cmd::publish::PortArgs;
 use crate::cmd::{Context, Format, PlanArgs, carry, output, records};
 use crate::fault::{Fault, Result};
 use crate::ids::{Id, Name};
@@ -24,6 +25,9 @@ pub struct CreateArgs {
     /// `none` for only lo, `host` for the host's
     #[arg(long = "net", alias = "network", value_name = "NETWORK")]
     pub networks: Vec<String>,
+    /// What of it is reachable from outside.
+    #[command(flatten)]
+    pub ports: PortArgs,
     /// Host name inside; by default the sandbox's name
     #[arg(long, value_parser = crate::cmd::parse::hostname)]
     pub hostname: Option<String>,
@@ -74,6 +78,7 @@ fn plan(cx: &Context, args: &CreateArgs, timings: &mut Timings) -> Result<(Plan,
     let id = Id::from_bytes(proc::random::<32>()?);
     let netns = (!args.is_on_host()?).then(|| host.netns_path(args.name.as_ref()));
     let mut network = several::Several::default();
+    args.ports.refuse_without_network(args.networks.first().map(String::as_str))?;
     if let Some(netns) = &netns {
         if args.networks == ["none"] {
             network.steps.push(crate::step::Loopback { netns: netns.clone(), own_netns: true }.into());
@@ -81,7 +86,7 @@ fn plan(cx: &Context, args: &CreateArgs, timings: &mut Timings) -> Result<(Plan,
             let named = args.networks.iter().map(|text| several::read(text)).collect::<Result<Vec<_>>>()?;
             let wishes = if named.is_empty() { vec![several::read("")?] } else { named };
             let of = several::Box { owner: id.as_str(), netns, acting: !args.plan.explain };
-            network = several::plan(host, &wishes, of)?;
+            network = several::plan(cx, &wishes, of, (&args.ports.publish, args.ports.force_publish))?;
         }
     }
     network.locks.iter().for_each(|lock| timings.waited(lock.waited()));
