@@ -249,9 +249,6 @@ fn a_mounted_image_is_the_image_and_cannot_vanish() {
     world.rk(&format!("image rm --force {id}")).ok();
     assert!(!std::path::Path::new(&path).exists());
     world.rk("image unmount --all").ok();
-    assert_eq!(
-        world.sh("grep -c rkbox /proc/self/mountinfo || true").ok().stdout,
-        world.sh("grep -c /tmp/rkbox-world /proc/self/mountinfo || true").ok().stdout
-    );
+    world.sh("! grep ' - overlay rkbox ' /proc/self/mountinfo").ok();
     world.sh("rkbox gc; ! test -e $HOME/run/mounts").ok();
 }

@@ -207,7 +207,6 @@ fn off(cx: &Context, args: PlanArgs, text: &str, all: &[String]) -> Result<()> {
     if !take_off(&cx.host, &id)? {
         return Err(not_mounted());
     }
-    file::remove_dir_if_empty(&cx.host.run.join("mounts"))?;
     timings.row("take back");
     carry::report(cx, args, timings);
     Ok(())
