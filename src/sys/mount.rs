@@ -100,7 +100,7 @@ pub fn overlay(overlay: Overlay<'_>, target: &Path) -> Result<()> {
 
 fn overlay_by_string(overlay: Overlay<'_>, target: &Path) -> Result<()> {
     let options = overlay_options(overlay)?;
-    let read_only = if writable.is_none() { MsFlags::MS_RDONLY } else { MsFlags::empty() };
+    let read_only = if overlay.writable.is_none() { MsFlags::MS_RDONLY } else { MsFlags::empty() };
     nix::mount::mount(Some(SOURCE), target, Some("overlay"), MsFlags::MS_NODEV | read_only, Some(options.as_os_str()))
         .map_err(failed("mount overlay", target))
 }
