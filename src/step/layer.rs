@@ -66,7 +66,7 @@ impl fmt::Display for Layer {
 }
 
 impl Layer {
-    fn claim(&self) -> Claim<'_> {
+    pub(super) fn claim(&self) -> Claim<'_> {
         Claim { media_type: &self.media_type, digest: &self.digest, size: self.size, diff_id: &self.diff_id }
     }
 

@@ -34,6 +34,8 @@ mod tree_merged;
 mod tree_names;
 pub mod tree_partial;
 mod tree_pending;
+pub mod tree_repair;
+pub mod tree_verify;
 mod tree_write;
 mod tree_xattr;
 pub mod view;

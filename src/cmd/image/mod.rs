@@ -18,6 +18,8 @@ pub mod sweep;
 mod tag;
 #[cfg(test)]
 mod tests;
+pub mod verify;
+mod verify_repair;
 
 use clap::{Args, Subcommand};
 
@@ -63,6 +65,8 @@ pub enum ImageCommand {
     Unpin(tag::PinArgs),
     /// Print how much room images take
     Df(df::DfArgs),
+    /// Compare blobs and unpacked files with what they were, and repair them
+    Verify(verify::VerifyArgs),
 }
 
 /// Arguments of `rkbox image load`.
@@ -101,6 +105,7 @@ pub fn run(cx: &Context, args: ImageArgs) -> Result<u8> {
         ImageCommand::Pin(args) => tag::pin(cx, &args, true),
         ImageCommand::Unpin(args) => tag::pin(cx, &args, false),
         ImageCommand::Df(args) => df::run(cx, &args),
+        ImageCommand::Verify(args) => verify::run(cx, &args),
         ImageCommand::Inspect(args) => inspect::run(cx, &args),
         ImageCommand::Rm(args) => rm::run(cx, &args),
     }
