@@ -132,9 +132,12 @@ impl Action for Repair {
         for (of, name) in links {
             out.run(["ln", "-f", "--", &format!("{tree}/{of}"), &format!("{tree}/{name}")]);
         }
-        // tar sets the times of directories before it is done with them.
+        // tar sets the times of directories before it is done with them, and lets new ones inherit setgid.
+        let (fresh, tree) = (quote(&fresh), quote(&tree));
         out.raw(&format!("for name in {names}; do"));
-        out.raw(&format!("  touch -h -r {fresh}/\"$name\" {tree}/\"$name\"", fresh = quote(&fresh), tree = quote(&tree)));
+        out.raw(&format!("  [ -L {tree}/\"$name\" ] || [ ! -d {tree}/\"$name\" ] ||"));
+        out.raw(&format!("    chmod \"0$(stat -c %04a {fresh}/\"$name\")\" {tree}/\"$name\""));
+        out.raw(&format!("  touch -h -r {fresh}/\"$name\" {tree}/\"$name\""));
         out.raw("done");
         out.run(["rm", "-rf", "--", &aside.path.to_string_lossy()]);
     }
