@@ -9,7 +9,11 @@ use common::{Observation, World, images};
 /// Makes two worlds ready with `prepare`; runs the script of `command` in one and `command` in the other.
 #[track_caller]
 fn assert_the_script_does_the_same(prepare: &str, command: &str) {
-    let fill = |text: &str| text.replace("BUSYBOX", &images().oci_archive("busybox")).replace("LAYERS", &images().layout("layers"));
+    let fill = |text: &str| {
+        text.replace("BUSYBOX", &images().oci_archive("busybox"))
+            .replace("LAYERED", &images().oci_archive("layers"))
+            .replace("LAYERS", &images().layout("layers"))
+    };
     let (prepare, command) = (fill(prepare), fill(command));
     let ready = || {
         let mut world = World::new();
@@ -110,12 +114,18 @@ explains! {
     run_in_sandbox: "rkbox image load BUSYBOX; rkbox sandbox create web", "run --rm --sandbox web busybox ip -4 addr show lo";
     run_kept: "rkbox image load BUSYBOX", "run --name c busybox true";
     rm: "rkbox image load BUSYBOX; rkbox run --name c busybox true", "rm c";
+    run_volumes: "rkbox image load LAYERED", "run --rm --net none -v cache:/c -v /tmp/rkbox-world/made:/m layers pwd";
+    run_volumes_kept: "rkbox image load LAYERED; mkdir /tmp/rkbox-world/dir", "run --net none --name c -v /tmp/rkbox-world/dir:/d:ro,U layers pwd";
+    rm_volumes: "rkbox image load LAYERED; rkbox run --net none --name c -v cache:/c layers", "rm c";
+    volume_create: "true", "volume create --label a=b cache";
+    volume_rm: "rkbox volume create cache", "volume rm cache";
     image_load: "true", "image load BUSYBOX";
     image_rm: "rkbox image load BUSYBOX", "image rm busybox";
     image_tag: "rkbox image load BUSYBOX", "image tag busybox other:1 busybox";
     image_untag: "rkbox image load BUSYBOX; rkbox image tag busybox other", "image untag busybox";
     image_pin: "rkbox image load BUSYBOX", "image pin busybox";
     image_unpin: "rkbox image load BUSYBOX; rkbox image pin busybox", "image unpin busybox";
+    image_save: "rkbox image load BUSYBOX", "image save busybox --to oci:/tmp/rkbox-world/out";
     image_prune: "rkbox image load BUSYBOX", "image prune -a";
     bundle_create: "true", "bundle create oci:LAYERS:latest /tmp/rkbox-world/out";
     bundle_create_flat: "true", "bundle create --flat oci:LAYERS:latest /tmp/rkbox-world/out";

@@ -9,7 +9,10 @@ mod common;
 use common::{Observation, World};
 use rkbox::ids::Id;
 use rkbox::script::Script;
-use rkbox::step::{CgroupParent, Directory, File, Home, Reservation, Step};
+use rkbox::step::volume_use::{Release, VolumeUse};
+use rkbox::step::{
+    CgroupParent, CopyUp, Directory, File, Home, Ownership, Pin, Reservation, SourceDir, Step, Undone, Volume, VolumeRemoval,
+};
 use rkbox::sys::Host;
 
 /// A host of this world whose files are below its directory.
@@ -90,6 +93,111 @@ fn reservation() {
 #[test]
 fn cgroup_parent() {
     assert_laws("true", |host| CgroupParent { parent: format!("{}/below", host.cgroup_parent) }.into());
+}
+
+fn volume_at(host: &Host) -> std::path::PathBuf {
+    host.root.parent().unwrap().join("volumes/cache")
+}
+
+#[test]
+fn volume() {
+    assert_laws("mkdir -m 0700 volumes", |host| Volume { path: volume_at(host), record: "{\"v\":1}\n".to_owned(), durable: true }.into());
+}
+
+#[test]
+fn volume_use() {
+    assert_laws("mkdir -p volumes/cache/users", |host| {
+        VolumeUse { volume: volume_at(host), container: id(), release: Release::Keep }.into()
+    });
+}
+
+/// What stood there before it is the volume; its undo takes the volume too, so the laws are held one by one.
+#[test]
+fn volume_use_that_takes_the_volume_along() {
+    let mut world = World::new();
+    world.allow_leaks();
+    let host = host(&world);
+    for (other, stays) in [("true", false), ("echo keep >volumes/cache/users/other", true)] {
+        world.sh(&format!("mkdir -p $HOME/host/volumes/cache/users; cd $HOME/host; {other}")).ok();
+        let step: Step = VolumeUse { volume: volume_at(&host), container: id(), release: Release::Remove }.into();
+        let before = step.look(&host).unwrap();
+        step.apply(&before, &host).unwrap();
+        for _ in 0..2 {
+            assert_eq!(step.undo(&before, &host).unwrap(), Undone::Done);
+            assert_eq!(volume_at(&host).exists(), stays);
+        }
+        world.sh(&format!("mkdir -p $HOME/host/volumes/cache/users; {}", script(&step, None).replace("#!/bin/sh", ""))).ok();
+        world.sh(&script(&step, Some(&before))).ok();
+        assert_eq!(volume_at(&host).exists(), stays);
+    }
+}
+
+#[test]
+fn volume_removal() {
+    let mut world = World::new();
+    world.allow_leaks();
+    let host = host(&world);
+    world.sh("mkdir -p $HOME/host/volumes/cache/users; echo x >$HOME/host/volumes/cache/file").ok();
+    let full = world.observe();
+    let step: Step = VolumeRemoval { path: volume_at(&host) }.into();
+    let before = step.look(&host).unwrap();
+    step.undo(&before, &host).unwrap();
+    Observation::assert_same(&full, &world.observe());
+    step.apply(&before, &host).unwrap();
+    assert!(!volume_at(&host).exists());
+    step.undo(&before, &host).unwrap();
+    step.undo(&before, &host).unwrap();
+    Observation::assert_same(&full, &world.observe());
+    world.sh("echo keep >$HOME/host/volumes/cache/users/x").ok();
+    assert!(step.look(&host).is_err() && step.apply(&before, &host).is_err());
+    world.sh("rm $HOME/host/volumes/cache/users/x").ok();
+    step.apply(&before, &host).unwrap();
+    step.forget(&before, &host).unwrap();
+    step.forget(&before, &host).unwrap();
+    let gone = world.observe();
+    world.sh("mkdir -p $HOME/host/volumes/cache/users; echo x >$HOME/host/volumes/cache/file").ok();
+    world.sh(&script(&step, None)).ok();
+    Observation::assert_same(&gone, &world.observe());
+}
+
+#[test]
+fn copy_up() {
+    let prepare = "mkdir -p rootfs/in/dir volumes/cache/users; mkdir -m 0755 volumes/cache/data; touch volumes/cache/fresh; chmod 600 volumes/cache/fresh
+        chown 7:8 rootfs/in; chmod 2770 rootfs/in; echo x >rootfs/in/file; ln rootfs/in/file rootfs/in/dir/again; ln -s /etc/passwd rootfs/in/out
+        mkfifo rootfs/in/fifo; mknod rootfs/in/null c 1 3; truncate -s 1M rootfs/in/hole";
+    assert_laws(prepare, |host| {
+        let base = host.root.parent().unwrap();
+        CopyUp { rootfs: base.join("rootfs"), inside: "/in".to_owned(), volume: volume_at(host), container: id() }.into()
+    });
+}
+
+#[test]
+fn source_dir() {
+    assert_laws("mkdir there", |host| SourceDir { path: host.root.parent().unwrap().join("there/deep/it's") }.into());
+}
+
+#[test]
+fn ownership() {
+    let prepare = "mkdir -p tree/dir; touch tree/dir/file; ln -s /etc/passwd tree/out; chown -h 5:6 tree/dir";
+    assert_laws(prepare, |host| Ownership { path: host.root.parent().unwrap().join("tree"), owner: (7, 8) }.into());
+}
+
+#[test]
+fn pin() {
+    for (source, shared) in [("dir", false), ("file", false), ("dir", true)] {
+        let prepare = "mkdir -p dir/below; echo x >file; mount -t tmpfs mine dir/below; mkdir mounts";
+        assert_laws(prepare, |host| {
+            let base = host.root.parent().unwrap();
+            Pin { source: base.join(source), below: None, target: base.join("mounts/0"), shared }.into()
+        });
+    }
+    assert_laws(
+        "mkdir -p dir/below mounts; ln -s below dir/link; touch dir/below/file; mount -t tmpfs mine mounts; umount mounts",
+        |host| {
+            let base = host.root.parent().unwrap();
+            Pin { source: base.join("dir"), below: Some("below/file".to_owned()), target: base.join("mounts/0"), shared: false }.into()
+        },
+    );
 }
 
 #[test]

@@ -48,7 +48,9 @@ impl Row {
     }
 
     fn filled(&self, text: &str) -> String {
-        text.replace("BUSYBOX", &images().oci_archive("busybox")).replace("LAYERS", &images().layout("layers"))
+        text.replace("BUSYBOX", &images().oci_archive("busybox"))
+            .replace("LAYERED", &images().oci_archive("layers"))
+            .replace("LAYERS", &images().layout("layers"))
     }
 
     /// What is there after the whole command; also checks that the command works at all.
@@ -162,9 +164,14 @@ sweeps! {
     image_load: Before, "true", "image load BUSYBOX";
     image_load_layers: Before, "rkbox image load BUSYBOX", "image load oci:LAYERS:latest";
     image_rm: Either, "rkbox image load BUSYBOX", "image rm busybox";
+    run_volumes: Either, "rkbox image load LAYERED", "run --rm --net none -v cache:/c -v /tmp/rkbox-world/made/deep:/m layers";
+    rm_volumes: Either, "rkbox image load LAYERED; rkbox run --net none --name c -v cache:/c layers", "rm -v c";
+    volume_create: Before, "true", "volume create cache";
+    volume_rm: Either, "rkbox volume create cache", "volume rm cache";
     image_tag: Before, "rkbox image load BUSYBOX", "image tag busybox other:1";
     image_untag: Before, "rkbox image load BUSYBOX", "image untag busybox";
     image_pin: Before, "rkbox image load BUSYBOX", "image pin busybox";
+    image_save: Before, "rkbox image load BUSYBOX", "image save busybox --to oci:/tmp/rkbox-world/out";
     image_prune: Either, "rkbox image load BUSYBOX", "image prune -a";
     bundle_create: Before, "true", "bundle create oci:LAYERS:latest /tmp/rkbox-world/out";
     bundle_create_flat: Before, "true", "bundle create --flat oci:LAYERS:latest /tmp/rkbox-world/out";

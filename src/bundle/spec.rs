@@ -8,24 +8,22 @@ use std::path::PathBuf;
 
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
-    Linux, LinuxBuilder, LinuxCpuBuilder, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxMemoryBuilder, LinuxNamespace,
-    LinuxNamespaceBuilder, LinuxNamespaceType, LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder, PosixRlimit, PosixRlimitBuilder,
-    PosixRlimitType, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
+    Linux, LinuxBuilder, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType,
+    LinuxResources, LinuxResourcesBuilder, PosixRlimit, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 
 use super::canonical;
 use super::capabilities::{self, Holder};
-use super::mounts::{self, Access, Bind, Shm};
+use super::mounts::{self, Access, Bind, Entry, Shm};
 use super::posture::{Posture, Privileges};
 use super::process::Terminal;
+use super::resources::{DEFAULT_PIDS, Resources, Swap};
+use super::ulimit::Ulimit;
 use super::user::Identity;
 use crate::fault::{Fault, Kind, Result};
 
 /// The version of the runtime specification that is written; old runtimes accept it and nothing newer is used.
 pub(super) const OCI_VERSION: &str = "1.0.2";
-
-/// The most processes and threads of a container unless told otherwise. *Source:* podman.
-pub const DEFAULT_PIDS: i64 = 2048;
 
 /// Soft and hard limit of open files that are asked for; the host may allow less.
 pub const NOFILE: (u64, u64) = (1024, 524_288);
@@ -56,15 +54,17 @@ pub struct Isolation {
     pub cgroup: Namespace,
 }
 
-/// What a container may use. `None` is no limit.
+/// What a container may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Processes and threads.
-    pub pids: Option<i64>,
-    /// Memory in bytes.
-    pub memory_bytes: Option<i64>,
-    /// Processor time in thousandths of one processor.
-    pub cpu_millis: Option<i64>,
+    /// Its control group.
+    pub resources: Resources,
+    /// Whether the kernel counts swap.
+    pub swap: Swap,
+    /// Limits of its processes, in place of the default ones of the same names.
+    pub ulimits: Vec<Ulimit>,
+    /// How soon it is killed when the host has no memory, -1000 to 1000.
+    pub oom_score_adj: Option<i32>,
     /// The hard limit of open files that the host allows its own processes: a container cannot be given more.
     pub host_nofile: u64,
 }
@@ -72,7 +72,13 @@ pub struct Limits {
 impl Limits {
     /// The default limits on a host whose hard limit of open files is `host_nofile`.
     pub fn new(host_nofile: u64) -> Self {
-        Limits { pids: Some(DEFAULT_PIDS), memory_bytes: None, cpu_millis: None, host_nofile }
+        Limits {
+            resources: Resources { pids: Some(DEFAULT_PIDS), ..Resources::default() },
+            swap: Swap::default(),
+            ulimits: Vec::new(),
+            oom_score_adj: None,
+            host_nofile,
+        }
     }
 }
 
@@ -101,8 +107,10 @@ pub struct ContainerRequest {
     pub root_access: Access,
     /// Where `/dev/shm` comes from.
     pub shm: Shm,
-    /// Volumes, and `/etc/hosts`, `/etc/hostname`, `/etc/resolv.conf` of the sandbox.
+    /// `/etc/hosts`, `/etc/hostname`, `/etc/resolv.conf` of the sandbox, unless the user mounts something there.
     pub binds: Vec<Bind>,
+    /// What the user mounts.
+    pub mounts: Vec<Entry>,
     /// From [`super::cgroup`]; empty leaves the choice to the runtime.
     pub cgroups_path: String,
     /// What it may use.
@@ -116,7 +124,7 @@ pub fn container(request: &ContainerRequest) -> Result<Spec> {
     if request.hostname.is_some() && request.isolation.uts == Namespace::Host {
         return Err(Fault::invalid("a host name cannot be set in the uts namespace of the host"));
     }
-    let mut mounts = mounts::all(&request.shm, &request.binds)?;
+    let mut mounts = mounts::all(&request.shm, &request.binds, &request.mounts)?;
     request.posture.open_kernel_mounts(&mut mounts);
     let root = RootBuilder::default().path(request.rootfs.clone()).readonly(request.root_access == Access::ReadOnly).build();
     let builder = SpecBuilder::default()
@@ -145,14 +153,16 @@ fn process(request: &ContainerRequest) -> Result<Process> {
     let (identity, posture) = (&request.identity, &request.posture);
     let user = UserBuilder::default().uid(identity.uid).gid(identity.gid).umask(0o022_u32).additional_gids(identity.groups.clone());
     let holder = if identity.uid == 0 { Holder::Root } else { Holder::User };
-    let mut process = ProcessBuilder::default()
+    let builder = ProcessBuilder::default();
+    let builder = if let Some(score) = request.limits.oom_score_adj { builder.oom_score_adj(score) } else { builder };
+    let mut process = builder
         .terminal(request.terminal == Terminal::Pty)
         .user(user.build().map_err(internal)?)
         .args(request.args.clone())
         .env(request.env.clone())
         .cwd(request.cwd.clone())
         .capabilities(capabilities::linux_with(&posture.capabilities, &posture.ambient, holder)?)
-        .rlimits(rlimits(request.limits.host_nofile)?)
+        .rlimits(rlimits(&request.limits)?)
         .no_new_privileges(posture.privileges == Privileges::Fixed)
         .build()
         .map_err(internal)?;
@@ -160,11 +170,12 @@ fn process(request: &ContainerRequest) -> Result<Process> {
     Ok(process)
 }
 
-fn rlimits(host_nofile: u64) -> Result<Vec<PosixRlimit>> {
-    let limit = |kind, soft: u64, hard: u64| PosixRlimitBuilder::default().typ(kind).soft(soft).hard(hard).build().map_err(internal);
+fn rlimits(limits: &Limits) -> Result<Vec<PosixRlimit>> {
     let (soft, hard) = NOFILE;
-    let hard = hard.min(host_nofile);
-    Ok(vec![limit(PosixRlimitType::RlimitCore, 0, 0)?, limit(PosixRlimitType::RlimitNofile, soft.min(hard), hard)?])
+    let hard = hard.min(limits.host_nofile);
+    let defaults = [Ulimit { name: "core", soft: 0, hard: 0 }, Ulimit { name: "nofile", soft: soft.min(hard), hard }];
+    let kept = defaults.iter().filter(|known| limits.ulimits.iter().all(|asked| asked.name != known.name));
+    kept.chain(&limits.ulimits).map(Ulimit::rlimit).collect()
 }
 
 fn linux(request: &ContainerRequest) -> Result<Linux> {
@@ -174,6 +185,7 @@ fn linux(request: &ContainerRequest) -> Result<Linux> {
         .set_namespaces(Some(namespaces(&request.isolation)?))
         .set_cgroups_path((!request.cgroups_path.is_empty()).then(|| PathBuf::from(&request.cgroups_path)))
         .set_resources(Some(resources(&request.limits, &posture.device_rules)?))
+        .set_rootfs_propagation(mounts::root_propagation(&request.mounts))
         .set_masked_paths(Some(posture.masked.clone()))
         .set_readonly_paths(Some(posture.read_only.clone()))
         .set_seccomp(posture.seccomp.clone())
@@ -209,18 +221,7 @@ pub(super) fn namespace(kind: LinuxNamespaceType, path: Option<PathBuf>) -> Resu
 }
 
 fn resources(limits: &Limits, devices: &[LinuxDeviceCgroup]) -> Result<LinuxResources> {
-    let mut builder = denied_devices(devices)?;
-    if let Some(limit) = limits.pids {
-        builder = builder.pids(LinuxPidsBuilder::default().limit(limit).build().map_err(internal)?);
-    }
-    if let Some(bytes) = limits.memory_bytes {
-        builder = builder.memory(LinuxMemoryBuilder::default().limit(bytes).build().map_err(internal)?);
-    }
-    if let Some(millis) = limits.cpu_millis {
-        let cpu = LinuxCpuBuilder::default().shares((millis * 1024 / 1000).max(2).unsigned_abs()).quota(millis * 100).period(100_000_u64);
-        builder = builder.cpu(cpu.build().map_err(internal)?);
-    }
-    builder.build().map_err(internal)
+    limits.resources.build(denied_devices(devices)?, limits.swap)?.build().map_err(internal)
 }
 
 /// Denies every device but `allowed`; the runtime then allows its own defaults (null, zero, full, random, urandom, tty, the terminal).
@@ -237,6 +238,15 @@ pub(super) fn internal(error: OciSpecError) -> Fault {
 pub(crate) mod tests {
     use super::*;
     use crate::bundle::process::{DEFAULT_PATH, Terminal};
+    use oci_spec::runtime::PosixRlimitType;
+
+    fn limits() -> Limits {
+        let mut limits = Limits::new(20_000);
+        limits.resources.memory = Some(64 << 20);
+        limits.resources.cpu_shares = Some(512);
+        (limits.resources.cpu_quota, limits.resources.cpu_period) = (Some(50_000), Some(100_000));
+        limits
+    }
 
     /// A request with something in every field.
     pub(crate) fn request() -> ContainerRequest {
@@ -260,9 +270,15 @@ pub(crate) mod tests {
             rootfs: "rootfs".into(),
             root_access: Access::ReadWrite,
             shm: Shm::Shared("/run/rkbox/shm/web".into()),
-            binds: vec![bind("/srv/data", "/data", Access::ReadOnly), bind("/run/rkbox/hosts", "/etc/hosts", Access::ReadWrite)],
+            binds: vec![bind("/run/rkbox/hosts", "/etc/hosts", Access::ReadWrite)],
+            mounts: vec![Entry {
+                destination: "/data".to_owned(),
+                kind: "bind".to_owned(),
+                source: "/srv/data".into(),
+                options: ["rbind", "rprivate", "ro", "rro"].map(str::to_owned).to_vec(),
+            }],
             cgroups_path: "/rkbox/ab".to_owned(),
-            limits: Limits { memory_bytes: Some(64 << 20), cpu_millis: Some(500), ..Limits::new(20_000) },
+            limits: limits(),
             annotations: [("dev.rkbox.sandbox".to_owned(), "web".to_owned())].into(),
         }
     }
@@ -287,10 +303,15 @@ pub(crate) mod tests {
 
     #[test]
     fn limits_never_exceed_the_host_and_contradictions_are_refused() {
-        let nofile = |host| rlimits(host).unwrap().into_iter().find(|limit| limit.typ() == PosixRlimitType::RlimitNofile).unwrap();
+        let nofile =
+            |host| rlimits(&Limits::new(host)).unwrap().into_iter().find(|limit| limit.typ() == PosixRlimitType::RlimitNofile).unwrap();
         assert_eq!((nofile(20_000).soft(), nofile(20_000).hard()), (1024, 20_000));
         assert_eq!((nofile(512).soft(), nofile(512).hard()), (512, 512));
         assert_eq!(nofile(u64::MAX).hard(), 524_288);
+        let asked = Limits { ulimits: vec!["nofile=7:9".parse().unwrap(), "nproc=5".parse().unwrap()], ..Limits::new(20_000) };
+        let asked: Vec<_> = rlimits(&asked).unwrap().iter().map(|limit| (limit.typ(), limit.soft(), limit.hard())).collect();
+        let [core, nofile, nproc] = asked[..] else { panic!("{asked:?}") };
+        assert_eq!((core.1, nofile.1, nofile.2, nproc.2), (0, 7, 9, 5));
         let mut host = request();
         host.isolation.uts = Namespace::Host;
         host.hostname = Some("youki".to_owned());

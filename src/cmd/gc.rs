@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Context, Format, container, image, network, output, salvage, sandbox};
+use super::{Context, Format, container, image, network, output, salvage, sandbox, volume};
 use crate::fault::{Faults, Result};
 use crate::plan::{ledger, recover};
 use crate::sys::file;
@@ -24,6 +24,7 @@ pub fn run(cx: &Context, _args: &GcArgs) -> Result<u8> {
     collect(container::reclaim(host), &mut gone, &mut faults);
     collect(sandbox::reclaim(host), &mut gone, &mut faults);
     collect(network::reclaim(host), &mut gone, &mut faults);
+    collect(volume::reclaim(host), &mut gone, &mut faults);
     collect(image::sweep(host), &mut gone, &mut faults);
     collect(ledger::reclaim(host), &mut gone, &mut faults);
     for dir in [host.journals(), host.runtime_root(), host.run.clone()] {

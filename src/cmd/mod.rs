@@ -3,6 +3,7 @@
 pub mod bundle;
 pub mod carry;
 pub mod cli;
+pub mod cni;
 pub mod container;
 pub mod gc;
 pub mod image;
@@ -13,6 +14,7 @@ pub mod records;
 pub mod salvage;
 pub mod sandbox;
 pub mod seccomp;
+pub mod volume;
 
 use crate::sys::Host;
 

@@ -1,6 +1,6 @@
 //! Where an image comes from, as written on a command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::fault::{Fault, Kind, Result};
@@ -42,12 +42,29 @@ const OTHERS: [&str; 8] = ["containers-storage", "dir", "docker", "docker-daemon
 impl Transport {
     /// The name of the directory or archive up to its first dot: what its images are called when only a tag was saved.
     pub fn stem(&self) -> &str {
+        let name = self.path().file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        name.split('.').next().unwrap_or_default()
+    }
+}
+
+impl Transport {
+    /// The path, for all of them.
+    pub fn path(&self) -> &Path {
         let (Transport::Oci { path, .. }
         | Transport::OciArchive { path, .. }
         | Transport::DockerArchive { path, .. }
         | Transport::Bare(path)) = self;
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        name.split('.').next().unwrap_or_default()
+        path
+    }
+
+    /// The same images, found at another path.
+    pub fn at(mut self, elsewhere: PathBuf) -> Self {
+        let (Transport::Oci { path, .. }
+        | Transport::OciArchive { path, .. }
+        | Transport::DockerArchive { path, .. }
+        | Transport::Bare(path)) = &mut self;
+        *path = elsewhere;
+        self
     }
 }
 
@@ -82,7 +99,6 @@ impl FromStr for Transport {
 fn bare(text: &str) -> Result<Transport> {
     match text {
         "" => Err(Fault::invalid("an empty text does not name an image")),
-        "-" => Err(Fault::new(Kind::Unimplemented, "images cannot be loaded from standard input yet").hint("write it to a file first")),
         _ if text.contains('\0') => Err(Fault::invalid(format!("{text:?} is not a path"))),
         _ => Ok(Transport::Bare(PathBuf::from(text))),
     }
@@ -107,7 +123,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_refused_by_name() {
-        for text in ["docker://busybox", "dir:/x", "containers-storage:x", "-"] {
+        for text in ["docker://busybox", "dir:/x", "containers-storage:x"] {
             assert_eq!(text.parse::<Transport>().unwrap_err().kind(), Kind::Unimplemented, "{text}");
         }
         for text in ["", "oci:", "oci::tag", "oci-archive:a.tar:", "a\0b"] {

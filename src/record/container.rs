@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Attachment, Metadata, Pairs, RawConfig, RuntimeFacts};
+use super::{Attachment, Metadata, Mount, Pairs, RawConfig, RuntimeFacts};
 use crate::ids::{Id, Name};
 
 /// The image of a container, as asked for and as found.
@@ -21,17 +21,6 @@ pub struct ImageUsed {
     pub manifest: String,
     /// Chain ids, lowest first.
     pub chain: Vec<String>,
-}
-
-/// A bind mount as asked for.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Volume {
-    /// On the host.
-    pub source: PathBuf,
-    /// In the container.
-    pub destination: PathBuf,
-    /// Whether it is read-only.
-    pub read_only: bool,
 }
 
 /// What was asked of a container, and the names and addresses that were chosen for it.
@@ -63,9 +52,12 @@ pub struct ContainerRecord {
     pub env: Vec<String>,
     /// The working directory.
     pub cwd: String,
-    /// Bind mounts.
+    /// Bind mounts, volumes, images and tmpfs.
     #[serde(default)]
-    pub volumes: Vec<Volume>,
+    pub mounts: Vec<Mount>,
+    /// What it may use, as `update` reads it; an update writes `resources.json` beside this.
+    #[serde(default)]
+    pub resources: Value,
     /// Whether it has a terminal.
     pub tty: bool,
     /// Whether it has the caller's standard input.

@@ -4,6 +4,7 @@
 
 mod bundle;
 mod container;
+mod mount;
 mod sandbox;
 
 use std::collections::BTreeMap;
@@ -13,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use bundle::{BundleLayer, BundleRecord};
-pub use container::{ContainerRecord, ImageUsed, Volume};
+pub use container::{ContainerRecord, ImageUsed};
+pub use mount::{Mount, MountFrom, VolumeRecord};
 pub use sandbox::SandboxRecord;
 
 /// Version of the records.

@@ -84,6 +84,8 @@ mod network_laws;
 #[cfg(test)]
 mod network_speed;
 #[cfg(test)]
+mod plugin_laws;
+#[cfg(test)]
 mod test_world;
 
 macro_rules! steps {
@@ -184,6 +186,14 @@ steps! {
     Skeleton in skeleton,
     Flatten in flatten,
     Mount in mount,
+    // Volumes and what else is mounted.
+    Volume in volume,
+    VolumeUse in volume_use,
+    VolumeRemoval in volume_removal,
+    CopyUp in copy_up,
+    SourceDir in source_dir,
+    Ownership in ownership,
+    Pin in pin,
     // Namespaces and networks.
     NetnsRoot in netns_root,
     Namespaces in namespaces,
@@ -197,8 +207,12 @@ steps! {
     NatNetwork in nat_network,
     Masquerade in masquerade,
     Veth in veth,
+    HostEnd in host_end,
+    Macvlan in macvlan,
     Loopback in loopback,
     Interface in interface,
+    Plugin in plugin,
+    CachedResult in cached_result,
     // Processes.
     CgroupParent in cgroup_parent,
     Process in process,

@@ -49,6 +49,30 @@ pub fn directories(cgroups_path: &str) -> Vec<PathBuf> {
     roots.iter().map(|hierarchy| hierarchy.join(&relative)).filter(|dir| dir.join("cgroup.procs").exists()).collect()
 }
 
+/// Whether the kernel counts swap for control groups.
+pub fn counts_swap() -> bool {
+    match layout() {
+        Layout::V1 => Path::new(ROOT).join("memory/memory.memsw.limit_in_bytes").exists(),
+        // The root group has no bounds: its children tell.
+        Layout::V2 => {
+            let children = file::list(Path::new(ROOT)).unwrap_or_default();
+            let mut groups =
+                children.iter().map(|name| Path::new(ROOT).join(name)).filter(|group| group.join("memory.max").exists()).peekable();
+            groups.peek().is_none() || groups.any(|group| group.join("memory.swap.max").exists())
+        }
+    }
+}
+
+/// Whether the kernel weighs the block device requests of control groups.
+pub fn weighs_block_io() -> bool {
+    match layout() {
+        Layout::V1 => ["blkio.weight", "blkio.bfq.weight"].iter().any(|name| Path::new(ROOT).join("blkio").join(name).exists()),
+        Layout::V2 => {
+            file::read_kernel(&Path::new(ROOT).join("cgroup.controllers")).is_ok_and(|all| all.split(' ').any(|name| name == "io"))
+        }
+    }
+}
+
 /// Lists the processes in the groups and in the groups below them, each once.
 pub fn processes(directories: &[PathBuf]) -> Vec<i32> {
     let mut pids: Vec<i32> = Vec::new();

@@ -166,6 +166,19 @@ pub fn list(path: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
+/// The names in a directory, byte for byte, sorted; empty when the directory is not there.
+pub fn list_bytes(path: &Path) -> Result<Vec<std::ffi::OsString>> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed("opendir", path)(error)),
+    };
+    let mut names =
+        entries.map(|entry| entry.map(|entry| entry.file_name()).map_err(failed("readdir", path))).collect::<Result<Vec<_>>>()?;
+    names.sort();
+    Ok(names)
+}
+
 /// The absolute path of what is at `path`, without symlinks; `None` when nothing is there.
 pub fn find_real_path(path: &Path) -> Result<Option<PathBuf>> {
     match fs::canonicalize(path) {

@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, reason = "the doors own these methods; tests/floors.rs holds which door owns which")]
 
 pub mod archive;
+pub mod archive_write;
 pub mod cgroup;
 pub mod device;
 pub mod dir_lock;
@@ -14,8 +15,11 @@ mod host;
 pub mod lock;
 pub mod mount;
 pub mod netlink;
+pub mod new_file;
 pub mod nft;
 pub mod ns;
+pub mod pin;
+pub mod plugin;
 pub mod privilege;
 pub mod proc;
 pub mod rootfs;
@@ -27,11 +31,13 @@ pub mod signal;
 pub mod store;
 pub mod sysctl;
 pub mod tree;
+pub mod tree_clone;
 mod tree_copy;
 mod tree_hide;
 mod tree_list;
 mod tree_merged;
 mod tree_names;
+pub mod tree_owner;
 pub mod tree_partial;
 mod tree_pending;
 pub mod tree_repair;
@@ -41,5 +47,5 @@ mod tree_xattr;
 pub mod view;
 
 pub use crate::ids::CgroupDriver;
-pub use host::{Halt, Host};
+pub use host::{Halt, Host, Plugins};
 pub use nix::errno::Errno;

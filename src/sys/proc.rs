@@ -265,6 +265,47 @@ pub fn nofile_limit() -> FaultResult<u64> {
     Ok(hard)
 }
 
+/// The hard limit of this process by its name without `RLIMIT_`, as `--ulimit` spells it; `u64::MAX` is no bound.
+///
+/// *Shape:* the rows of `/proc/self/limits`.
+pub fn find_hard_limit(name: &str) -> Option<u64> {
+    let row = match name {
+        "as" => "Max address space",
+        "core" => "Max core file size",
+        "cpu" => "Max cpu time",
+        "data" => "Max data size",
+        "fsize" => "Max file size",
+        "locks" => "Max file locks",
+        "memlock" => "Max locked memory",
+        "msgqueue" => "Max msgqueue size",
+        "nice" => "Max nice priority",
+        "nofile" => "Max open files",
+        "nproc" => "Max processes",
+        "rss" => "Max resident set",
+        "rtprio" => "Max realtime priority",
+        "rttime" => "Max realtime timeout",
+        "sigpending" => "Max pending signals",
+        "stack" => "Max stack size",
+        _ => return None,
+    };
+    let limits = file::read_kernel(std::path::Path::new("/proc/self/limits")).ok()?;
+    let values = limits.lines().find_map(|line| line.strip_prefix(row))?;
+    match values.split_whitespace().nth(1)? {
+        "unlimited" => Some(u64::MAX),
+        number => number.parse().ok(),
+    }
+}
+
+/// Whether this process may raise hard limits, and be spared more than its parent when memory runs out.
+pub fn may_raise_limits() -> bool {
+    caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SYS_RESOURCE).unwrap_or(false)
+}
+
+/// How soon this process is killed when memory runs out.
+pub fn oom_score_adj() -> i32 {
+    file::read_kernel(std::path::Path::new("/proc/self/oom_score_adj")).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
 /// Now, as RFC 3339 in UTC with nine digits after the second.
 pub fn now_rfc3339() -> String {
     format!("{:.9}", jiff::Timestamp::now())

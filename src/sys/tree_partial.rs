@@ -65,15 +65,24 @@ impl Partial {
     }
 
     /// Writes all of it to the disk, gives it its final name unless that is taken, and makes the name durable.
-    pub fn commit(mut self) -> Result<Committed> {
+    pub fn commit(self) -> Result<Committed> {
         self.sync()?;
+        let target = self.target.clone();
+        let committed = self.name()?;
+        if committed == Committed::Ours {
+            file::sync_parent(&target)?;
+        }
+        Ok(committed)
+    }
+
+    /// Gives it its final name unless that is taken, and leaves the disk to the caller.
+    pub fn name(mut self) -> Result<Committed> {
         match renameat2(AT_FDCWD, &self.path, AT_FDCWD, &self.target, RenameFlags::RENAME_NOREPLACE) {
             Ok(()) => {}
             Err(Errno::EEXIST) => return Ok(Committed::Theirs),
             Err(errno) => return Err(Fault::new(kind_of_errno(errno), format!("rename {}: {}", self.target.display(), errno.desc()))),
         }
         self.whole = true;
-        file::sync_parent(&self.target)?;
         Ok(Committed::Ours)
     }
 

@@ -77,10 +77,10 @@ impl Observation {
         diff::lines(&self.facts, &other.facts)
     }
 
-    /// The ids (64 hex digits) of the boxes of this world, by the records that name them; sandboxes before containers.
+    /// The ids (64 hex digits) of the boxes of this world, by the records that name them; sandboxes, containers, anonymous volumes.
     pub fn ids(&self) -> Vec<String> {
         let mut ids = Vec::new();
-        for room in ["sandboxes", "containers"] {
+        for room in ["sandboxes", "containers", "volumes"] {
             for (key, _) in &self.facts {
                 let below = key.split_once(&format!("/{room}/")).map(|(_, below)| below);
                 let id = below.and_then(|below| below.split('/').next()).filter(|id| id.len() == 64 && normal::is_hex(id));

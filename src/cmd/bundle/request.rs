@@ -44,6 +44,7 @@ pub fn config(image: &SourceImage, files: Option<&Path>) -> Result<String> {
         root_access: Access::ReadWrite,
         shm: Shm::Private { size_kib: SHM_KIB },
         binds: files.map(|dir| FILES.map(|name| bind(dir, name)).to_vec()).unwrap_or_default(),
+        mounts: Vec::new(),
         cgroups_path: String::new(),
         limits: Limits::new(proc::nofile_limit()?),
         annotations: std::collections::BTreeMap::new(),

@@ -1,5 +1,6 @@
 //! Containers: run in the foreground, listed, removed.
 
+mod mounts;
 mod oci;
 mod options;
 mod ps;
@@ -59,6 +60,9 @@ pub struct RmArgs {
     /// Kill what runs, pass over damage; a missing one is no error
     #[arg(short, long)]
     pub force: bool,
+    /// Also the anonymous volumes that only they use
+    #[arg(short, long)]
+    pub volumes: bool,
     /// `--explain`, `--timings`.
     #[command(flatten)]
     pub plan: PlanArgs,

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use super::mounts;
 use super::options::Owns;
 use super::request::{Facts, hostname};
 use super::steps::Texts;
-use crate::bundle::mounts::{Access, Bind, Shm};
+use crate::bundle::mounts::{Bind, Shm};
 use crate::bundle::spec::{self, ContainerRequest, Isolation, Namespace};
 use crate::bundle::{etc, user};
 use crate::cmd::{parse, records};
@@ -47,13 +48,6 @@ fn oci_request(facts: &Facts<'_>, record: &ContainerRecord, hostname: &str) -> R
         destination: format!("/etc/{name}"),
         access: facts.args.mounts.root_access(),
     });
-    let volumes = record.volumes.iter().map(|volume| Bind {
-        source: volume.source.clone(),
-        destination: volume.destination.to_string_lossy().into_owned(),
-        access: if volume.read_only { Access::ReadOnly } else { Access::ReadWrite },
-    });
-    let volumes: Vec<Bind> = volumes.collect();
-    let etc = etc.into_iter().filter(|bind| volumes.iter().all(|volume| volume.destination != bind.destination));
     Ok(ContainerRequest {
         args: record.args.clone(),
         env: record.env.clone(),
@@ -65,8 +59,12 @@ fn oci_request(facts: &Facts<'_>, record: &ContainerRecord, hostname: &str) -> R
         hostname: facts.sandbox.is_none().then(|| hostname.to_owned()),
         rootfs: PathBuf::from("rootfs"),
         root_access: facts.args.mounts.root_access(),
-        shm: facts.sandbox.map_or(Shm::Private { size_kib: SHM_KIB }, |sandbox| Shm::Shared(sandbox.shm.clone())),
-        binds: etc.chain(volumes.iter().cloned()).collect(),
+        shm: match facts.sandbox {
+            Some(sandbox) => Shm::Shared(sandbox.shm.clone()),
+            None => Shm::Private { size_kib: facts.args.mounts.shm_kib()?.unwrap_or(SHM_KIB) },
+        },
+        binds: etc.to_vec(),
+        mounts: mounts::entries(record),
         cgroups_path: record.runtime.cgroups_path.clone(),
         limits: facts.args.resources.limits()?,
         annotations: [("org.rkbox.id".to_owned(), record.id.to_string())].into(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{RmArgs, steps};
 use crate::cmd::network::detach;
 use crate::cmd::salvage::{self, Damage, Unwound};
+use crate::cmd::volume as volumes;
 use crate::cmd::{Context, carry, records};
 use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::ids::Id;
@@ -30,6 +31,9 @@ fn one(cx: &Context, args: &RmArgs, key: &str) -> Result<()> {
     if !args.force && running.is_ok_and(|pid| pid.is_some()) {
         return Err(Fault::new(Kind::FailedPrecondition, format!("container {key} runs"))
             .hint(format!("kill and remove it: rkbox rm --force {key}")));
+    }
+    if args.volumes {
+        volumes::ask_removal(&cx.host, &id)?;
     }
     timings.row("find");
     remove(&cx.host, &id, if args.force { Damage::Salvage } else { Damage::Refuse })

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::ContainerArgs;
+use super::{ContainerArgs, mounts};
 use crate::bundle::{process, user};
 use crate::cmd::image::store::Image;
 use crate::cmd::{Context, parse, records};
@@ -78,7 +78,8 @@ pub fn record(cx: &Context, facts: &Facts<'_>, net: Net) -> Result<ContainerReco
         args: process::arguments(&image_entrypoint, &image_cmd, entrypoint.as_deref(), &args.command)?,
         env: process::environment(&image_env, args.process.terminal(), Some(&hostname), &changes)?,
         cwd: process::working_directory(&args.process.workdir.clone().unwrap_or_else(|| text(config.map(|c| c.working_dir()))))?,
-        volumes: args.mounts.volumes()?,
+        mounts: mounts::resolve(cx, facts, (identity.uid, identity.gid))?,
+        resources: args.resources.recorded()?,
         tty: args.process.tty,
         stdin: args.process.interactive,
         stop_signal: Some(text(config.map(|c| c.stop_signal())))

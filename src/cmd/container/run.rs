@@ -6,6 +6,7 @@ use super::request::{self, Facts, Net};
 use super::{RunArgs, oci, run_dir, steps};
 use crate::cmd::network::{self, attach, networks};
 use crate::cmd::{Context, carry, image, output, records, sandbox};
+use crate::cni::inject::Asked;
 use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::ids::{Id, IfName};
 use crate::plan::{Keep, Plan, Timings, explain, reach};
@@ -161,8 +162,15 @@ fn network(cx: &Context, facts: &Facts<'_>, attached: &mut attach::Attached) -> 
     let wanted = args.network.network.as_deref().map(str::parse).transpose()?;
     let conf = networks::find_network(host, wanted.as_ref())?;
     let ifname: IfName = "eth0".parse()?;
-    let ask =
-        attach::Attach { network: &conf, owner: facts.id.as_str(), ifname: &ifname, netns: &netns, own_netns: true, acting: facts.acting };
+    let ask = attach::Attach {
+        network: &conf,
+        owner: facts.id.as_str(),
+        ifname: &ifname,
+        netns: &netns,
+        own_netns: true,
+        acting: facts.acting,
+        asked: &Asked::default(),
+    };
     *attached = attach::plan_attach(host, &ask)?;
     network::tell(attached);
     let attachment = Attachment {

@@ -1,6 +1,6 @@
 //! The plan of a container: a function of its record and of the texts that its files hold.
 
-use super::run_dir;
+use super::{mounts, run_dir};
 use crate::cmd::records::BoxKind;
 use crate::cmd::sandbox::cgroup_parent;
 use crate::record::ContainerRecord;
@@ -50,6 +50,7 @@ pub fn steps(host: &Host, record: &ContainerRecord, texts: Texts, network: Vec<S
         Directory::new(rootfs.clone(), 0o755).into(),
         Mount { what: MountKind::Overlay { lowers, upper, work }, target: rootfs }.into(),
     ]);
+    all.extend(mounts::steps(host, record));
     for (name, content) in texts.files {
         all.push(File { path: dir.join(name), mode: 0o644, content, durable: false }.into());
     }

@@ -44,6 +44,9 @@ impl Listed {
     }
 }
 
+/// The fewest digits that count as the beginning of an id.
+const FEWEST_DIGITS: usize = 4;
+
 /// The index and its images.
 #[derive(Debug)]
 pub struct Catalog {
@@ -98,7 +101,8 @@ impl Catalog {
         self.images.iter().find(|image| image.entries.contains(&entry))
     }
 
-    /// The entries that `text` speaks of: one of a name, those of a digest, or all of an id or of a unique start of one.
+    /// The entries that `text` speaks of: one of a name, those of a digest, or all of an id or of a unique start of one, of
+    /// four digits or more.
     ///
     /// *Errors:* `NotFound`, with the way to bring it; `InvalidArgument` when the start of an id fits several images.
     pub fn choose(&self, text: &str) -> Result<Vec<usize>> {
@@ -112,7 +116,8 @@ impl Catalog {
                 return Ok(found);
             }
         }
-        if digits.is_empty() || !digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        // A short word is only a name, as it is for containers: `rm db` cannot take another image once `db` is gone.
+        if digits.len() < FEWEST_DIGITS || !digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
             // A text that is no reference at all is told why; one that is, that it is not there.
             return Err(text.parse::<Reference>().err().unwrap_or_else(|| missing(text)));
         }

@@ -1,7 +1,8 @@
 //! `rkbox image load`: finds the images of a source and plans their blobs, layers and tags.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
 
 use super::LoadArgs;
 use super::source::{Form, Source};
@@ -14,7 +15,8 @@ use crate::plan::{Keep, Plan, Timings};
 use crate::step::blob::BlobSource;
 use crate::step::{Blob, Home, Layer, Layers, Step, Tag};
 use crate::sys::archive::Span;
-use crate::sys::{Host, file, proc, store};
+use crate::sys::new_file::{self, Spool};
+use crate::sys::{Host, file, proc, signal, store};
 
 /// What the caller wants beside the source.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +27,8 @@ pub struct Wish {
     pub platform: Option<Platform>,
     /// Where the images come from, to be noted in the index.
     pub origin: Option<Origin>,
+    /// What images are called of which only a tag was saved; by default the name of the source.
+    pub stem: Option<String>,
 }
 
 /// An image that the steps will put into the store.
@@ -72,7 +76,7 @@ pub(super) struct Found {
 pub fn plan_load(host: &Host, source: &Transport, wish: &Wish) -> Result<Loaded> {
     let opened = Source::open(source)?;
     let platform = wish.platform.clone().unwrap_or_else(Platform::of_host);
-    let mut found = images_of(&opened, &platform, source.stem())?;
+    let mut found = images_of(&opened, &platform, wish.stem.as_deref().unwrap_or(source.stem()))?;
     if !wish.names.is_empty() {
         let [only] = found.as_mut_slice() else {
             return Err(Fault::invalid(format!("the source has {} images, so that one name cannot stand for all", found.len()))
@@ -251,24 +255,53 @@ fn steps(host: &Host, found: &[Found], origin: Option<&Origin>) -> Result<Vec<St
     Ok(blobs)
 }
 
+/// A plain copy of an archive that is compressed or cannot be sought in; it lives as long as the answer.
+fn spooled(cx: &Context, source: &Transport, explain: bool) -> Result<Option<Spool>> {
+    if matches!(source, Transport::Oci { .. }) {
+        return Ok(None);
+    }
+    let path = source.path();
+    let (is_input, input) = (path == Path::new("-"), std::io::stdin());
+    if is_input && input.is_terminal() {
+        return Err(Fault::invalid("standard input is a terminal").hint("name an archive, or redirect standard input"));
+    }
+    // Nothing is to be taken back yet: an interrupted read may end at once.
+    signal::restore()?;
+    let plain = new_file::spool((!is_input).then_some(path), &cx.host.images())?;
+    signal::install()?;
+    if explain && (is_input || plain.is_some()) {
+        let fault = Fault::new(Kind::Unimplemented, "a script cannot read a stream twice");
+        return Err(fault.hint("unpack the archive into a plain file first: gzip -dc, or zstd -dc"));
+    }
+    Ok(plain)
+}
+
 /// Runs `rkbox image load`.
 pub fn run(cx: &Context, args: &LoadArgs) -> Result<u8> {
     let mut timings = Timings::start();
-    let transport: Transport = args.source.parse()?;
-    let origin = Origin { source: args.source.clone(), at: proc::now_rfc3339(), repo_digests: Vec::new() };
-    let wish = Wish { names: args.name.clone(), platform: args.platform.clone(), origin: Some(origin) };
+    let source = args.source.as_deref().or(args.input.as_deref()).unwrap_or("-");
+    let asked: Transport = source.parse()?;
+    let origin = Origin { source: source.to_owned(), at: proc::now_rfc3339(), repo_digests: Vec::new() };
+    let stem = Some(asked.stem().to_owned());
+    let wish = Wish { names: args.name.clone(), platform: args.platform.clone(), origin: Some(origin), stem };
+    let spooled = spooled(cx, &asked, args.plan.explain).doing(|| format!("cannot load {source:?}"))?;
+    let transport = match &spooled {
+        Some(plain) => asked.at(plain.path()),
+        None if asked.path() == Path::new("-") => asked.at(PathBuf::from("/dev/stdin")),
+        None => asked,
+    };
     let _shared = store::share(&cx.host.images())?;
     // A journal that a dead process of the same pid left is unwound first by the engine.
     let box_id = format!("image-{}", std::process::id());
     let mut images = Vec::new();
     let carried = carry::carry(cx, args.plan, &mut timings, |_| {
-        let loaded = plan_load(&cx.host, &transport, &wish).doing(|| format!("cannot load {:?}", args.source))?;
+        let loaded = plan_load(&cx.host, &transport, &wish).doing(|| format!("cannot load {source:?}"))?;
         loaded.notes.iter().for_each(|note| output::note(&format!("warning: {note}")));
         progress(&loaded.steps);
         images = loaded.images;
         let mut steps = vec![Home { dirs: home_dirs(&cx.host) }.into()];
         steps.extend(loaded.steps);
-        Ok(Plan::new(box_id.clone(), format!("load {:?}", args.source), steps).kept(Keep::Result))
+        Ok(Plan::new(box_id.clone(), format!("load {source:?}"), steps).kept(Keep::Result))
     })?;
     if carried.is_some() {
         report(cx, &images)?;

@@ -8,10 +8,12 @@ mod history;
 pub mod inspect;
 pub mod load;
 pub mod ls;
+pub mod need;
 mod open;
 mod prune;
 mod removal;
 pub mod rm;
+mod save;
 mod source;
 pub mod store;
 pub mod sweep;
@@ -44,6 +46,8 @@ pub struct ImageArgs {
 pub enum ImageCommand {
     /// Load images from a file or directory
     Load(LoadArgs),
+    /// Write images into an archive or directory that every tool loads
+    Save(save::SaveArgs),
     /// List images
     #[command(visible_alias = "list")]
     Ls(ls::LsArgs),
@@ -72,8 +76,12 @@ pub enum ImageCommand {
 /// Arguments of `rkbox image load`.
 #[derive(Debug, Args)]
 pub struct LoadArgs {
-    /// PATH, oci:DIR[:TAG], oci-archive:PATH[:TAG] or docker-archive:PATH[:REF]
-    pub source: String,
+    /// PATH, oci:DIR[:TAG], oci-archive:PATH[:TAG] or docker-archive:PATH[:REF];
+    /// archives may be compressed, - and nothing stand for standard input
+    pub source: Option<String>,
+    /// The same as SOURCE, for those who are used to docker load
+    #[arg(short, long, value_name = "PATH", conflicts_with = "source")]
+    pub input: Option<String>,
     /// Name for the image, instead of those it was saved with; may be repeated
     #[arg(short, long, value_name = "REFERENCE")]
     pub name: Vec<Reference>,
@@ -97,6 +105,7 @@ pub struct InspectArgs {
 pub fn run(cx: &Context, args: ImageArgs) -> Result<u8> {
     match args.what {
         ImageCommand::Load(args) => load::run(cx, &args),
+        ImageCommand::Save(args) => save::run(cx, &args),
         ImageCommand::Ls(args) => ls::run(cx, &args),
         ImageCommand::History(args) => history::run(cx, &args),
         ImageCommand::Tag(args) => tag::tag(cx, &args),

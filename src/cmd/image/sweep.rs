@@ -43,6 +43,12 @@ pub fn uses(host: &Host) -> Result<Vec<Use>> {
         let image_id = text(&record["image_id"]).unwrap_or_default();
         let image_id = if image_id.is_empty() || image_id.contains(':') { image_id } else { format!("sha256:{image_id}") };
         let chains = record["image"]["chain"].as_array().into_iter().flatten().filter_map(|chain| chain.as_str()?.parse().ok());
+        // The images that are mounted in it, each for itself.
+        for mount in record["mounts"].as_array().into_iter().flatten().filter(|mount| mount["from"]["type"] == "image") {
+            let chains = mount["from"]["chain"].as_array().into_iter().flatten().filter_map(|chain| chain.as_str()?.parse().ok()).collect();
+            let container = text(&record["name"]).unwrap_or_else(|| id.clone());
+            uses.push(Use { container, image_id: text(&mount["from"]["image_id"]).unwrap_or_default(), chains });
+        }
         uses.push(Use { container: text(&record["name"]).unwrap_or(id), image_id, chains: chains.collect() });
     }
     Ok(uses)

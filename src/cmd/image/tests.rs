@@ -220,7 +220,7 @@ fn removal_takes_what_nobody_needs_and_nothing_else() {
     let alias = plan_load(
         host,
         &format!("oci:{layout}:busybox").parse().unwrap(),
-        &Wish { names: vec!["a/alias".parse().unwrap()], platform: None, origin: None },
+        &Wish { names: vec!["a/alias".parse().unwrap()], ..Wish::default() },
     );
     carry(&alias.unwrap().steps, host).unwrap();
     let id = store::find(host, "busybox").unwrap().id;
@@ -314,10 +314,10 @@ fn one_plain_archive_without_a_name_is_kept_without_one() {
     fs::write(&zipped, program::output("gzip", &["-c", &docker]).stdout).unwrap();
     let fault = world.refusal(&zipped);
     assert!(fault.kind() == Kind::Unimplemented && fault.to_string().contains("compressed with gzip"), "{fault}");
-    let wish = Wish { names: vec!["mine:1".parse().unwrap()], platform: None, origin: None };
+    let wish = Wish { names: vec!["mine:1".parse().unwrap()], ..Wish::default() };
     carry(&plan_load(&world.host, &docker.parse().unwrap(), &wish).unwrap().steps, &world.host).unwrap();
     assert_eq!(store::find(&world.host, "mine:1").unwrap().references.len(), 1);
-    let other = Wish { names: Vec::new(), platform: Some("linux/riscv64".parse().unwrap()), origin: None };
+    let other = Wish { names: Vec::new(), platform: Some("linux/riscv64".parse().unwrap()), ..Wish::default() };
     assert_eq!(plan_load(&world.host, &docker.parse().unwrap(), &other).unwrap_err().kind(), Kind::NotFound);
 }
 
@@ -330,7 +330,13 @@ fn the_command_settles_or_leaves_nothing_and_its_script_does_the_same() {
     tool(&["umoci", "new", "--image", &format!("{layout}:bare")]);
     tool(&["umoci", "gc", "--layout", &layout]);
     let fresh = |name: &str| Context { host: Host::below(Path::new(&world.path(name))), format: crate::cmd::Format::Table };
-    let args = |source: &str| LoadArgs { source: source.to_owned(), name: Vec::new(), platform: None, plan: PlanArgs::default() };
+    let args = |source: &str| LoadArgs {
+        source: Some(source.to_owned()),
+        input: None,
+        name: Vec::new(),
+        platform: None,
+        plan: PlanArgs::default(),
+    };
     let (one, two) = (fresh("one"), fresh("two"));
     assert_eq!(super::load::run(&one, &args(&layout)).unwrap(), 0);
     assert_eq!(super::load::run(&one, &args(&layout)).unwrap(), 0);

@@ -8,6 +8,7 @@ use super::steps::{self, Texts};
 use crate::bundle::{etc, pause};
 use crate::cmd::network::{self, attach, networks};
 use crate::cmd::{Context, Format, PlanArgs, carry, output, records};
+use crate::cni::inject::Asked;
 use crate::fault::{Fault, Result};
 use crate::ids::{Id, IfName, Name};
 use crate::plan::{Plan, Timings};
@@ -69,8 +70,15 @@ fn plan(cx: &Context, args: &CreateArgs, timings: &mut Timings) -> Result<(Plan,
         } else {
             let wanted = args.network.as_deref().map(str::parse).transpose()?;
             let conf = networks::find_network(host, wanted.as_ref())?;
-            let ask =
-                attach::Attach { network: &conf, owner: id.as_str(), ifname: &ifname, netns, own_netns: true, acting: !args.plan.explain };
+            let ask = attach::Attach {
+                network: &conf,
+                owner: id.as_str(),
+                ifname: &ifname,
+                netns,
+                own_netns: true,
+                acting: !args.plan.explain,
+                asked: &Asked::default(),
+            };
             network = attach::plan_attach(host, &ask)?;
             network::tell(&network);
             attachments.push(Attachment {

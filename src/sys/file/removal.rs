@@ -52,10 +52,12 @@ pub(in crate::sys) fn remove_below(dir: i32, name: &CStr, device: u64) -> nix::R
     }
     // Each level holds one open directory; very deep trees are flattened by moving a subtree up to the top.
     let mut levels: Vec<(Dir, CString)> = vec![(Dir::from_fd(openat(top, name, flags, Mode::empty())?)?, name.to_owned())];
+    // A bind mount can be of the very device: what lies below it is somebody else's all the same.
+    let mount = mount_id(top)?;
     loop {
         let Some((level, _)) = levels.last_mut() else { return Ok(()) };
         let fd = level.as_fd().as_raw_fd();
-        if fstat(borrow(fd))?.st_dev != device {
+        if fstat(borrow(fd))?.st_dev != device || mount_id(borrow(fd))? != mount {
             return Err(Errno::EXDEV);
         }
         let mut descend = None;
@@ -103,6 +105,17 @@ pub(in crate::sys) fn remove_below(dir: i32, name: &CStr, device: u64) -> nix::R
             }
         }
     }
+}
+
+/// The mount that an open directory is on; 0 where the kernel does not tell (before Linux 5.8).
+#[allow(unsafe_code)]
+fn mount_id(fd: std::os::fd::BorrowedFd<'_>) -> nix::Result<u64> {
+    // SAFETY: all fields are integers, for which zero is a value.
+    let mut found: libc::statx = unsafe { std::mem::zeroed() };
+    // SAFETY: the descriptor is borrowed, the empty path ends with NUL, the buffer is a live statx of ours.
+    let told = unsafe { libc::statx(fd.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, libc::STATX_MNT_ID, &raw mut found) };
+    Errno::result(told)?;
+    Ok(if found.stx_mask & libc::STATX_MNT_ID == 0 { 0 } else { found.stx_mnt_id })
 }
 
 fn lift_name(root: std::os::fd::BorrowedFd<'_>, base: &CStr) -> nix::Result<CString> {
