@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{Context, Format, bundle, cni, container, gc, image, network, sandbox, seccomp, volume};
+use super::{Context, Format, bundle, cni, container, doctor, gc, image, network, sandbox, seccomp, volume};
 use crate::cni::built_in::Policy;
 use crate::fault::{Fault, Kind, Result};
 use crate::ids::CgroupDriver;
@@ -95,6 +95,8 @@ enum Command {
     Rm(container::RmArgs),
     /// Undo what killed commands left behind
     Gc(gc::GcArgs),
+    /// Say what this host has and lacks, and what would mend it
+    Doctor(doctor::DoctorArgs),
     /// Print the default seccomp profile
     Seccomp(seccomp::SeccompArgs),
     /// Print a completion script for a shell
@@ -138,6 +140,7 @@ impl Global {
             runtime: self.runtime,
             cgroup_driver: driver,
             cgroup_parent: self.cgroup_parent.unwrap_or_else(|| default_parent.to_owned()),
+            registry: None,
             halt: Halt::default(),
         };
         Ok(Context { host, format: self.format })
@@ -170,7 +173,9 @@ impl Cli {
     /// Whether the command makes or takes back links, mounts, namespaces or files of other users.
     fn changes_the_host(&self) -> bool {
         match &self.command {
-            Command::Image(_) | Command::Completion(_) | Command::Seccomp(_) | Command::Ps(_) | Command::Bundle(_) => false,
+            Command::Image(_) | Command::Completion(_) | Command::Doctor(_) | Command::Seccomp(_) | Command::Ps(_) | Command::Bundle(_) => {
+                false
+            }
             Command::Sandbox(command) => !matches!(command, sandbox::Command::Ls(_) | sandbox::Command::Inspect(_)),
             Command::Net(command) => !command.only_reads(),
             Command::Cni(_) => false,
@@ -208,6 +213,7 @@ impl Command {
             Command::Ps(args) => container::ps(context, &args),
             Command::Rm(args) => container::rm(context, &args),
             Command::Gc(args) => gc::run(context, &args),
+            Command::Doctor(args) => doctor::run(context, &args),
             Command::Seccomp(args) => seccomp::run(context, &args),
             Command::Completion(_) => Ok(0),
         }

@@ -22,7 +22,7 @@ pub fn run(cx: &Context, args: &RunArgs) -> Result<u8> {
     if args.container.process.tty && !args.plan.explain && !std::io::stdin().is_terminal() {
         return Err(Fault::invalid("--tty: standard input is not a terminal").hint("leave --tty out, or call rkbox from a terminal"));
     }
-    let found = image::store::find(&cx.host, &args.container.image)?;
+    let found = args.container.source.find(cx, &args.container.image, args.plan.explain)?;
     let lowers = image::store::lowers(&cx.host, &found)?;
     let joined = args.container.network.sandbox.as_deref().map(|key| ready_sandbox(&cx.host, key)).transpose()?;
     let id = Id::from_bytes(proc::random::<32>()?);
