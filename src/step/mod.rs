@@ -242,4 +242,5 @@ steps! {
     // Processes.
     CgroupParent in cgroup_parent,
     Process in process,
+    Watched in watched,
 }
