@@ -26,6 +26,8 @@ pub mod sweep;
 mod tag;
 #[cfg(test)]
 mod tests;
+pub mod verify;
+mod verify_repair;
 
 use clap::{Args, Subcommand};
 
@@ -82,6 +84,8 @@ pub enum ImageCommand {
     Unmount(mount::UnmountArgs),
     /// Print how much room images take
     Df(df::DfArgs),
+    /// Compare blobs and unpacked files with what they were, and repair them
+    Verify(verify::VerifyArgs),
 }
 
 /// Arguments of `rkbox image load`.
@@ -128,6 +132,7 @@ pub fn run(cx: &Context, args: ImageArgs) -> Result<u8> {
         ImageCommand::Mount(args) => mount::run(cx, &args),
         ImageCommand::Unmount(args) => mount::unmount(cx, &args),
         ImageCommand::Df(args) => df::run(cx, &args),
+        ImageCommand::Verify(args) => verify::run(cx, &args),
         ImageCommand::Inspect(args) => inspect::run(cx, &args),
         ImageCommand::Rm(args) => rm::run(cx, &args),
     }
