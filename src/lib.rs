@@ -18,6 +18,7 @@ pub mod image;
 pub mod monitor;
 pub mod network;
 pub mod plan;
+pub mod pod;
 pub mod record;
 pub mod script;
 pub mod step;

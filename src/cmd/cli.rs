@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{Context, Format, bundle, cni, container, gc, image, network, sandbox, seccomp, volume};
+use super::{Context, Format, bundle, cni, container, doctor, gc, image, network, sandbox, seccomp, volume};
 use crate::cni::built_in::Policy;
 use crate::fault::{Fault, Kind, Result};
 use crate::ids::CgroupDriver;
@@ -117,6 +117,8 @@ enum Command {
     Rm(container::RmArgs),
     /// Undo what killed commands left behind
     Gc(gc::GcArgs),
+    /// Say what this host has and lacks, and what would mend it
+    Doctor(doctor::DoctorArgs),
     /// Print the default seccomp profile
     Seccomp(seccomp::SeccompArgs),
     /// Print a completion script for a shell
@@ -160,6 +162,7 @@ impl Global {
             runtime: self.runtime,
             cgroup_driver: driver,
             cgroup_parent: self.cgroup_parent.unwrap_or_else(|| default_parent.to_owned()),
+            registry: None,
             halt: Halt::default(),
         };
         Ok(Context { host, format: self.format })
@@ -195,6 +198,7 @@ impl Cli {
             Command::Image(_)
             | Command::Completion(_)
             | Command::Seccomp(_)
+            | Command::Doctor(_)
             | Command::Ps(_)
             | Command::Inspect(_)
             | Command::Logs(_)
@@ -248,6 +252,7 @@ impl Command {
             Command::Inspect(args) => container::inspect(context, &args),
             Command::Rm(args) => container::rm(context, &args),
             Command::Gc(args) => gc::run(context, &args),
+            Command::Doctor(args) => doctor::run(context, &args),
             Command::Seccomp(args) => seccomp::run(context, &args),
             Command::Completion(_) => Ok(0),
         }

@@ -5,6 +5,7 @@ pub mod carry;
 pub mod cli;
 pub mod cni;
 pub mod container;
+pub mod doctor;
 pub mod gc;
 pub mod image;
 pub mod network;

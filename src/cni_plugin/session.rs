@@ -186,6 +186,7 @@ fn host() -> Host {
         runtime: "runc".to_owned(),
         cgroup_driver: CgroupDriver::Cgroupfs,
         cgroup_parent: "/rkbox".to_owned(),
+        registry: None,
         halt: Halt::default(),
     }
 }

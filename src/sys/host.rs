@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::registry::Session;
 use crate::cni::built_in::Policy;
 use crate::ids::CgroupDriver;
 
@@ -29,6 +30,8 @@ pub struct Host {
     pub cgroup_driver: CgroupDriver,
     /// The parent cgroup: `/rkbox` for cgroupfs, `system.slice` for systemd.
     pub cgroup_parent: String,
+    /// The dealings with registries of a command that has any.
+    pub registry: Option<Session>,
     /// Set when what runs side by side should stop.
     pub halt: Halt,
 }
@@ -91,6 +94,7 @@ impl Host {
             runtime: "runc".to_owned(),
             cgroup_driver: CgroupDriver::Cgroupfs,
             cgroup_parent: "/rkbox-below".to_owned(),
+            registry: None,
             halt: Halt::default(),
         }
     }

@@ -47,7 +47,7 @@ impl World {
         mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).expect("cannot make / private");
         tmpfs("/run");
         tmpfs(DIR);
-        for dir in ["/var/lib/cni", "/var/lib/rkbox", "/etc/cni"] {
+        for dir in ["/var/lib/cni", "/var/lib/rkbox", "/etc/cni", "/var/lib/containers"] {
             if Path::new(dir).is_dir() {
                 tmpfs(dir);
             }

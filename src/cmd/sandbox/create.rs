@@ -1,5 +1,6 @@
 //! `rkbox sandbox create`.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use clap::Args;
@@ -13,7 +14,7 @@ use crate::fault::{Fault, Result};
 use crate::ids::{Id, IfName, Name};
 use crate::plan::{Plan, Timings};
 use crate::record::{Attachment, Metadata, Pairs, RawConfig, SandboxRecord, VERSION};
-use crate::sys::{privilege, proc};
+use crate::sys::{privilege, proc, security};
 
 /// Arguments of `rkbox sandbox create`.
 #[derive(Debug, Args)]
@@ -131,7 +132,7 @@ fn record(cx: &Context, args: &CreateArgs, id: Id, attachments: Vec<Attachment>)
         shm: run.join("shm"),
         files: host.sandbox_dir(id.as_str()),
         attachments,
-        runtime: records::runtime_facts(host, &id)?,
+        runtime: records::runtime_facts(host, &id, None)?,
         config: RawConfig { kind: "rkbox.v1".to_owned(), raw: crate::cmd::parse::command_line() },
         id,
         extra: serde_json::Map::new(),
@@ -144,6 +145,7 @@ fn pause_config(record: &SandboxRecord) -> Result<String> {
         network: record.netns.clone(),
         ipc: Some(record.ipcns.clone()),
         uts: Some(record.utsns.clone()),
+        sysctls: if record.netns.is_some() { security::network_sysctls() } else { BTreeMap::new() },
         cgroups_path: record.runtime.cgroups_path.clone(),
         annotations: [("org.rkbox.id".to_owned(), record.id.to_string())].into(),
     };

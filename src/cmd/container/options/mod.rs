@@ -1,5 +1,6 @@
 //! What can be said of a container: one group of options a file, shared by all commands that make one.
 
+mod image;
 mod life;
 mod mounts;
 mod network;
@@ -10,6 +11,7 @@ mod units;
 
 use clap::Args;
 
+pub use image::ImageArgs;
 pub use life::LifeArgs;
 pub use mounts::MountArgs;
 pub use network::NetworkArgs;
@@ -44,6 +46,9 @@ pub struct ContainerArgs {
     /// What it may do.
     #[command(flatten)]
     pub security: SecurityArgs,
+    /// Where its image comes from.
+    #[command(flatten)]
+    pub source: ImageArgs,
     /// Image: a reference, an id or a unique prefix of one
     #[arg(help_heading = clap::builder::Resettable::Reset)]
     pub image: String,
