@@ -19,6 +19,7 @@ pub mod monitor;
 pub mod network;
 pub mod plan;
 pub mod pod;
+pub mod ports;
 pub mod record;
 pub mod script;
 pub mod step;

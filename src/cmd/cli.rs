@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{Context, Format, bundle, cni, container, doctor, gc, image, network, sandbox, seccomp, volume};
+use super::{Context, Format, bundle, cni, container, doctor, gc, image, network, port, sandbox, seccomp, volume};
 use crate::cni::built_in::Policy;
 use crate::fault::{Fault, Kind, Result};
 use crate::ids::CgroupDriver;
@@ -115,6 +115,8 @@ enum Command {
     Inspect(container::InspectArgs),
     /// Remove containers
     Rm(container::RmArgs),
+    /// Show the published ports of a container or sandbox
+    Port(port::PortArgs),
     /// Undo what killed commands left behind
     Gc(gc::GcArgs),
     /// Say what this host has and lacks, and what would mend it
@@ -202,6 +204,7 @@ impl Cli {
             | Command::Ps(_)
             | Command::Inspect(_)
             | Command::Logs(_)
+            | Command::Port(_)
             | Command::Bundle(_) => false,
             Command::Sandbox(command) => !matches!(command, sandbox::Command::Ls(_) | sandbox::Command::Inspect(_)),
             Command::Net(command) => !command.only_reads(),
@@ -251,6 +254,7 @@ impl Command {
             Command::Ps(args) => container::ps(context, &args),
             Command::Inspect(args) => container::inspect(context, &args),
             Command::Rm(args) => container::rm(context, &args),
+            Command::Port(args) => port::run(context, &args),
             Command::Gc(args) => gc::run(context, &args),
             Command::Doctor(args) => doctor::run(context, &args),
             Command::Seccomp(args) => seccomp::run(context, &args),

@@ -23,5 +23,6 @@ pub use images::images;
 pub use normal::shapes;
 pub use observation::Observation;
 pub use output::Output;
+pub use process::until;
 pub use registry::{HTPASSWD, Registry};
 pub use world::World;

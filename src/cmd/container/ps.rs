@@ -5,9 +5,10 @@ use std::str::FromStr;
 use clap::Args;
 
 use super::state::{self, State};
-use crate::cmd::{Context, Format, output, records};
+use crate::cmd::{Context, Format, output, publish, records};
 use crate::fault::{Fault, Result};
 use crate::ids::Id;
+use crate::ports::Forward;
 use crate::record::ContainerRecord;
 
 /// Arguments of `rkbox ps`.
@@ -106,7 +107,7 @@ pub fn run(cx: &Context, args: &PsArgs) -> Result<u8> {
         let shown = if args.no_trunc { id.as_str() } else { id.short() }.to_owned();
         let Ok(record) = record else {
             if filters.is_empty() {
-                rows.push(vec![shown, String::new(), "damaged".to_owned(), String::new(), String::new()]);
+                rows.push(vec![shown, String::new(), "damaged".to_owned(), String::new(), String::new(), String::new()]);
                 values.push(serde_json::json!({ "id": id, "state": "damaged" }));
             }
             continue;
@@ -115,8 +116,10 @@ pub fn run(cx: &Context, args: &PsArgs) -> Result<u8> {
         if !fits(&filters, record, &state) || !(all || state.pid.is_some() || state.word() == "restarting") {
             continue;
         }
-        values.push(value(id, record, &state));
-        rows.push(vec![shown, record.image.requested.clone(), state.text(), record.args.join(" "), record.name.to_string()]);
+        let ports: Vec<Forward> = record.attachments.iter().flat_map(|attachment| attachment.ports.clone()).collect();
+        let (image, command) = (record.image.requested.clone(), record.args.join(" "));
+        rows.push(vec![shown, image, state.text(), publish::shown(&ports), command, record.name.to_string()]);
+        values.push(value(id, record, &state, &ports));
     }
     if args.quiet {
         values.iter().filter_map(|value| value["id"].as_str()).for_each(output::line);
@@ -124,17 +127,17 @@ pub fn run(cx: &Context, args: &PsArgs) -> Result<u8> {
     }
     match cx.format {
         Format::Json => output::json(&values)?,
-        Format::Table => output::table(&["CONTAINER ID", "IMAGE", "STATE", "COMMAND", "NAME"], &rows),
+        Format::Table => output::table(&["CONTAINER ID", "IMAGE", "STATE", "PORTS", "COMMAND", "NAME"], &rows),
     }
     Ok(0)
 }
 
-fn value(id: &Id, record: &ContainerRecord, state: &State) -> serde_json::Value {
+fn value(id: &Id, record: &ContainerRecord, state: &State, ports: &[Forward]) -> serde_json::Value {
     serde_json::json!({
         "id": id, "name": record.name, "image": record.image.requested, "image_id": record.image_id, "state": state.word(),
         "status": state.text(), "exit_code": state.exit.as_ref().map(|exit| exit.exit_code), "pid": state.pid, "restarts": state.restarts,
         "health": state.health_word(), "labels": record.labels, "sandbox_id": record.sandbox_id, "command": record.args,
-        "created_at": record.created_at,
+        "created_at": record.created_at, "ports": ports,
     })
 }
 

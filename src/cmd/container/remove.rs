@@ -12,6 +12,7 @@ use crate::cmd::volume as volumes;
 use crate::cmd::{Context, PlanArgs, carry, records};
 use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::ids::Id;
+use crate::network::publish;
 use crate::plan::journal::{self, Journal};
 use crate::plan::{self, Keep, Plan, Timings, explain};
 use crate::record::life::EventKind;
@@ -119,6 +120,7 @@ fn take_back(host: &Host, id: &Id, damage: Damage) -> Result<()> {
     })?;
     let mut network = Vec::new();
     for attachment in &record.attachments {
+        network.extend(publish::private_steps(&attachment.result, &attachment.owner, &attachment.ports));
         network.extend(detach::steps_of(host, attachment, record.netns.as_deref())?);
     }
     let (all, _) = steps::steps(host, &record, steps::Texts::default(), network);
