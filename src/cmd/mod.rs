@@ -15,6 +15,7 @@ pub mod records;
 pub mod salvage;
 pub mod sandbox;
 pub mod seccomp;
+pub mod unit;
 pub mod volume;
 
 use crate::sys::Host;

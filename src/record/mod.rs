@@ -6,6 +6,7 @@ mod bundle;
 mod container;
 mod mount;
 mod sandbox;
+pub mod unit;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
