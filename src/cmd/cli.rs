@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{Context, Format, bundle, cni, container, doctor, gc, image, network, sandbox, seccomp, unit, volume};
+use super::{Context, Format, bundle, cni, container, doctor, gc, image, network, port, sandbox, seccomp, unit, volume};
 use crate::cni::built_in::Policy;
 use crate::fault::{Fault, Kind, Result};
 use crate::ids::CgroupDriver;
@@ -93,6 +93,8 @@ enum Command {
     Ps(container::PsArgs),
     /// Remove containers
     Rm(container::RmArgs),
+    /// Show the published ports of a container or sandbox
+    Port(port::PortArgs),
     /// Undo what killed commands left behind
     Gc(gc::GcArgs),
     /// Say what this host has and lacks, and what would mend it
@@ -199,6 +201,7 @@ impl Cli {
             | Command::Seccomp(_)
             | Command::Unit(_)
             | Command::Ps(_)
+            | Command::Port(_)
             | Command::Bundle(_) => false,
             Command::Sandbox(command) => !matches!(command, sandbox::Command::Ls(_) | sandbox::Command::Inspect(_)),
             Command::Net(command) => !command.only_reads(),
@@ -236,6 +239,7 @@ impl Command {
             Command::Run(args) => container::run(context, &args),
             Command::Ps(args) => container::ps(context, &args),
             Command::Rm(args) => container::rm(context, &args),
+            Command::Port(args) => port::run(context, &args),
             Command::Gc(args) => gc::run(context, &args),
             Command::Doctor(args) => doctor::run(context, &args),
             Command::Unit(args) => unit::run(context, &args),

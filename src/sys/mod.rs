@@ -7,6 +7,7 @@
 pub mod archive;
 pub mod archive_write;
 pub mod cgroup;
+pub mod conntrack;
 pub mod device;
 pub mod dir_lock;
 pub mod exec;
@@ -30,6 +31,7 @@ pub mod runc_log;
 pub mod scratch;
 pub mod security;
 pub mod signal;
+pub mod sockets;
 pub mod store;
 pub mod sysctl;
 pub mod tree;
