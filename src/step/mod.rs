@@ -241,4 +241,5 @@ steps! {
     // Processes.
     CgroupParent in cgroup_parent,
     Process in process,
+    Watched in watched,
 }
