@@ -18,6 +18,7 @@ pub mod repair;
 pub mod salvage;
 pub mod sandbox;
 pub mod seccomp;
+pub mod unit;
 pub mod volume;
 
 use crate::sys::Host;

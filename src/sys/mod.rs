@@ -54,6 +54,8 @@ mod tree_names;
 pub mod tree_owner;
 pub mod tree_partial;
 mod tree_pending;
+pub mod tree_repair;
+pub mod tree_verify;
 mod tree_write;
 mod tree_xattr;
 pub mod view;
