@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{Context, Format, bundle, cni, container, doctor, gc, image, network, port, sandbox, seccomp, unit, volume};
+use super::{Context, Format, bundle, cni, container, doctor, gc, image, network, port, repair, sandbox, seccomp, unit, volume};
 use crate::cni::built_in::Policy;
 use crate::fault::{Fault, Kind, Result};
 use crate::ids::CgroupDriver;
@@ -117,6 +117,10 @@ enum Command {
     Rm(container::RmArgs),
     /// Show the published ports of a container or sandbox
     Port(port::PortArgs),
+    /// Print what happened to containers
+    Events(container::EventsArgs),
+    /// Give containers that lost their monitor a new one
+    Repair(repair::RepairArgs),
     /// Undo what killed commands left behind
     Gc(gc::GcArgs),
     /// Say what this host has and lacks, and what would mend it
@@ -226,6 +230,7 @@ impl Cli {
             | Command::Ps(_)
             | Command::Inspect(_)
             | Command::Logs(_)
+            | Command::Events(_)
             | Command::Port(_)
             | Command::Bundle(_) => false,
             Command::Sandbox(command) => !matches!(command, sandbox::Command::Ls(_) | sandbox::Command::Inspect(_)),
@@ -234,6 +239,7 @@ impl Cli {
             Command::Volume(command) => command.changes_the_host(),
             Command::Run(_) | Command::Rm(_) | Command::Gc(_) | Command::Create(_) | Command::Start(_) | Command::Stop(_) => true,
             Command::Kill(_) | Command::Pause(_) | Command::Unpause(_) | Command::Wait(_) | Command::Exec(_) | Command::Attach(_) => true,
+            Command::Repair(_) => true,
         }
     }
 }
@@ -277,6 +283,8 @@ impl Command {
             Command::Inspect(args) => container::inspect(context, &args),
             Command::Rm(args) => container::rm(context, &args),
             Command::Port(args) => port::run(context, &args),
+            Command::Events(args) => container::events(context, &args),
+            Command::Repair(args) => repair::run(context, &args),
             Command::Gc(args) => gc::run(context, &args),
             Command::Doctor(args) => doctor::run(context, &args),
             Command::Unit(args) => unit::run(context, &args),
