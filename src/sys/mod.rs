@@ -16,6 +16,7 @@ pub mod event_log;
 pub mod exec;
 pub mod file;
 mod host;
+pub mod iptables;
 pub mod lock;
 pub mod log_file;
 pub mod log_reader;
