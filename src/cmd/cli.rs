@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{Context, Format, bundle, cni, container, doctor, gc, image, network, port, sandbox, seccomp, volume};
+use super::{Context, Format, bundle, cni, container, doctor, gc, image, network, port, port_forward, sandbox, seccomp, volume};
 use crate::cni::built_in::Policy;
 use crate::fault::{Fault, Kind, Result};
 use crate::ids::CgroupDriver;
@@ -95,6 +95,8 @@ enum Command {
     Rm(container::RmArgs),
     /// Show the published ports of a container or sandbox
     Port(port::PortArgs),
+    /// Lead local ports to ports inside a sandbox, until Ctrl-C
+    PortForward(port_forward::PortForwardArgs),
     /// Undo what killed commands left behind
     Gc(gc::GcArgs),
     /// Say what this host has and lacks, and what would mend it
@@ -186,7 +188,7 @@ impl Cli {
             Command::Net(command) => !command.only_reads(),
             Command::Cni(_) => false,
             Command::Volume(command) => command.changes_the_host(),
-            Command::Run(_) | Command::Rm(_) | Command::Gc(_) => true,
+            Command::Run(_) | Command::Rm(_) | Command::Gc(_) | Command::PortForward(_) => true,
         }
     }
 }
@@ -219,6 +221,7 @@ impl Command {
             Command::Ps(args) => container::ps(context, &args),
             Command::Rm(args) => container::rm(context, &args),
             Command::Port(args) => port::run(context, &args),
+            Command::PortForward(args) => port_forward::run(context, &args),
             Command::Gc(args) => gc::run(context, &args),
             Command::Doctor(args) => doctor::run(context, &args),
             Command::Seccomp(args) => seccomp::run(context, &args),

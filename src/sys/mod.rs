@@ -25,6 +25,7 @@ pub mod plugin;
 pub mod privilege;
 pub mod proc;
 pub mod registry;
+pub mod relay;
 pub mod rootfs;
 pub mod runc;
 pub mod runc_log;
