@@ -14,8 +14,8 @@ use crate::image::tar_reader::Limits;
 use crate::script::{Script, quote};
 use crate::sys::registry::BlobReader;
 use crate::sys::tree::{self, Below, Form, Place};
-use crate::sys::tree_partial::{self, Committed, Partial};
-use crate::sys::{Host, file, store};
+use crate::sys::tree_partial::{self, Committed, Partial, Turn};
+use crate::sys::{Host, file, signal, store};
 
 use super::{Action, Undone, Way};
 
@@ -67,7 +67,7 @@ impl fmt::Display for Layer {
 }
 
 impl Layer {
-    fn claim(&self) -> Claim<'_> {
+    pub(super) fn claim(&self) -> Claim<'_> {
         Claim { media_type: &self.media_type, digest: &self.digest, size: self.size, diff_id: &self.diff_id }
     }
 
@@ -85,6 +85,12 @@ impl Layer {
             Committed::Theirs if find_stamp(&self.path)?.is_some_and(|stamp| stamp.diff_id == self.diff_id) => Ok(()),
             Committed::Theirs => Err(Fault::new(Kind::Conflict, format!("{} was taken by something else", self.path.display()))),
         }
+    }
+
+    /// Waits for the turn to unpack this layer; `None` when somebody else did meanwhile.
+    pub(super) fn turn(&self, go_on: impl Fn() -> Result<()>) -> Result<Option<Turn>> {
+        let turn = Turn::take(&self.path, go_on)?;
+        Ok(if find_stamp(&self.path)?.is_some_and(|stamp| stamp.diff_id == self.diff_id) { None } else { Some(turn) })
     }
 
     fn unpack(&self, partial: &Path, made_by: &str, blob: impl Read + Send, below: Below<'_>) -> Result<()> {
@@ -146,6 +152,7 @@ impl Action for Layer {
         if before.present {
             return Ok(());
         }
+        let Some(_turn) = self.turn(signal::check)? else { return Ok(()) };
         let below = Box::new(|| overlay_lowers(&self.lowers));
         let unpacked = BlobReader::open(&self.blob, host).and_then(|blob| self.apply_from(before, blob, below));
         BlobReader::judge(unpacked, &self.digest, host)
@@ -202,11 +209,9 @@ impl Layer {
                 // The positional parameters are the trees below, highest first.
                 let lowers: Vec<String> = self.lowers.iter().map(|lower| lower.join(TREE).to_string_lossy().into_owned()).collect();
                 out.run(["set", "--"].into_iter().chain(lowers.iter().map(String::as_str)));
-                if !lowers.is_empty() {
-                    let inflate = inflate_in_shell(&self.media_type);
-                    out.raw(&format!("cat {blob} | {inflate} | tar --quoting-style=literal -tf - > \"$layer/names\""));
-                    out.raw(IMPLIED);
-                }
+                let inflate = inflate_in_shell(&self.media_type);
+                out.raw(&format!("cat {blob} | {inflate} | tar --quoting-style=literal -tf - > \"$layer/names\""));
+                out.raw(IMPLIED);
                 out.raw(CONVERT);
                 let stamp = self.stamp().to_json().map(|json| String::from_utf8_lossy(&json).trim_end().to_owned()).unwrap_or_default();
                 out.raw(&format!("printf '%s\\n' {} | sed \"s/\\\"opaque_root\\\":false/\\\"opaque_root\\\":$opaque/\" > \"$layer/{STAMP}\"", quote(&stamp)));
@@ -216,10 +221,11 @@ impl Layer {
     }
 }
 
-/// Gives the directories that the layer does not describe the attributes that they have below.
+/// Gives the directories that the layer does not describe the attributes that they have below, or the time 0.
 const IMPLIED: &str = r#"find "$layer/fs" -type d | while IFS= read -r dir; do
   name=${dir#"$layer/fs"} && name=${name#/} && name=${name:-.}
   ! grep -qxF -e "$name" -e "$name/" -e "./$name" -e "./$name/" "$layer/names" || continue
+  touch -d @0 "$dir"
   for lower in "$@"; do
     if [ -d "$lower/$name" ] && [ ! -L "$lower/$name" ]; then
       chown --reference="$lower/$name" "$dir" && chmod --reference="$lower/$name" "$dir" && touch -r "$lower/$name" "$dir"

@@ -201,6 +201,7 @@ steps! {
     Blob in blob,
     Layer in layer,
     Layers in layers,
+    Repair in repair,
     Tag in tag,
     Amend in amend,
     Skeleton in skeleton,
@@ -241,4 +242,5 @@ steps! {
     // Processes.
     CgroupParent in cgroup_parent,
     Process in process,
+    Watched in watched,
 }

@@ -18,7 +18,7 @@ mod process;
 pub mod registry;
 pub mod world;
 
-pub use gate::{Act, Gate, Request};
+pub use gate::{Act, Gate, Request, apart};
 pub use images::images;
 pub use normal::shapes;
 pub use observation::Observation;
