@@ -34,6 +34,7 @@ pub mod proc;
 pub mod pty;
 pub mod reaper;
 pub mod registry;
+pub mod relay;
 pub mod rootfs;
 pub mod runc;
 pub mod runc_log;
