@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{Context, Format, bundle, container, gc, image, network, sandbox, seccomp, volume};
+use super::{Context, Format, bundle, container, gc, image, network, sandbox, seccomp, usage, volume};
 use crate::fault::{Fault, Kind, Result};
 use crate::ids::CgroupDriver;
 use crate::sys::{Halt, Host, privilege};
@@ -79,6 +79,12 @@ enum Command {
     Ps(container::PsArgs),
     /// Remove containers
     Rm(container::RmArgs),
+    /// Show what containers use
+    Stats(usage::StatsArgs),
+    /// Show the processes of a container
+    Top(usage::TopArgs),
+    /// Change what containers may use
+    Update(Box<usage::UpdateArgs>),
     /// Undo what killed commands left behind
     Gc(gc::GcArgs),
     /// Print the default seccomp profile
@@ -149,11 +155,11 @@ impl Cli {
     /// Whether the command makes or takes back links, mounts, namespaces or files of other users.
     fn changes_the_host(&self) -> bool {
         match &self.command {
-            Command::Image(_) | Command::Completion(_) | Command::Seccomp(_) | Command::Ps(_) | Command::Bundle(_) => false,
+            Command::Image(_) | Command::Completion(_) | Command::Seccomp(_) | Command::Ps(_) | Command::Stats(_) | Command::Top(_) | Command::Bundle(_) => false,
             Command::Sandbox(command) => !matches!(command, sandbox::Command::Ls(_) | sandbox::Command::Inspect(_)),
             Command::Net(command) => !matches!(command, network::Command::Ls(_)),
             Command::Volume(command) => command.changes_the_host(),
-            Command::Run(_) | Command::Rm(_) | Command::Gc(_) => true,
+            Command::Run(_) | Command::Update(_) | Command::Rm(_) | Command::Gc(_) => true,
         }
     }
 }
@@ -184,6 +190,9 @@ impl Command {
             Command::Run(args) => container::run(context, &args),
             Command::Ps(args) => container::ps(context, &args),
             Command::Rm(args) => container::rm(context, &args),
+            Command::Stats(args) => usage::stats(context, &args),
+            Command::Top(args) => usage::top(context, &args),
+            Command::Update(args) => usage::update(context, &args),
             Command::Gc(args) => gc::run(context, &args),
             Command::Seccomp(args) => seccomp::run(context, &args),
             Command::Completion(_) => Ok(0),

@@ -6,6 +6,7 @@ pub mod cli;
 pub mod container;
 pub mod gc;
 pub mod image;
+pub mod names;
 pub mod network;
 pub mod output;
 pub mod parse;
@@ -13,6 +14,7 @@ pub mod records;
 pub mod salvage;
 pub mod sandbox;
 pub mod seccomp;
+pub mod usage;
 pub mod volume;
 
 use crate::sys::Host;

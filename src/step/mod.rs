@@ -191,6 +191,10 @@ steps! {
     SourceDir in source_dir,
     Ownership in ownership,
     Pin in pin,
+    // Names.
+    SharedDir in shared_dir,
+    NetnsFiles in netns_files,
+    HostsName in hosts_name,
     // Namespaces and networks.
     NetnsRoot in netns_root,
     Namespaces in namespaces,
@@ -209,4 +213,5 @@ steps! {
     // Processes.
     CgroupParent in cgroup_parent,
     Process in process,
+    Bounds in bounds,
 }

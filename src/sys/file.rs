@@ -194,6 +194,14 @@ pub fn append(path: &Path, line: &str) -> Result<()> {
     file.write_all(line.as_bytes()).map_err(failed("write", path))
 }
 
+/// Writes a file that is there anew without giving it another inode: those who have it mounted see it. Never follows a final symlink.
+pub fn write_in_place(path: &Path, content: &[u8]) -> Result<()> {
+    let mut file =
+        fs::OpenOptions::new().write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path).map_err(failed("open", path))?;
+    file.write_all(content).map_err(failed("write", path))?;
+    file.set_len(content.len() as u64).map_err(failed("ftruncate", path))
+}
+
 /// Makes one directory that must be new, with exactly `mode`.
 pub fn create_dir(path: &Path, mode: u32) -> Result<()> {
     fs::DirBuilder::new().mode(mode).create(path).map_err(failed("mkdir", path))?;

@@ -29,6 +29,7 @@ pub mod security;
 pub mod signal;
 pub mod store;
 pub mod sysctl;
+pub mod transfer;
 pub mod tree;
 pub mod tree_clone;
 mod tree_copy;
@@ -41,6 +42,7 @@ pub mod tree_partial;
 mod tree_pending;
 mod tree_write;
 mod tree_xattr;
+pub mod usage;
 pub mod view;
 
 pub use crate::ids::CgroupDriver;

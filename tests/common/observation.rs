@@ -39,7 +39,7 @@ impl Observation {
     pub fn glance(world: &World) -> Self {
         let mut facts = kernel::links_routes_rules();
         facts.extend(kernel::mounts());
-        facts.extend(files::below(&[super::world::DIR, "/run"], &world.run_dir().join("journals")));
+        facts.extend(files::below(&[super::world::DIR, "/run", "/etc/netns"], &world.run_dir().join("journals")));
         facts.extend(process::of(world).into_iter().map(|process| ("process".to_owned(), process.cmdline)));
         facts.extend(cgroup::below(&world.cgroup_parent).into_iter().map(|path| (format!("cgroup {path}"), String::new())));
         Observation { facts }.rewrite(|text| text.replace(&world.cgroup_parent, "/CGROUPS"))

@@ -18,7 +18,7 @@ use crate::fault::Result;
 use crate::ids::Id;
 use crate::sys::Host;
 
-pub use options::ContainerArgs;
+pub use options::{ContainerArgs, GroupArgs, fitting, swap};
 pub use ps::run as ps;
 pub use remove::{reclaim, remove, run as rm, stop};
 pub use run::run;

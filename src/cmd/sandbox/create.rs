@@ -1,11 +1,10 @@
 //! `rkbox sandbox create`.
 
-use std::net::IpAddr;
-
 use clap::Args;
 
 use super::steps::{self, Texts};
-use crate::bundle::{etc, pause};
+use crate::bundle::pause;
+use crate::cmd::names::{NamesArgs, Reach};
 use crate::cmd::network::{self, attach, networks};
 use crate::cmd::{Context, Format, PlanArgs, carry, output, records};
 use crate::fault::{Fault, Result};
@@ -25,6 +24,9 @@ pub struct CreateArgs {
     /// Host name inside; by default the sandbox's name
     #[arg(long, value_parser = crate::cmd::parse::hostname)]
     pub hostname: Option<String>,
+    /// What it knows by name.
+    #[command(flatten)]
+    pub names: NamesArgs,
     /// Label, may be repeated
     #[arg(short, long = "label", value_name = "KEY=VALUE", value_parser = crate::cmd::parse::pair)]
     pub labels: Vec<(String, String)>,
@@ -87,12 +89,12 @@ fn plan(cx: &Context, args: &CreateArgs, timings: &mut Timings) -> Result<(Plan,
         timings.waited(lock.waited());
     }
     let record = record(cx, args, id, attachments)?;
-    let addresses: Vec<IpAddr> = network.addresses.iter().map(ipnetwork::IpNetwork::ip).collect();
+    let reach = if record.netns.is_some() { Reach::Own(&record.attachments) } else { Reach::Host };
     let texts = Texts {
         record: records::write(&record)?,
         config: pause_config(&record)?,
-        hosts: etc::hosts(&record.hostname, &addresses),
-        resolv_conf: etc::resolv_conf(&crate::cmd::parse::host_resolv_conf()),
+        hosts: args.names.hosts(&record.hostname, reach)?,
+        resolv_conf: args.names.resolv_conf(reach)?,
     };
     let steps = steps::steps(host, &record, texts, std::mem::take(&mut network.steps))?;
     let mut plan = Plan::new(record.id.as_str(), format!("create sandbox {}", record.name), steps.all);

@@ -11,9 +11,10 @@ use clap::Args;
 pub use mounts::MountArgs;
 pub use network::NetworkArgs;
 pub use process::ProcessArgs;
-pub use resources::ResourceArgs;
+pub use resources::{GroupArgs, ResourceArgs, fitting, swap};
 pub use security::{Owns, SecurityArgs};
 
+use crate::cmd::names::NamesArgs;
 use crate::ids::Name;
 
 /// The arguments that describe a container.
@@ -28,6 +29,9 @@ pub struct ContainerArgs {
     /// What it runs.
     #[command(flatten)]
     pub process: ProcessArgs,
+    /// What it knows by name.
+    #[command(flatten)]
+    pub names: NamesArgs,
     /// What it sees of the file system.
     #[command(flatten)]
     pub mounts: MountArgs,
