@@ -90,7 +90,9 @@ fn block_io(texts: &Texts) -> (u64, u64) {
     let old = |kind: &str| {
         let of_kind = |line: &str| {
             let mut words = line.split_whitespace();
-            (words.next().is_some_and(|device| device.contains(':')) && words.next() == Some(kind)).then(|| words.next().and_then(number)).flatten()
+            (words.next().is_some_and(|device| device.contains(':')) && words.next() == Some(kind))
+                .then(|| words.next().and_then(number))
+                .flatten()
         };
         texts.blkio.lines().filter_map(of_kind).sum::<u64>()
     };
@@ -117,7 +119,9 @@ mod tests {
 
     #[test]
     fn both_versions_give_the_same_numbers() {
-        let net_dev = "Inter-| Receive\n face |bytes\n    lo: 9 1 0 0 0 0 0 0 9 1 0 0 0 0 0 0\n  eth0: 100 1 0 0 0 0 0 0 200 2 0 0 0 0 0 0\n".to_owned();
+        let net_dev =
+            "Inter-| Receive\n face |bytes\n    lo: 9 1 0 0 0 0 0 0 9 1 0 0 0 0 0 0\n  eth0: 100 1 0 0 0 0 0 0 200 2 0 0 0 0 0 0\n"
+                .to_owned();
         let text = str::to_owned;
         let new = Texts {
             cpu_stat: text("usage_usec 5\nuser_usec 3\n"),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{Context, Format, bundle, container, gc, image, network, sandbox, seccomp, usage, volume};
+use super::{Context, Format, bundle, container, gc, image, network, sandbox, seccomp, transfer, usage, volume};
 use crate::fault::{Fault, Kind, Result};
 use crate::ids::CgroupDriver;
 use crate::sys::{Halt, Host, privilege};
@@ -79,6 +79,12 @@ enum Command {
     Ps(container::PsArgs),
     /// Remove containers
     Rm(container::RmArgs),
+    /// Copy files into and out of containers
+    Cp(transfer::CpArgs),
+    /// Show what a container changed of its image's files
+    Diff(transfer::DiffArgs),
+    /// Write the files of a container as a tar stream
+    Export(transfer::ExportArgs),
     /// Show what containers use
     Stats(usage::StatsArgs),
     /// Show the processes of a container
@@ -155,7 +161,16 @@ impl Cli {
     /// Whether the command makes or takes back links, mounts, namespaces or files of other users.
     fn changes_the_host(&self) -> bool {
         match &self.command {
-            Command::Image(_) | Command::Completion(_) | Command::Seccomp(_) | Command::Ps(_) | Command::Stats(_) | Command::Top(_) | Command::Bundle(_) => false,
+            Command::Image(_)
+            | Command::Completion(_)
+            | Command::Seccomp(_)
+            | Command::Ps(_)
+            | Command::Cp(_)
+            | Command::Diff(_)
+            | Command::Export(_)
+            | Command::Stats(_)
+            | Command::Top(_)
+            | Command::Bundle(_) => false,
             Command::Sandbox(command) => !matches!(command, sandbox::Command::Ls(_) | sandbox::Command::Inspect(_)),
             Command::Net(command) => !matches!(command, network::Command::Ls(_)),
             Command::Volume(command) => command.changes_the_host(),
@@ -190,6 +205,9 @@ impl Command {
             Command::Run(args) => container::run(context, &args),
             Command::Ps(args) => container::ps(context, &args),
             Command::Rm(args) => container::rm(context, &args),
+            Command::Cp(args) => transfer::cp(context, &args),
+            Command::Diff(args) => transfer::diff(context, &args),
+            Command::Export(args) => transfer::export(context, &args),
             Command::Stats(args) => usage::stats(context, &args),
             Command::Top(args) => usage::top(context, &args),
             Command::Update(args) => usage::update(context, &args),

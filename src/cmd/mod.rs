@@ -14,6 +14,7 @@ pub mod records;
 pub mod salvage;
 pub mod sandbox;
 pub mod seccomp;
+pub mod transfer;
 pub mod usage;
 pub mod volume;
 

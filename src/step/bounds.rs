@@ -150,12 +150,12 @@ impl Action for Bounds {
         let (config, file) = (quote(&config.to_string_lossy()), file.to_string_lossy());
         match way {
             Way::Apply => {
-                out.raw(&format!("changed=$(jq --argjson change {} '.linux.resources *= $change' {config})", quote(&change.to_string())));
+                out.raw(&format!("changed=$(jq -S --argjson change {} '.linux.resources *= $change' {config})", quote(&change.to_string())));
                 out.raw(&format!("printf '%s\\n' \"$changed\" >{config}"));
                 out.write_file(&file, 0o600, self.recorded_text().as_bytes());
             }
             Way::Undo(before) => {
-                out.raw(&format!("changed=$(jq --argjson old {} '.linux.resources = $old' {config})", quote(&before.configured.to_string())));
+                out.raw(&format!("changed=$(jq -S --argjson old {} '.linux.resources = $old' {config})", quote(&before.configured.to_string())));
                 out.raw(&format!("printf '%s\\n' \"$changed\" >{config}"));
                 match &before.recorded {
                     Some(text) => out.write_file(&file, 0o600, text.as_bytes()),

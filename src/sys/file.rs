@@ -229,6 +229,17 @@ pub fn write_atomic(path: &Path, mode: u32, content: &[u8], durable: Durable) ->
     if durable == Durable::Yes { sync_parent(path) } else { Ok(()) }
 }
 
+/// Writes a file through `write`, under a temporary dot-name that then takes the place of `path`; nothing stays when it fails.
+pub fn replace_with(path: &Path, mode: u32, write: impl FnOnce(&mut fs::File) -> crate::fault::Result<()>) -> crate::fault::Result<()> {
+    let temp = temporary_beside(path);
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temp).map_err(failed("create", &temp))?;
+    let written = write(&mut file).and_then(|()| Ok(fs::rename(&temp, path).map_err(failed("rename", path))?));
+    if written.is_err() {
+        let _ = fs::remove_file(&temp);
+    }
+    written
+}
+
 /// Writes a file that must be new and appears complete or not at all (`link` of a temporary dot-name); `EEXIST` when it is there.
 pub fn create_atomic(path: &Path, mode: u32, content: &[u8], durable: Durable) -> Result<()> {
     let temp = temporary_beside(path);

@@ -7,6 +7,7 @@
 pub mod archive;
 pub mod archive_write;
 pub mod cgroup;
+pub mod changes;
 pub mod device;
 pub mod dir_lock;
 pub mod exec;

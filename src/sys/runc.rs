@@ -185,7 +185,10 @@ impl Runc {
         let mut input = scratch::create().map_err(|error| Fault::internal(error.to_string()).doing("making a file in memory"))?;
         input.write_all(resources.to_string().as_bytes()).and_then(|()| input.rewind()).map_err(internal)?;
         let exec = self.exec().args(["update", "--resources", "-", id]);
-        let done = exec.streams(Stream::Fd(input.into()), Stream::Null, Stream::Null).capture(START_LIMIT).doing(|| format!("updating container {id}"))?;
+        let done = exec
+            .streams(Stream::Fd(input.into()), Stream::Null, Stream::Null)
+            .capture(START_LIMIT)
+            .doing(|| format!("updating container {id}"))?;
         if done.status.success() { Ok(()) } else { Err(self.failure(&format!("updating container {id}"), &done)) }
     }
 

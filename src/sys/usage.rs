@@ -73,7 +73,8 @@ fn process(pid: i32) -> Option<ProcessRow> {
     let fields: Vec<&str> = rest.split_whitespace().collect();
     let ticks = |nth: usize| fields.get(nth).and_then(|ticks| ticks.parse::<u64>().ok()).unwrap_or(0);
     let arguments = read("cmdline").unwrap_or_default();
-    let words: Vec<String> = arguments.split(|byte| *byte == 0).filter(|word| !word.is_empty()).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+    let words: Vec<String> =
+        arguments.split(|byte| *byte == 0).filter(|word| !word.is_empty()).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
     Some(ProcessRow {
         uid: field("Uid").split_whitespace().nth(1)?.parse().ok()?,
         pid,

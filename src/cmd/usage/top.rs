@@ -11,7 +11,9 @@ pub fn run(cx: &Context, args: &TopArgs) -> Result<u8> {
     let id = records::find(&cx.host, records::BoxKind::Container, &args.key)?;
     let record = records::container(&cx.host, &id)?;
     if records::running_pid(&record.runtime, &record.boot_id, &id)?.is_none() {
-        return Err(Fault::new(Kind::FailedPrecondition, format!("container {} does not run", args.key)).hint("rkbox ps shows those that run"));
+        return Err(
+            Fault::new(Kind::FailedPrecondition, format!("container {} does not run", args.key)).hint("rkbox ps shows those that run")
+        );
     }
     let processes = usage::processes(&record.runtime.cgroups_path);
     if cx.format == Format::Json {

@@ -36,7 +36,8 @@ pub fn run(cx: &Context, args: &UpdateArgs) -> Result<u8> {
 pub fn bounds_of(host: &Host, record: &ContainerRecord) -> Result<Resources> {
     let path = host.container_dir(record.id.as_str()).join(bounds::FILE);
     let value = match file::find(&path, 1 << 20)? {
-        Some(text) => serde_json::from_slice(&text).map_err(|error| Fault::from_error(Kind::DataLoss, error).doing(format!("reading {}", path.display())))?,
+        Some(text) => serde_json::from_slice(&text)
+            .map_err(|error| Fault::from_error(Kind::DataLoss, error).doing(format!("reading {}", path.display())))?,
         None => record.resources.clone(),
     };
     if value.is_null() {
@@ -55,8 +56,10 @@ fn one(cx: &Context, args: &UpdateArgs, key: &str, change: &Resources) -> Result
     let mut change = change.clone();
     if change.memory.is_some() && new.memory_swap.is_none() {
         change.memory_swap = new.effective_swap();
-    } else if matches!((change.memory, change.memory_swap, new.memory_swap), (Some(memory), None, Some(swap)) if swap >= 0 && swap < memory) {
-        return Err(Fault::invalid("the new --memory is more than the bound of memory and swap that is in force").hint("give --memory-swap too; -1 is no bound"));
+    } else if matches!((change.memory, change.memory_swap, new.memory_swap), (Some(memory), None, Some(swap)) if swap >= 0 && swap < memory)
+    {
+        return Err(Fault::invalid("the new --memory is more than the bound of memory and swap that is in force")
+            .hint("give --memory-swap too; -1 is no bound"));
     }
     new.check_memory()?;
     if change.memory.is_none() {

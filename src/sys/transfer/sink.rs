@@ -166,7 +166,8 @@ impl Sink for TreeSink {
             EntryKind::Hardlink(first) => {
                 let (from, to) = (self.parent(&first)?, self.parent(&item.path)?);
                 self.clear(&to.0, &to.1, &item.path)?;
-                linkat(&from.0, from.1.as_slice(), &to.0, to.1.as_slice(), AtFlags::empty()).map_err(|errno| failed("link", &item.path, errno))
+                linkat(&from.0, from.1.as_slice(), &to.0, to.1.as_slice(), AtFlags::empty())
+                    .map_err(|errno| failed("link", &item.path, errno))
             }
             EntryKind::CharDevice(..) | EntryKind::BlockDevice(..) if !self.devices => {
                 self.passed.push(format!("device {}", item.path));

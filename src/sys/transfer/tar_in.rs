@@ -29,7 +29,8 @@ pub fn read_tar(source: impl Read, limits: Limits, sink: &mut dyn Sink) -> Resul
         let entry = match verdict {
             Verdict::Make(entry) => entry,
             Verdict::Whiteout(path) | Verdict::Opaque(path) => {
-                return Err(Fault::invalid(format!("an entry hides {path}, as in a layer of an image")).hint("leave out names that start with .wh."));
+                return Err(Fault::invalid(format!("an entry hides {path}, as in a layer of an image"))
+                    .hint("leave out names that start with .wh."));
             }
             Verdict::Ignore => continue,
         };

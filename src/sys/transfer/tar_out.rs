@@ -35,8 +35,11 @@ impl<W: Write> TarSink<W> {
         if attributes.xattrs.is_empty() {
             return Ok(());
         }
-        let named: Vec<(String, &[u8])> =
-            attributes.xattrs.iter().map(|(name, value)| (format!("SCHILY.xattr.{}", String::from_utf8_lossy(name)), value.as_slice())).collect();
+        let named: Vec<(String, &[u8])> = attributes
+            .xattrs
+            .iter()
+            .map(|(name, value)| (format!("SCHILY.xattr.{}", String::from_utf8_lossy(name)), value.as_slice()))
+            .collect();
         self.builder.append_pax_extensions(named.iter().map(|(name, value)| (name.as_str(), *value)))
     }
 

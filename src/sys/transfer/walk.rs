@@ -103,11 +103,8 @@ impl Walk<'_> {
         if self.bounds == Bounds::OneFileSystem && stat.st_dev != self.device && stat.st_mode & libc::S_IFMT == libc::S_IFDIR {
             return Ok(0);
         }
-        let named = if self.prefix.is_root() {
-            path.clone()
-        } else {
-            TarPath::parse(&[self.prefix.as_bytes(), b"/", path.as_bytes()].concat())?
-        };
+        let named =
+            if self.prefix.is_root() { path.clone() } else { TarPath::parse(&[self.prefix.as_bytes(), b"/", path.as_bytes()].concat())? };
         let number = (u64::from(major(stat.st_rdev) as u32), u64::from(minor(stat.st_rdev) as u32));
         let mut data = None;
         let kind = match stat.st_mode & libc::S_IFMT {
