@@ -11,11 +11,13 @@
 pub mod bundle;
 pub mod cmd;
 pub mod cni;
+pub mod cni_plugin;
 pub mod fault;
 pub mod ids;
 pub mod image;
 pub mod network;
 pub mod plan;
+pub mod pod;
 pub mod record;
 pub mod script;
 pub mod step;

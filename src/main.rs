@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use rkbox::cmd::{cli::Cli, output};
+use rkbox::cni_plugin;
 use rkbox::fault::{Fault, Kind};
 use rkbox::sys::{nft, signal};
 
@@ -13,6 +14,10 @@ use rkbox::sys::{nft, signal};
 const TOOL_FAILED: u8 = 125;
 
 fn main() -> ExitCode {
+    // By the name of a CNI plugin it is one, and nothing of the command line is needed.
+    if let Some(status) = cni_plugin::entry() {
+        return status;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -4,7 +4,7 @@
 mod common;
 
 use common::world::DIR;
-use common::{Observation, World, images};
+use common::{Observation, World, images, registry};
 
 /// Makes two worlds ready with `prepare`; runs the script of `command` in one and `command` in the other.
 #[track_caller]
@@ -13,6 +13,7 @@ fn assert_the_script_does_the_same(prepare: &str, command: &str) {
         text.replace("BUSYBOX", &images().oci_archive("busybox"))
             .replace("LAYERED", &images().oci_archive("layers"))
             .replace("LAYERS", &images().layout("layers"))
+            .replace("REGISTRY", &registry::script(&images().layout("layers")))
     };
     let (prepare, command) = (fill(prepare), fill(command));
     let ready = || {
@@ -121,6 +122,7 @@ explains! {
     volume_create: "true", "volume create --label a=b cache";
     volume_rm: "rkbox volume create cache", "volume rm cache";
     image_load: "true", "image load BUSYBOX";
+    image_pull: "REGISTRY", "image pull -q 127.0.0.1:5000/layers:1";
     image_rm: "rkbox image load BUSYBOX", "image rm busybox";
     image_tag: "rkbox image load BUSYBOX", "image tag busybox other:1 busybox";
     image_untag: "rkbox image load BUSYBOX; rkbox image tag busybox other", "image untag busybox";

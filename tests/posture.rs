@@ -186,15 +186,9 @@ fn the_rights_of_a_process_are_those_of_the_table() {
 fn set_uid_programs_give_nothing_unless_asked() {
     let world = with_busybox();
     // The busybox of an image drops such rights itself; the probe does not, and `setuid(0)` then tells whether it had them.
-    let program = world.path("id");
-    fs::copy(probe(), &program).unwrap();
-    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o4755)).unwrap();
-    let mount = format!("{}:/id:ro", program.display());
-    let call = native(libc::SYS_setuid, "0");
-    let user = |more: &[&str]| {
-        let args = [&["run", "--rm", "--net", "none", "-v", &mount, "--user", "1000"], more, &["busybox", "/id", &call]].concat();
-        world.rkbox(args).ok().stdout
-    };
+    let line = format!("cp /probe /id && chmod 4755 /id && su alice -s /bin/sh -c '/id {}'", native(libc::SYS_setuid, "0"));
+    let mount = format!("{}:/probe:ro", probe().display());
+    let user = |more: &[&str]| shell(&world, &[&["-v", &mount], more].concat(), &line).ok().stdout;
     assert_eq!(user(&[]), format!("{EPERM}\n"));
     assert_eq!(user(&["--allow-new-privs"]), "0\n");
 }
@@ -271,6 +265,14 @@ fn a_network_of_its_own_lets_users_ping_and_take_low_ports() {
         "cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/shmmni",
     );
     assert_eq!(said.ok().stdout, "500\n7\n");
+    world.rk("sandbox create web").ok();
+    let args = ["run", "--rm", "--sandbox", "web", "--user", "1000", "busybox", "sh", "-c", seen];
+    assert_eq!(world.rkbox(args).ok().stdout.split_whitespace().collect::<Vec<_>>(), ["0", "0", "2147483647"]);
+    world
+        .rkbox(["run", "--rm", "--sandbox", "web", "--sysctl", "net.core.somaxconn=1", "busybox", "true"])
+        .fails(125)
+        .says("not this container's own");
+    world.rk("sandbox rm --force web").ok();
     // Not the namespace of somebody else.
     world.sh("ip netns add theirs").ok();
     world

@@ -8,7 +8,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Observation, World, images};
+use common::{Observation, World, images, registry};
 
 /// The points that differ from their neighbours: before each step (`started`) and after it (`applied`), the same for undos, and the ends.
 /// `before` and `done` are the same world as `started` and as the next step's.
@@ -51,6 +51,7 @@ impl Row {
         text.replace("BUSYBOX", &images().oci_archive("busybox"))
             .replace("LAYERED", &images().oci_archive("layers"))
             .replace("LAYERS", &images().layout("layers"))
+            .replace("REGISTRY", &registry::script(&images().layout("layers")))
     }
 
     /// What is there after the whole command; also checks that the command works at all.
@@ -163,6 +164,7 @@ sweeps! {
     rm: Either, "rkbox image load BUSYBOX; rkbox run --name c busybox true", "rm c";
     image_load: Before, "true", "image load BUSYBOX";
     image_load_layers: Before, "rkbox image load BUSYBOX", "image load oci:LAYERS:latest";
+    image_pull: Before, "REGISTRY", "image pull -q 127.0.0.1:5000/layers:1";
     image_rm: Either, "rkbox image load BUSYBOX", "image rm busybox";
     run_volumes: Either, "rkbox image load LAYERED", "run --rm --net none -v cache:/c -v /tmp/rkbox-world/made/deep:/m layers";
     rm_volumes: Either, "rkbox image load LAYERED; rkbox run --net none --name c -v cache:/c layers", "rm -v c";

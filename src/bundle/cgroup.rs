@@ -1,6 +1,7 @@
 //! `linux.cgroupsPath`: what the runtime is told, and where the control groups then are.
 
 use crate::fault::{Fault, Result};
+use crate::ids::CgroupDriver;
 
 /// The prefix of our systemd scopes.
 pub const SCOPE_PREFIX: &str = "rkbox";
@@ -34,10 +35,20 @@ pub fn systemd_path(parent: &str, id: &str) -> Result<String> {
 }
 
 /// Builds the `linux.cgroupsPath` for `driver`.
-pub fn path(driver: crate::ids::CgroupDriver, parent: &str, id: &str) -> Result<String> {
+pub fn path(driver: CgroupDriver, parent: &str, id: &str) -> Result<String> {
     match driver {
-        crate::ids::CgroupDriver::Cgroupfs => cgroupfs_path(parent, id),
-        crate::ids::CgroupDriver::Systemd => systemd_path(parent, id),
+        CgroupDriver::Cgroupfs => cgroupfs_path(parent, id),
+        CgroupDriver::Systemd => systemd_path(parent, id),
+    }
+}
+
+/// The parent in a `cgroupsPath` that [`path`] built.
+///
+/// *Shape:* `/rkbox/ab` → `/rkbox`, `/ab` → `/`; `system.slice:rkbox:ab` → `system.slice`.
+pub fn parent(cgroups_path: &str) -> Option<&str> {
+    match cgroups_path.strip_prefix('/') {
+        Some(_) => cgroups_path.rsplit_once('/').map(|(parent, _)| if parent.is_empty() { "/" } else { parent }),
+        None => cgroups_path.split_once(':').map(|(slice, _)| slice),
     }
 }
 
@@ -78,6 +89,14 @@ mod tests {
         for bad in ["/rkbox", "a:b.slice", "a b.slice"] {
             assert!(systemd_path(bad, "ab").is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_path_knows_its_parent() {
+        for (driver, parent) in [(CgroupDriver::Cgroupfs, "/rkbox"), (CgroupDriver::Cgroupfs, "/"), (CgroupDriver::Systemd, "a-b.slice")] {
+            assert_eq!(super::parent(&path(driver, parent, "ab").unwrap()), Some(parent));
+        }
+        assert_eq!(super::parent(""), None);
     }
 
     #[test]

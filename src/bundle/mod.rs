@@ -3,9 +3,11 @@
 //! Every value of an image is chosen by a stranger; what cannot be said safely is refused here, before the host is touched.
 //! What a container may do is bounded by its capabilities, `no_new_privs`, its seccomp filter, its namespaces and its masked paths.
 
+pub mod advisories;
 pub mod canonical;
 pub mod capabilities;
 pub mod cgroup;
+pub mod cgroup_peers;
 pub mod devices;
 pub mod etc;
 pub mod mounts;

@@ -27,6 +27,8 @@ pub struct PauseRequest {
     pub ipc: Option<PathBuf>,
     /// The pinned uts namespace, which has its host name already; `None` for the host's.
     pub uts: Option<PathBuf>,
+    /// Settings of the network namespace.
+    pub sysctls: BTreeMap<String, String>,
     /// From [`super::cgroup`].
     pub cgroups_path: String,
     /// Our own annotations.
@@ -48,6 +50,7 @@ pub fn spec(request: &PauseRequest) -> Result<Spec> {
         .set_namespaces(Some(namespaces))
         .set_cgroups_path(Some(PathBuf::from(&request.cgroups_path)))
         .set_resources(Some(denied_devices(&[])?.build().map_err(internal)?))
+        .set_sysctl((!request.sysctls.is_empty()).then(|| request.sysctls.clone().into_iter().collect()))
         .set_masked_paths(None)
         .set_readonly_paths(None);
     let process = ProcessBuilder::default()
@@ -87,6 +90,7 @@ pub(crate) mod tests {
             network: Some("/run/netns/web".into()),
             ipc: None,
             uts: None,
+            sysctls: BTreeMap::new(),
             cgroups_path: "/rkbox/ab".to_owned(),
             annotations: BTreeMap::new(),
         }

@@ -53,6 +53,10 @@ pub fn arguments(image_entrypoint: &[String], image_cmd: &[String], entrypoint: 
     if all[0].is_empty() {
         return Err(Fault::invalid("the command to run is an empty word"));
     }
+    // The runtime repeats it in its messages, on our caller's terminal.
+    if all[0].chars().any(char::is_control) {
+        return Err(Fault::invalid(format!("the command to run, {:?}, has a control character", all[0])));
+    }
     match all.iter().find(|word| word.contains('\0')) {
         Some(word) => Err(Fault::invalid(format!("argument {word:?} has a NUL byte"))),
         None => Ok(all),
@@ -141,8 +145,8 @@ fn set(env: &mut Vec<(String, String)>, name: &str, value: &str) {
 /// *Errors:* a path under `/proc` is refused. It is never a place to work in, and `/proc/self/fd/N` once led out of the
 /// container through a descriptor that the runtime had leaked (CVE-2024-21626).
 pub fn working_directory(text: &str) -> Result<String> {
-    if text.contains('\0') {
-        return Err(Fault::invalid(format!("working directory {text:?} has a NUL byte")));
+    if text.chars().any(char::is_control) {
+        return Err(Fault::invalid(format!("working directory {text:?} has a control character")).hint("give another one with --workdir"));
     }
     let clean = clean_absolute(text);
     if clean == "/proc" || clean.starts_with("/proc/") {
@@ -184,7 +188,11 @@ mod tests {
         assert_eq!(arguments(&entry, &cmd, Some(&[]), &words("ls")).unwrap(), words("ls"));
         assert_eq!(arguments(&[String::new()], &cmd, None, &[]).unwrap(), words("-g x"));
         assert!(arguments(&entry, &cmd, Some(&[]), &[]).unwrap_err().to_string().contains("no command or entrypoint"));
-        assert!(arguments(&[], &[], None, &["a\0b".to_owned()]).is_err());
+        for bad in ["a\0b", "a\u{1b}[31m", "a\nb"] {
+            assert!(arguments(&[], &[], None, &[bad.to_owned()]).is_err(), "{bad:?}");
+        }
+        assert!(arguments(&[], &[], None, &["a".to_owned(), "b\n\0".to_owned()]).is_err());
+        assert!(arguments(&[], &[], None, &["a".to_owned(), "b\nc".to_owned()]).is_ok());
     }
 
     #[test]
@@ -224,7 +232,7 @@ mod tests {
         assert_eq!(working_directory("srv/./a//../b").unwrap(), "/srv/b");
         assert_eq!(working_directory("/../..").unwrap(), "/");
         assert_eq!(working_directory("/process").unwrap(), "/process");
-        for bad in ["/proc/self/fd/8", "/srv/../proc/self", "//proc", "proc/1/cwd"] {
+        for bad in ["/a\u{1b}c", "/proc/self/fd/8", "/srv/../proc/self", "//proc", "proc/1/cwd"] {
             assert!(working_directory(bad).is_err(), "{bad}");
         }
     }

@@ -1,13 +1,15 @@
 //! The command line: what there is to say, and where each word goes.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{Context, Format, bundle, container, gc, image, network, sandbox, seccomp, transfer, usage, volume};
+use super::{Context, Format, bundle, cni, container, doctor, gc, image, network, sandbox, seccomp, transfer, usage, volume};
+use crate::cni::built_in::Policy;
 use crate::fault::{Fault, Kind, Result};
 use crate::ids::CgroupDriver;
-use crate::sys::{Halt, Host, privilege};
+use crate::sys::{Halt, Host, Plugins, privilege};
 
 /// Drives runc directly: images, namespaces, networks, pods. No daemon.
 #[derive(Debug, Parser)]
@@ -43,6 +45,15 @@ struct Global {
     /// CNI leases and results
     #[arg(long, global = true, env = "RKBOX_CNI_STATE_DIR", value_name = "DIR", default_value = "/var/lib/cni", hide_env = true)]
     cni_state_dir: PathBuf,
+    /// CNI plugins that are other programs: DIR:DIR
+    #[arg(long, global = true, env = "CNI_PATH", value_name = "PATH", default_value = "/opt/cni/bin:/usr/lib/cni", hide_env = true)]
+    cni_path: String,
+    /// Built-in CNI plugins: always, prefer or never
+    #[arg(long, global = true, env = "RKBOX_CNI_BUILTIN", value_name = "WHEN", default_value = "prefer", hide_env = true)]
+    cni_builtin: String,
+    /// How long another CNI plugin may take
+    #[arg(long, global = true, env = "RKBOX_CNI_TIMEOUT", value_name = "SECONDS", default_value_t = 120, hide_env = true)]
+    cni_timeout: u64,
     /// OCI runtime: a path, or a name in PATH
     #[arg(long, global = true, env = "RKBOX_RUNTIME", value_name = "PROGRAM", default_value = "runc", hide_env = true)]
     runtime: String,
@@ -67,6 +78,9 @@ enum Command {
     /// Attach network namespaces to CNI networks
     #[command(subcommand)]
     Net(network::Command),
+    /// Be the CNI plugins of containerd, CRI-O and podman
+    #[command(subcommand)]
+    Cni(cni::Command),
     /// Make, list, inspect and remove volumes
     #[command(subcommand)]
     Volume(volume::Command),
@@ -93,6 +107,8 @@ enum Command {
     Update(Box<usage::UpdateArgs>),
     /// Undo what killed commands left behind
     Gc(gc::GcArgs),
+    /// Say what this host has and lacks, and what would mend it
+    Doctor(doctor::DoctorArgs),
     /// Print the default seccomp profile
     Seccomp(seccomp::SeccompArgs),
     /// Print a completion script for a shell
@@ -120,15 +136,23 @@ impl Global {
             CgroupDriver::Cgroupfs => "/rkbox",
             CgroupDriver::Systemd => "system.slice",
         };
+        let policy = match self.cni_builtin.as_str() {
+            "always" => Policy::Always,
+            "prefer" => Policy::Prefer,
+            "never" => Policy::Never,
+            other => return Err(Fault::invalid(format!("--cni-builtin {other:?} is not known")).hint("use always, prefer or never")),
+        };
         let host = Host {
             root: absolute(self.root)?,
             run: absolute(self.run)?,
             netns: PathBuf::from("/run/netns"),
             cni_conf: absolute(self.cni_conf_dir)?,
             cni_state: absolute(self.cni_state_dir)?,
+            plugins: Plugins { path: self.cni_path, policy, limit: Duration::from_secs(self.cni_timeout.max(1)) },
             runtime: self.runtime,
             cgroup_driver: driver,
             cgroup_parent: self.cgroup_parent.unwrap_or_else(|| default_parent.to_owned()),
+            registry: None,
             halt: Halt::default(),
         };
         Ok(Context { host, format: self.format })
@@ -163,6 +187,7 @@ impl Cli {
         match &self.command {
             Command::Image(_)
             | Command::Completion(_)
+            | Command::Doctor(_)
             | Command::Seccomp(_)
             | Command::Ps(_)
             | Command::Cp(_)
@@ -172,7 +197,8 @@ impl Cli {
             | Command::Top(_)
             | Command::Bundle(_) => false,
             Command::Sandbox(command) => !matches!(command, sandbox::Command::Ls(_) | sandbox::Command::Inspect(_)),
-            Command::Net(command) => !matches!(command, network::Command::Ls(_)),
+            Command::Net(command) => !command.only_reads(),
+            Command::Cni(_) => false,
             Command::Volume(command) => command.changes_the_host(),
             Command::Run(_) | Command::Update(_) | Command::Rm(_) | Command::Gc(_) => true,
         }
@@ -200,6 +226,7 @@ impl Command {
             Command::Image(command) => image::run(context, command),
             Command::Sandbox(command) => sandbox::run(context, command),
             Command::Net(command) => network::run(context, command),
+            Command::Cni(command) => cni::run(context, &command),
             Command::Volume(command) => volume::run(context, command),
             Command::Bundle(command) => bundle::run(context, command),
             Command::Run(args) => container::run(context, &args),
@@ -212,6 +239,7 @@ impl Command {
             Command::Top(args) => usage::top(context, &args),
             Command::Update(args) => usage::update(context, &args),
             Command::Gc(args) => gc::run(context, &args),
+            Command::Doctor(args) => doctor::run(context, &args),
             Command::Seccomp(args) => seccomp::run(context, &args),
             Command::Completion(_) => Ok(0),
         }

@@ -3,7 +3,9 @@
 pub mod bundle;
 pub mod carry;
 pub mod cli;
+pub mod cni;
 pub mod container;
+pub mod doctor;
 pub mod gc;
 pub mod image;
 pub mod names;

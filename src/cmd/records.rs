@@ -110,13 +110,15 @@ fn is_gone(path: &Path) -> bool {
     file::exists(path).is_ok_and(|there| !there)
 }
 
-/// The runtime and control group of a new box.
-pub fn runtime_facts(host: &Host, id: &Id) -> Result<RuntimeFacts> {
+/// The runtime and control group of a new box; a container of a sandbox lies beside its pause process, whatever the driver is by now.
+pub fn runtime_facts(host: &Host, id: &Id, sandbox: Option<&RuntimeFacts>) -> Result<RuntimeFacts> {
+    let beside = sandbox.and_then(|facts| Some((facts.cgroup_driver, cgroup::parent(&facts.cgroups_path)?)));
+    let (cgroup_driver, parent) = beside.unwrap_or((host.cgroup_driver, &host.cgroup_parent));
     Ok(RuntimeFacts {
         path: runc::find(host)?.program().to_path_buf(),
         state: host.runtime_root(),
-        cgroup_driver: host.cgroup_driver,
-        cgroups_path: cgroup::path(host.cgroup_driver, &host.cgroup_parent, id.as_str())?,
+        cgroup_driver,
+        cgroups_path: cgroup::path(cgroup_driver, parent, id.as_str())?,
     })
 }
 

@@ -80,7 +80,7 @@ fn traces(host: &Host, kind: BoxKind, id: &Id) -> Result<Traces> {
             result: cached.result,
         });
     }
-    let runtime = records::runtime_facts(host, id)?;
+    let runtime = records::runtime_facts(host, id, None)?;
     let name = name.map_or_else(|| id.short().parse(), Ok::<Name, Fault>)?;
     Ok(Traces { name, attachments, netns, runtime })
 }

@@ -1,18 +1,18 @@
 //! The configuration of the `bridge` plugin.
 
-use super::host_local::HostLocal;
+use super::args::CniArgs;
+use super::inject::runtime_config;
+use super::ipam::Ipam;
 use super::keys::Keys;
 use super::list::Plugin;
-use super::resolv_conf::Dns;
+use super::resolv_conf::{Dns, read_dns};
 use super::version::Version;
+use super::vlan::{self, Vlans};
 use crate::fault::{Fault, Kind, Result};
 use crate::ids::{IfName, Mac};
 
 /// The default of `bridge`.
 const DEFAULT_BRIDGE: &str = "cni0";
-
-/// Keys of the reference plugin that rkbox does not honour.
-const REFUSED: [&str; 6] = ["vlan", "vlanTrunk", "macspoofchk", "disableContainerInterface", "portIsolation", "runtimeConfig"];
 
 /// What the `bridge` plugin is told.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,22 +33,32 @@ pub struct BridgeConf {
     pub hairpin: bool,
     /// Promiscuous mode of the bridge.
     pub promisc: bool,
-    /// The MAC of the inner interface, from `args.cni.mac`.
+    /// VLANs of the ports.
+    pub vlans: Vlans,
+    /// A port sends only frames with its own MAC.
+    pub mac_spoof_check: bool,
+    /// Duplicate address detection in the sandbox.
+    pub dad: bool,
+    /// The interface in the sandbox stays down.
+    pub disable_interface: bool,
+    /// Ports do not reach each other.
+    pub isolated: bool,
+    /// The MAC of the inner interface.
     pub mac: Option<Mac>,
     /// Name servers, instead of those of IPAM.
     pub dns: Dns,
-    /// Addresses; none for layer 2 only.
-    pub ipam: Option<HostLocal>,
+    /// Addresses.
+    pub ipam: Ipam,
 }
 
 impl BridgeConf {
     /// Reads a plugin of type `bridge`.
     ///
-    /// *Errors:* `Unimplemented` for keys not honoured, named; `InvalidArgument` for the rest. *Source:* reference `bridge`,
-    /// `loadNetConf` and `cmdAdd`. `preserveDefaultVlan` and `enabledad` mean nothing without VLANs and IPv6 and are let through.
-    pub fn read(plugin: &Plugin, version: Version) -> Result<BridgeConf> {
+    /// *Errors:* `Unimplemented` for what is not honoured, named; `InvalidArgument` for the rest. *Source:* reference `bridge`,
+    /// `loadNetConf`, `cmdAdd` and `cmdCheck`.
+    pub fn read(plugin: &Plugin, version: Version, args: &CniArgs) -> Result<BridgeConf> {
         let keys = plugin.keys();
-        keys.refuse(&REFUSED)?;
+        keys.refuse(&["vlan", "vlanTrunk", "macspoofchk"])?;
         refuse_iptables(&keys)?;
         let bridge = keys.text("bridge")?;
         let bridge: IfName = if bridge.is_empty() { DEFAULT_BRIDGE } else { bridge }.parse()?;
@@ -57,18 +67,31 @@ impl BridgeConf {
         if hairpin && promisc {
             return Err(Fault::invalid("cannot set hairpin mode and promiscuous mode at the same time"));
         }
+        // In this order: the keys of the plugin itself are refused before those of its IPAM.
+        let mac = read_mac(&keys, args, &["MAC"])?;
+        let vlans = vlan::read(&keys)?;
+        let (mtu, disable_interface) = (read_mtu(&keys)?, keys.flag("disableContainerInterface")?);
+        let ipam = Ipam::read(&keys, version, args)?;
+        if disable_interface && ipam != Ipam::None {
+            return Err(Fault::invalid("cannot use IPAM when DisableContainerInterface flag is set"));
+        }
         Ok(BridgeConf {
             bridge,
             is_gateway: is_default_gateway || keys.flag("isGateway")?,
             is_default_gateway,
             force_address: keys.flag("forceAddress")?,
             ip_masq: keys.flag("ipMasq")?,
-            mtu: read_mtu(&keys)?,
+            mtu,
             hairpin,
             promisc,
-            mac: read_mac(&keys)?,
+            vlans,
+            mac_spoof_check: keys.flag("macspoofchk")?,
+            dad: keys.flag("enabledad")?,
+            disable_interface,
+            isolated: keys.flag("portIsolation")?,
+            mac,
             dns: read_dns(&keys)?,
-            ipam: HostLocal::read(&keys, version)?,
+            ipam,
         })
     }
 }
@@ -82,27 +105,26 @@ fn refuse_iptables(keys: &Keys<'_>) -> Result<()> {
     }
 }
 
-fn read_mtu(keys: &Keys<'_>) -> Result<Option<u32>> {
+/// The `mtu` of a plugin; zero is the kernel's choice.
+pub fn read_mtu(keys: &Keys<'_>) -> Result<Option<u32>> {
     match keys.number("mtu")? {
         0 => Ok(None),
         mtu @ 68..=65535 => Ok(Some(mtu)),
-        mtu => Err(Fault::invalid(format!("\"mtu\" of bridge must be 68 to 65535, not {mtu}"))),
+        mtu => Err(Fault::invalid(format!("\"mtu\" of bridge must be 68 to 65535, not {mtu}")).hint("0 leaves it to the kernel")),
     }
 }
 
-fn read_mac(keys: &Keys<'_>) -> Result<Option<Mac>> {
-    let Some(args) = keys.object("args")? else { return Ok(None) };
-    let Some(cni) = args.object("cni")? else { return Ok(None) };
-    match cni.text("mac")? {
-        "" => Ok(None),
-        text => text.parse().map(Some),
-    }
-}
-
-fn read_dns(keys: &Keys<'_>) -> Result<Dns> {
-    let Some(dns) = keys.object("dns")? else { return Ok(Dns::default()) };
-    let domain = dns.text("domain")?.to_owned();
-    Ok(Dns { nameservers: dns.texts("nameservers")?, domain, search: dns.texts("search")?, options: dns.texts("options")? })
+/// The MAC of the inner interface: `runtimeConfig.mac`, else `args.cni.mac`, else the configuration's own `mac` where a plugin has
+/// one, else `MAC` of `CNI_ARGS`.
+///
+/// *Source:* reference `bridge` and `macvlan`, `loadNetConf`.
+pub fn read_mac(keys: &Keys<'_>, args: &CniArgs, known: &[&str]) -> Result<Option<Mac>> {
+    args.refuse_unknown(known)?;
+    let cni = keys.object("args")?.map(|args| args.object("cni")).transpose()?.flatten();
+    let told = runtime_config(keys)?.map_or(Ok(""), |told| told.text("mac"))?;
+    let in_args = cni.map_or(Ok(""), |cni| cni.text("mac"))?;
+    let candidates = [told, in_args, args.find("MAC").unwrap_or_default()];
+    candidates.into_iter().find(|text| !text.is_empty()).map(str::parse).transpose()
 }
 
 #[cfg(test)]
@@ -110,36 +132,35 @@ mod tests {
     use super::*;
 
     fn read(json: &str) -> Result<BridgeConf> {
-        BridgeConf::read(&Plugin::parse(json.as_bytes()).unwrap(), Version::V1_0_0)
+        BridgeConf::read(&Plugin::parse(json.as_bytes()).unwrap(), Version::V1_0_0, &CniArgs::default())
     }
 
     #[test]
     fn defaults_and_case_are_those_of_the_reference_plugin() {
         let conf = read(r#"{"type":"bridge","ISDEFAULTGATEWAY":true,"mtu":0,"vlan":0,"vlanTrunk":null,"_comment":"x"}"#).unwrap();
         assert!(conf.is_gateway && conf.is_default_gateway && !conf.ip_masq);
-        assert_eq!((conf.bridge.as_ref(), conf.mtu, &conf.ipam), ("cni0", None, &None));
+        assert_eq!((conf.bridge.as_ref(), conf.mtu, &conf.ipam), ("cni0", None, &Ipam::None));
+        assert!(conf.vlans.is_none() && !conf.mac_spoof_check);
     }
 
     #[test]
     fn what_is_not_honoured_is_refused_by_name() {
-        let cases = [
-            (r#"{"type":"bridge","vlan":7}"#, "\"vlan\""),
-            (r#"{"type":"bridge","Vlan":7}"#, "\"vlan\""),
-            (r#"{"type":"bridge","vlanTrunk":[{"id":1}]}"#, "\"vlanTrunk\""),
-            (r#"{"type":"bridge","macspoofchk":true}"#, "\"macspoofchk\""),
-            (r#"{"type":"bridge","portIsolation":true}"#, "\"portIsolation\""),
-            (r#"{"type":"bridge","disableContainerInterface":true}"#, "\"disableContainerInterface\""),
-            (r#"{"type":"bridge","ipMasqBackend":"iptables"}"#, "\"ipMasqBackend\""),
-            (r#"{"type":"bridge","ipam":{"type":"dhcp"}}"#, "\"dhcp\""),
-            (r#"{"type":"bridge","ipam":{"type":"host-local","subnet":"fd00::/64"}}"#, "IPv6 range fd00::1-"),
-            (r#"{"type":"bridge","ipam":{"type":"host-local","subnet":"10.0.0.0/24","routes":[{"dst":"::/0"}]}}"#, "IPv6 route"),
-            (r#"{"type":"bridge","ipam":{"type":"host-local","subnet":"10.0.0.0/24","routes":[{"dst":"0.0.0.0/0","mtu":9}]}}"#, "\"mtu\""),
-        ];
-        for (json, expected) in cases {
-            let fault = read(json).unwrap_err();
-            assert_eq!(fault.kind(), Kind::Unimplemented, "{json}");
-            assert!(fault.to_string().contains(expected), "{json}: {fault}");
-        }
+        let fault = read(r#"{"type":"bridge","ipMasqBackend":"iptables"}"#).unwrap_err();
+        assert_eq!(fault.kind(), Kind::Unimplemented);
+        assert!(fault.to_string().contains("\"ipMasqBackend\""), "{fault}");
+    }
+
+    #[test]
+    fn the_mac_comes_from_the_nearest_to_the_runtime() {
+        let read = |more: &str, args: &str| {
+            let plugin = Plugin::parse(format!(r#"{{"type":"bridge"{more}}}"#).as_bytes()).unwrap();
+            let mac = BridgeConf::read(&plugin, Version::V1_0_0, &CniArgs::parse(args).unwrap()).unwrap().mac;
+            mac.map(|mac| mac.to_string())
+        };
+        let (in_args, told) = (r#","args":{"cni":{"mac":"02:00:00:00:00:02"}}"#, r#","runtimeConfig":{"mac":"02:00:00:00:00:03"}"#);
+        assert_eq!(read("", "MAC=02:00:00:00:00:01").as_deref(), Some("02:00:00:00:00:01"));
+        assert_eq!(read(in_args, "MAC=02:00:00:00:00:01").as_deref(), Some("02:00:00:00:00:02"));
+        assert_eq!(read(&format!("{in_args}{told}"), "MAC=02:00:00:00:00:01").as_deref(), Some("02:00:00:00:00:03"));
     }
 
     #[test]
@@ -159,6 +180,9 @@ mod tests {
             (r#"{"type":"bridge","ipam":{"type":"host-local","ranges":[[7]]}}"#, "must be an object"),
             (r#"{"type":"bridge","ipam":{"type":"host-local","subnet":"10.0.0.0/24","dataDir":"x"}}"#, "absolute path"),
             (r#"{"type":"bridge","args":{"cni":{"mac":"zz"}}}"#, "MAC"),
+            (r#"{"type":"bridge","vlan":4095}"#, "invalid VLAN ID 4095 (must be between 0 and 4094)"),
+            (r#"{"type":"bridge","disableContainerInterface":true,"ipam":{"type":"static"}}"#, "cannot use IPAM"),
+            (r#"{"type":"bridge","ipam":{"type":"host-local","subnet":"10.0.0.0/24","routes":[{"dst":"::/0","gw":"10.0.0.1"}]}}"#, "IPv6"),
             (r#"{"type":"bridge","dns":{"nameservers":"1.1.1.1"}}"#, "\"nameservers\" of dns must be an array"),
         ];
         for (json, expected) in cases {

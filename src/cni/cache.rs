@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::args::CniArgs;
 use super::base64;
+use super::inject::Asked;
 use crate::fault::{Fault, Kind, Result};
 use crate::ids::{IfName, NetworkName};
 
@@ -53,6 +55,18 @@ impl Attachment {
             capability_args: None,
             result: Value::Null,
         }
+    }
+
+    /// What the runtime asked beside the configuration.
+    pub fn asked(&self) -> Asked {
+        let capabilities = self.capability_args.as_ref().and_then(Value::as_object).cloned().unwrap_or_default();
+        Asked { args: self.cni_args.as_deref().map(CniArgs::from_pairs).unwrap_or_default(), capabilities }
+    }
+
+    /// Notes what the runtime asked beside the configuration.
+    pub fn note_asked(&mut self, asked: &Asked) {
+        self.cni_args = asked.args.to_pairs();
+        self.capability_args = (!asked.capabilities.is_empty()).then(|| Value::Object(asked.capabilities.clone()));
     }
 
     /// The name of its file in `results/`.

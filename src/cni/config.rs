@@ -1,6 +1,7 @@
 //! Which of the files in `/etc/cni/net.d` is a network, and what it means to the plugins that are built in.
 
-use super::bridge::BridgeConf;
+use super::args::CniArgs;
+use super::built_in::{BuiltIn, Policy};
 use super::list::{List, Plugin};
 use crate::fault::{Context, Fault, Result};
 use crate::ids::NetworkName;
@@ -14,13 +15,13 @@ pub struct ConfFile {
     pub content: std::result::Result<Vec<u8>, String>,
 }
 
-/// What the plugins of a list amount to.
+/// A plugin of a list, and how rkbox carries it out.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Plane {
-    /// A bridge on the host.
-    Bridge(Box<BridgeConf>),
-    /// Only the loopback interface.
-    Loopback,
+pub struct Member {
+    /// The plugin as the list has it.
+    pub plugin: Plugin,
+    /// What it is told when it is built in; `None` for another program.
+    pub built_in: Option<BuiltIn>,
 }
 
 /// Reads one file by its extension; `None` for a file that libcni passes over.
@@ -55,20 +56,38 @@ pub fn find_list(files: &[ConfFile], wanted: Option<&NetworkName>) -> Result<Opt
     Ok(None)
 }
 
-/// Reads what the plugins of a list mean.
+/// Reads how the plugins of a list are carried out.
 ///
-/// *Errors:* `Unimplemented` for a plugin that is not built in, named.
-pub fn read_plane(list: &List) -> Result<Plane> {
-    if let Some(plugin) = list.plugins.iter().find(|plugin| !matches!(plugin.kind.as_str(), "bridge" | "loopback")) {
-        return Err(Plugin::foreign(&plugin.kind));
+/// *Errors:* `Unimplemented` for a plugin that is not built in where nothing else is allowed, and for a key that is not honoured;
+/// each is named.
+pub fn read_members(list: &List, policy: Policy) -> Result<Vec<Member>> {
+    if list.plugins.is_empty() {
+        return Err(Fault::invalid("no plugin configs found"));
     }
-    let mut bridges = list.plugins.iter().filter(|plugin| plugin.kind == "bridge");
-    match (bridges.next(), bridges.next()) {
-        (Some(bridge), None) => BridgeConf::read(bridge, list.version).map(|conf| Plane::Bridge(Box::new(conf))),
-        (None, None) if !list.plugins.is_empty() => Ok(Plane::Loopback),
-        (None, None) => Err(Fault::invalid("no plugin configs found")),
-        _ => Err(Fault::invalid("two bridges in one list cannot both make the same interface")),
+    let mut makes_interface = None;
+    let mut members = Vec::new();
+    for plugin in &list.plugins {
+        let known = BuiltIn::is_known(&plugin.kind) && policy != Policy::Never;
+        if !known && policy == Policy::Always {
+            return Err(Plugin::foreign(&plugin.kind));
+        }
+        let built_in = known.then(|| BuiltIn::read(plugin, list.version, &CniArgs::default())).transpose()?;
+        if built_in.as_ref().is_some_and(|built_in| !built_in.is_chained() && *built_in != BuiltIn::Loopback)
+            && let Some(first) = makes_interface.replace(plugin.kind.clone())
+        {
+            return Err(Fault::invalid(format!("{first} and {} in one list cannot both make the same interface", plugin.kind)));
+        }
+        members.push(Member { plugin: plugin.clone(), built_in });
     }
+    Ok(members)
+}
+
+/// The file that containerd takes from the same directory, when that is another one than libcni's first.
+///
+/// *Source:* go-cni `loadFromConfDir`: `.conf`, `.conflist` and `.json` sorted together, the first one wins.
+pub fn containerd_choice(files: &[ConfFile]) -> Option<&ConfFile> {
+    let first = files.first()?;
+    files.iter().min_by(|a, b| a.name.cmp(&b.name)).filter(|other| other.name != first.name)
 }
 
 /// What comes after the last dot of a name, as Go's `filepath.Ext` says it.
@@ -80,6 +99,7 @@ fn extension(name: &str) -> &str {
 mod tests {
     use super::*;
     use crate::cni::BUILT_IN;
+    use crate::cni::ipam::Ipam;
     use crate::fault::Kind;
 
     fn file(name: &str, text: &str) -> ConfFile {
@@ -117,20 +137,32 @@ mod tests {
         let list = List::parse(BUILT_IN.as_bytes()).unwrap();
         let single = List::parse_single(include_bytes!("../../cni-conf/10-connet.conf")).unwrap();
         assert_eq!((list.name.as_ref(), list.version.as_str(), single.version.as_str()), ("connet", "1.0.0", "0.4.0"));
-        let plane = read_plane(&list).unwrap();
-        assert_eq!(plane, read_plane(&single).unwrap());
-        let Plane::Bridge(conf) = plane else { panic!("{plane:?}") };
+        let told = |list: &List| read_members(list, Policy::Always).unwrap().swap_remove(0).built_in.unwrap();
+        let built_in = told(&list);
+        assert_eq!(built_in, told(&single));
+        let BuiltIn::Bridge(conf) = built_in else { panic!("{built_in:?}") };
         assert_eq!(conf.bridge.as_ref(), "cni0");
         assert!(conf.is_default_gateway && conf.is_gateway && conf.ip_masq && conf.hairpin && !conf.promisc);
-        assert_eq!(conf.ipam.unwrap().sets[0].to_string(), "10.88.0.1-10.88.255.254");
+        let Ipam::HostLocal(ipam) = conf.ipam else { panic!("{:?}", conf.ipam) };
+        assert_eq!(ipam.sets[0].to_string(), "10.88.0.1-10.88.255.254");
     }
 
     #[test]
-    fn a_plugin_that_is_not_built_in_is_refused_by_name() {
-        let list = List::parse(br#"{"name":"n","plugins":[{"type":"bridge"},{"type":"portmap"}]}"#).unwrap();
-        let fault = read_plane(&list).unwrap_err();
+    fn plugins_are_built_in_or_other_programs() {
+        let list = List::parse(br#"{"name":"n","plugins":[{"type":"bridge"},{"type":"calico"}]}"#).unwrap();
+        let fault = read_members(&list, Policy::Always).unwrap_err();
         assert_eq!(fault.kind(), Kind::Unimplemented);
-        assert!(fault.to_string().contains("\"portmap\""));
-        assert_eq!(read_plane(&List::parse_single(br#"{"name":"lo","type":"loopback"}"#).unwrap()).unwrap(), Plane::Loopback);
+        assert!(fault.to_string().contains("\"calico\""));
+        let built_in = |policy| read_members(&list, policy).unwrap().iter().map(|member| member.built_in.is_some()).collect::<Vec<_>>();
+        assert_eq!((built_in(Policy::Prefer), built_in(Policy::Never)), (vec![true, false], vec![false, false]));
+        let two = List::parse(br#"{"name":"n","plugins":[{"type":"bridge"},{"type":"macvlan"}]}"#).unwrap();
+        assert!(read_members(&two, Policy::Prefer).unwrap_err().to_string().contains("bridge and macvlan"));
+    }
+
+    #[test]
+    fn containerd_sorts_all_files_together() {
+        let files = in_order(vec![file("00-a.conf", "{}"), file("10-b.conflist", "{}")]);
+        assert_eq!((files[0].name.as_str(), containerd_choice(&files).unwrap().name.as_str()), ("10-b.conflist", "00-a.conf"));
+        assert!(containerd_choice(&in_order(vec![file("a.conflist", ""), file("b.conf", "")])).is_none());
     }
 }

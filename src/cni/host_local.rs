@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use ipnetwork::IpNetwork;
 use serde_json::Value;
 
+use super::args::CniArgs;
+use super::inject::runtime_config;
 use super::keys::Keys;
-use super::list::Plugin;
 use super::ranges::{RangeSet, RangeText, parse_address, parse_cidr, parse_sets};
-use super::result::Route;
+use super::result::{Metrics, Route};
 use super::version::Version;
-use crate::fault::{Fault, Kind, Result};
+use crate::fault::{Fault, Result};
 
 /// What host-local is told.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,40 +25,38 @@ pub struct HostLocal {
     pub data_dir: Option<PathBuf>,
     /// The file that name servers are read from.
     pub resolv_conf: Option<PathBuf>,
-    /// Addresses asked for by `args.cni.ips`.
+    /// Addresses asked for by `CNI_ARGS`, `args.cni.ips` and `runtimeConfig.ips`.
     pub requested: Vec<IpAddr>,
 }
 
 impl HostLocal {
-    /// Reads the `ipam` of a plugin; `None` when it has none (layer 2 only).
+    /// Reads the `ipam` of a plugin.
     ///
-    /// *Errors:* `Unimplemented` for another IPAM plugin, a route attribute or IPv6, all named; `InvalidArgument` for the rest.
-    /// *Source:* host-local `LoadIPAMConfig`: a top-level `subnet` becomes set 0.
-    pub fn read(plugin: &Keys<'_>, version: Version) -> Result<Option<HostLocal>> {
-        let Some(ipam) = plugin.object("ipam")? else { return Ok(None) };
-        match ipam.text("type")? {
-            "" => return Ok(None),
-            "host-local" => {}
-            kind if kind.contains('/') => return Err(Fault::invalid(format!("ipam type {kind:?} is not the name of a program"))),
-            kind => return Err(Plugin::foreign(kind)),
-        }
+    /// *Errors:* `InvalidArgument` in host-local's words. *Source:* host-local `LoadIPAMConfig`: a top-level `subnet` becomes the
+    /// first set, and those of `runtimeConfig.ipRanges` go before it.
+    pub fn read(plugin: &Keys<'_>, version: Version, args: &CniArgs) -> Result<HostLocal> {
+        let ipam = plugin.object("ipam")?.ok_or_else(|| Fault::invalid("IPAM config missing 'ipam' key"))?;
+        args.refuse_unknown(&["IP", "GATEWAY"])?;
         let mut texts = Vec::new();
+        if let Some(told) = runtime_config(plugin)? {
+            read_sets(told.array("ipRanges")?, "ipRanges", &mut texts)?;
+        }
         if !ipam.text("subnet")?.is_empty() {
             texts.push(vec![range_text(&ipam)?]);
         }
-        for set in ipam.array("ranges")? {
-            let ranges = set.as_array().ok_or_else(|| Fault::invalid("\"ranges\" of ipam must be an array of arrays"))?;
-            texts.push(ranges.iter().map(|range| range_text(&object(range, "range")?)).collect::<Result<Vec<_>>>()?);
-        }
+        read_sets(ipam.array("ranges")?, "ranges", &mut texts)?;
         let sets = parse_sets(&texts, (version < Version::V0_3_0).then(|| version.as_str()))?;
-        if let Some(set) = sets.iter().find(|set| !set.is_ipv4()) {
-            return Err(Fault::new(Kind::Unimplemented, format!("IPv6 range {set} is not supported")).hint("leave it out of \"ranges\""));
-        }
-        let routes = ipam.array("routes")?.iter().map(|route| read_route(&object(route, "route")?)).collect::<Result<Vec<_>>>()?;
-        let requested = requested(plugin)?;
         let (data_dir, resolv_conf) = (path(&ipam, "dataDir")?, path(&ipam, "resolvConf")?);
-        Ok(Some(HostLocal { sets, routes, data_dir, resolv_conf, requested }))
+        Ok(HostLocal { sets, routes: read_routes(&ipam)?, data_dir, resolv_conf, requested: requested(plugin, args)? })
     }
+}
+
+fn read_sets(sets: &[Value], key: &str, into: &mut Vec<Vec<RangeText>>) -> Result<()> {
+    for set in sets {
+        let ranges = set.as_array().ok_or_else(|| Fault::invalid(format!("{key:?} of ipam must be an array of arrays")))?;
+        into.push(ranges.iter().map(|range| range_text(&object(range, "range")?)).collect::<Result<Vec<_>>>()?);
+    }
+    Ok(())
 }
 
 fn object<'a>(value: &'a Value, of: &'a str) -> Result<Keys<'a>> {
@@ -69,18 +68,19 @@ fn range_text(keys: &Keys<'_>) -> Result<RangeText> {
     Ok(RangeText { subnet: text("subnet")?, start: text("rangeStart")?, end: text("rangeEnd")?, gateway: text("gateway")? })
 }
 
+/// The `routes` of an `ipam`.
+pub fn read_routes(ipam: &Keys<'_>) -> Result<Vec<Route>> {
+    ipam.array("routes")?.iter().map(|route| read_route(&object(route, "route")?)).collect()
+}
+
 fn read_route(keys: &Keys<'_>) -> Result<Route> {
-    keys.refuse(&["mtu", "advmss", "priority", "table", "scope"])?;
     let dst = parse_cidr(keys.text("dst")?)?;
     let gw = parse_address(keys.text("gw")?)?;
-    if dst.is_ipv6() {
-        return Err(Fault::new(Kind::Unimplemented, format!("IPv6 route to {dst} is not supported")).hint("leave it out of \"routes\""));
-    }
-    if gw.is_some_and(|gw| gw.is_ipv6()) {
-        return Err(Fault::invalid(format!("the gateway of the route to {dst} is not an IPv4 address")));
+    if dst.is_ipv6() && gw.is_some_and(|gw| gw.is_ipv4()) {
+        return Err(Fault::invalid(format!("the gateway of the route to {dst} is not an IPv6 address")));
     }
     let dst = IpNetwork::new(dst.network(), dst.prefix()).unwrap_or(dst);
-    Ok(Route { dst, gw })
+    Ok(Route { dst, gw, metrics: Metrics::read(keys)? })
 }
 
 fn path(keys: &Keys<'_>, key: &str) -> Result<Option<PathBuf>> {
@@ -91,13 +91,18 @@ fn path(keys: &Keys<'_>, key: &str) -> Result<Option<PathBuf>> {
     Ok((!text.is_empty()).then(|| PathBuf::from(text)))
 }
 
-/// The addresses of `args.cni.ips`, whose prefix lengths do not count.
-fn requested(plugin: &Keys<'_>) -> Result<Vec<IpAddr>> {
-    let Some(args) = plugin.object("args")? else { return Ok(Vec::new()) };
-    let Some(cni) = args.object("cni")? else { return Ok(Vec::new()) };
-    let parse = |text: &String| match text.split_once('/') {
+/// The addresses asked for, whose prefix lengths do not count.
+fn requested(plugin: &Keys<'_>, args: &CniArgs) -> Result<Vec<IpAddr>> {
+    let parse = |text: &str| match text.split_once('/') {
         Some(_) => parse_cidr(text).map(|cidr| cidr.ip().to_canonical()),
-        None => parse_address(text)?.ok_or_else(|| Fault::invalid("empty address in args.cni.ips")),
+        None => parse_address(text)?.ok_or_else(|| Fault::invalid("invalid IP address: ")),
     };
-    cni.texts("ips")?.iter().map(parse).collect()
+    let mut all: Vec<String> = args.find("IP").map(str::to_owned).into_iter().collect();
+    if let Some(cni) = plugin.object("args")?.map(|args| args.object("cni")).transpose()?.flatten() {
+        all.extend(cni.texts("ips")?);
+    }
+    if let Some(told) = runtime_config(plugin)? {
+        all.extend(told.texts("ips")?);
+    }
+    all.iter().map(|text| parse(text)).collect()
 }

@@ -89,6 +89,12 @@ impl<'a> Keys<'a> {
         }
     }
 
+    /// The keys that are none of `known`, as they are.
+    pub fn others(&self, known: &[&str]) -> Map<String, Value> {
+        let is_known = |key: &str| known.iter().any(|known| known.eq_ignore_ascii_case(key));
+        self.map.iter().filter(|(key, _)| !is_known(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
     fn wrong(&self, key: &str, wanted: &str, value: &Value) -> Fault {
         let found = match value {
             Value::Null => "null",

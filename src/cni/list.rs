@@ -99,8 +99,8 @@ impl Plugin {
 
     /// The fault that names a plugin which is not run in-process.
     pub fn foreign(kind: &str) -> Fault {
-        Fault::new(Kind::Unimplemented, format!("plugin {kind:?} is not supported"))
-            .hint("bridge, host-local and loopback are built in; attach this network with cnitool")
+        Fault::new(Kind::Unimplemented, format!("plugin {kind:?} is not built in"))
+            .hint("--cni-builtin prefer lets rkbox start it from a directory of --cni-path")
     }
 }
 

@@ -104,6 +104,15 @@ impl RangeSet {
         self.0.iter().find(|range| range.contains(address))
     }
 
+    /// How many addresses can be given out; the most that fits when it is more.
+    pub fn size(&self) -> u128 {
+        let of = |range: &Range| {
+            let all = (bits(range.end) - bits(range.start)).saturating_add(1);
+            all - u128::from(range.contains(range.gateway))
+        };
+        self.0.iter().fold(0, |sum, range| sum.saturating_add(of(range)))
+    }
+
     /// Whether the addresses are of IPv4.
     pub fn is_ipv4(&self) -> bool {
         self.0.first().is_some_and(|range| range.start.is_ipv4())

@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::keys::Keys;
+use crate::fault::Result;
+
 /// Name servers and search domains that a network hands to its attachments.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dns {
@@ -24,6 +27,13 @@ impl Dns {
     pub fn is_empty(&self) -> bool {
         *self == Dns::default()
     }
+}
+
+/// The `dns` of a configuration.
+pub fn read_dns(keys: &Keys<'_>) -> Result<Dns> {
+    let Some(dns) = keys.object("dns")? else { return Ok(Dns::default()) };
+    let domain = dns.text("domain")?.to_owned();
+    Ok(Dns { nameservers: dns.texts("nameservers")?, domain, search: dns.texts("search")?, options: dns.texts("options")? })
 }
 
 /// Reads the text of a resolv.conf.

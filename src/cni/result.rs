@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::keys::Keys;
@@ -22,6 +23,8 @@ pub struct CniResult {
     pub routes: Vec<Route>,
     /// The name servers.
     pub dns: Dns,
+    /// Keys that the specification does not know, handed on as they are.
+    pub extra: Map<String, Value>,
 }
 
 /// An interface of a result.
@@ -33,6 +36,8 @@ pub struct Interface {
     pub mac: String,
     /// The path of its namespace; empty for the host's.
     pub sandbox: String,
+    /// What other plugins say besides: `mtu`, `socketPath`, `pciID`.
+    pub extra: Map<String, Value>,
 }
 
 /// An address of a result.
@@ -53,6 +58,45 @@ pub struct Route {
     pub dst: IpNetwork,
     /// The next hop; none means the gateway of the address.
     pub gw: Option<IpAddr>,
+    /// What else is said of it.
+    pub metrics: Metrics,
+}
+
+/// What a route says besides destination and next hop; zero and none are the kernel's choice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Metrics {
+    /// MTU in bytes.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub mtu: u32,
+    /// Advertised MSS in bytes.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub advmss: u32,
+    /// Priority; the lower wins.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub priority: u32,
+    /// Routing table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub table: Option<u32>,
+    /// Scope (0 universe, 253 link, 254 host).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<u8>,
+}
+
+impl Metrics {
+    /// Reads them from a route.
+    pub fn read(route: &Keys<'_>) -> Result<Metrics> {
+        let table = route.find("table").map(|_| route.number("table")).transpose()?;
+        let scope = route.find("scope").map(|_| route.number("scope")).transpose()?;
+        let scope = scope.map(|scope| u8::try_from(scope).map_err(|_| Fault::invalid(format!("scope {scope} of a route is above 255"))));
+        let scope = scope.transpose()?;
+        Ok(Metrics { mtu: route.number("mtu")?, advmss: route.number("advmss")?, priority: route.number("priority")?, table, scope })
+    }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(value: &u32) -> bool {
+    *value == 0
 }
 
 impl CniResult {
@@ -70,6 +114,7 @@ impl CniResult {
         }
         let dns = serde_json::to_value(&self.dns).map_err(|error| Fault::from_error(Kind::Internal, error))?;
         out.insert("dns".into(), dns);
+        out.extend(self.extra.clone());
         Ok(Value::Object(out))
     }
 
@@ -77,7 +122,8 @@ impl CniResult {
         let interfaces = self.interfaces.iter().map(|interface| {
             let pairs = [("name", &interface.name), ("mac", &interface.mac), ("sandbox", &interface.sandbox)];
             let told = pairs.into_iter().filter(|(key, value)| *key == "name" || !value.is_empty());
-            Value::Object(told.map(|(key, value)| (key.to_owned(), Value::from(value.as_str()))).collect())
+            let told = told.map(|(key, value)| (key.to_owned(), Value::from(value.as_str())));
+            Value::Object(told.chain(interface.extra.clone()).collect())
         });
         let ips = self.ips.iter().map(|ip| {
             let mut entry = json!({ "address": ip.address.to_string() });
@@ -116,7 +162,7 @@ impl CniResult {
             out.insert(key.into(), entry);
         }
         if self.ips.is_empty() {
-            return Err(Fault::invalid("a result without an address cannot be written below version 0.3.0"));
+            return Err(Fault::invalid("cannot convert: no valid IP addresses").hint("a result below version 0.3.0 needs an address"));
         }
         Ok(())
     }
@@ -134,7 +180,8 @@ impl CniResult {
         }
         for interface in objects(&keys, "interfaces")? {
             let text = |key| interface.text(key).map(str::to_owned);
-            result.interfaces.push(Interface { name: text("name")?, mac: text("mac")?, sandbox: text("sandbox")? });
+            let extra = interface.others(&["name", "mac", "sandbox"]);
+            result.interfaces.push(Interface { name: text("name")?, mac: text("mac")?, sandbox: text("sandbox")?, extra });
         }
         for ip in objects(&keys, "ips")? {
             let interface = ip.find("interface").and_then(Value::as_u64).and_then(|index| usize::try_from(index).ok());
@@ -142,6 +189,7 @@ impl CniResult {
             result.ips.push(Ip { interface, address, gateway: parse_address(ip.text("gateway")?)? });
         }
         read_routes(&keys, &mut result.routes)?;
+        result.extra = keys.others(&["cniVersion", "interfaces", "ips", "ip4", "ip6", "routes", "dns"]);
         Ok(result)
     }
 }
@@ -150,6 +198,9 @@ fn route_json(route: &Route) -> Value {
     let mut entry = json!({ "dst": route.dst.to_string() });
     if let Some(gw) = route.gw {
         entry["gw"] = gw.to_string().into();
+    }
+    if let (Some(entry), Ok(Value::Object(metrics))) = (entry.as_object_mut(), serde_json::to_value(route.metrics)) {
+        entry.extend(metrics);
     }
     entry
 }
@@ -163,7 +214,8 @@ fn objects<'a>(keys: &Keys<'a>, key: &'a str) -> Result<Vec<Keys<'a>>> {
 
 fn read_routes(keys: &Keys<'_>, routes: &mut Vec<Route>) -> Result<()> {
     for route in objects(keys, "routes")? {
-        routes.push(Route { dst: parse_cidr(route.text("dst")?)?, gw: parse_address(route.text("gw")?)? });
+        let (dst, gw) = (parse_cidr(route.text("dst")?)?, parse_address(route.text("gw")?)?);
+        routes.push(Route { dst, gw, metrics: Metrics::read(&route)? });
     }
     Ok(())
 }
@@ -180,12 +232,17 @@ mod tests {
     use super::*;
 
     fn example() -> CniResult {
-        let interface = |name: &str, mac: &str, sandbox: &str| Interface { name: name.into(), mac: mac.into(), sandbox: sandbox.into() };
+        let interface = |name: &str, mac: &str, sandbox: &str| Interface {
+            name: name.into(),
+            mac: mac.into(),
+            sandbox: sandbox.into(),
+            ..Interface::default()
+        };
         CniResult {
             interfaces: vec![interface("cni0", "", ""), interface("rk1", "02:00:00:00:00:01", ""), interface("eth0", "", "/run/netns/a")],
             ips: vec![Ip { interface: Some(2), address: "10.88.0.2/16".parse().unwrap(), gateway: Some("10.88.0.1".parse().unwrap()) }],
-            routes: vec![Route { dst: "0.0.0.0/0".parse().unwrap(), gw: Some("10.88.0.1".parse().unwrap()) }],
-            dns: Dns::default(),
+            routes: vec![Route { dst: "0.0.0.0/0".parse().unwrap(), gw: Some("10.88.0.1".parse().unwrap()), metrics: Metrics::default() }],
+            ..CniResult::default()
         }
     }
 
@@ -209,5 +266,17 @@ mod tests {
         }
         let old = CniResult::from_json(&example().to_json(Version::V0_2_0).unwrap()).unwrap();
         assert_eq!((old.ips[0].address, old.routes, old.interfaces.len()), (example().ips[0].address, example().routes, 0));
+    }
+
+    #[test]
+    fn what_others_say_is_handed_on() {
+        let theirs = json!({
+            "cniVersion": "1.1.0", "vendor": {"x": [1]},
+            "interfaces": [{"name": "eth0", "mtu": 1400, "sandbox": "/run/netns/a", "socketPath": "/s", "pciID": "0000:00:1f.6"}],
+            "ips": [{"address": "10.0.0.2/24", "interface": 0}],
+            "routes": [{"dst": "10.9.0.0/16", "mtu": 1300, "advmss": 1260, "priority": 7, "table": 100, "scope": 253}],
+            "dns": {"nameservers": ["1.1.1.1"]},
+        });
+        assert_eq!(CniResult::from_json(&theirs).unwrap().to_json(Version::V1_1_0).unwrap(), theirs);
     }
 }

@@ -36,6 +36,9 @@ const ALL: [(&str, Version); 7] = [
     ("1.1.0", Version::V1_1_0),
 ];
 
+/// All versions, as they stand in documents, oldest first.
+pub const ALL_TEXT: [&str; 7] = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
+
 impl Version {
     /// Reads a `cniVersion`; the empty text is 0.1.0.
     ///
@@ -76,6 +79,11 @@ pub fn pick(single: &str, several: &[String]) -> Result<Version> {
         best = best.max(Some(Version::parse(text)?));
     }
     best.map_or_else(|| Version::parse(single), Ok)
+}
+
+/// Whether a text is a version at all: three numbers with dots between them.
+pub fn is_version(text: &str) -> bool {
+    numbers(text).is_ok()
 }
 
 fn numbers(text: &str) -> Result<[u64; 3]> {

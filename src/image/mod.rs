@@ -13,6 +13,7 @@ pub mod layout;
 pub mod manifest;
 pub mod platform;
 pub mod reference;
+pub mod registry;
 pub mod tar_entry;
 pub mod tar_header;
 pub mod tar_path;

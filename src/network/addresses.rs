@@ -3,14 +3,18 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use super::networks::Network;
+use super::call::Call;
 use crate::cni::allocate::{self, Choice, Refusal};
 use crate::cni::cache;
 use crate::cni::host_local::HostLocal;
+use crate::cni::ipam::Ipam;
 use crate::cni::lease_file::{self, Match};
+use crate::cni::list::Plugin;
 use crate::cni::ranges::RangeSet;
-use crate::fault::{Fault, Kind, Result};
-use crate::ids::IfName;
+use crate::cni::resolv_conf::{self, Dns};
+use crate::cni::result::{CniResult, Ip};
+use crate::fault::{Context as _, Fault, Kind, Result};
+use crate::ids::{IfName, NetworkName};
 use crate::step::{Cursor, Lease, Pool, Step, lease, pool};
 use crate::sys::lock::Lock;
 use crate::sys::{Host, file};
@@ -22,28 +26,79 @@ const NAMED: usize = 8;
 /// A cache file larger than this is not one.
 const CACHE_LIMIT: u64 = 4 << 20;
 
-/// Who asks for addresses.
-#[derive(Clone, Copy, Debug)]
-pub struct Asker<'a> {
-    /// CNI container id.
-    pub owner: &'a str,
-    /// Interface.
-    pub ifname: &'a IfName,
-    /// Whether the pool is locked, so that what is chosen stays free.
-    pub acting: bool,
-}
-
-/// Addresses that are free, and the steps that claim them.
+/// What IPAM gives to an attachment.
 #[derive(Debug, Default)]
-pub struct Chosen {
-    /// Pool, then cursor and lease of each range set.
+pub struct Assigned {
+    /// The steps that claim the addresses.
     pub steps: Vec<Step>,
     /// Holds the pool until the leases are written.
     pub lock: Option<Lock>,
-    /// One address of each range set.
-    pub choices: Vec<Choice>,
+    /// Addresses, routes and name servers.
+    pub result: CniResult,
     /// What people should hear of.
     pub notes: Vec<String>,
+}
+
+/// Asks whoever gives addresses; `given` is what another program has answered.
+///
+/// *Errors:* none given where some are wanted, in upstream's words.
+pub fn assign(call: &Call<'_>, ipam: &Ipam, given: Option<CniResult>) -> Result<Assigned> {
+    let assigned = match given {
+        Some(result) => Assigned { result, ..Assigned::default() },
+        None => give(call, ipam)?,
+    };
+    if assigned.result.ips.is_empty() && *ipam != Ipam::None {
+        return Err(Fault::invalid("IPAM plugin returned missing IP config"));
+    }
+    Ok(assigned)
+}
+
+/// What an IPAM plugin that is built in gives.
+pub fn give(call: &Call<'_>, ipam: &Ipam) -> Result<Assigned> {
+    match ipam {
+        Ipam::None => Ok(Assigned::default()),
+        Ipam::HostLocal(conf) => from_pool(call, conf),
+        Ipam::Static(conf) => Ok(Assigned { result: conf.result(), ..Assigned::default() }),
+        Ipam::Foreign(kind) => Err(Plugin::foreign(kind)),
+    }
+}
+
+/// The result of host-local, and the steps that claim its addresses.
+fn from_pool(call: &Call<'_>, conf: &HostLocal) -> Result<Assigned> {
+    let dns = match &conf.resolv_conf {
+        None => Dns::default(),
+        Some(path) => {
+            let text = file::read_following(path, 1 << 20).doing(|| "reading resolvConf of ipam")?;
+            resolv_conf::parse(&String::from_utf8_lossy(&text))
+        }
+    };
+    let Chosen { steps, lock, choices, notes } = choose(call, conf)?;
+    let ips = choices.iter().map(|choice| Ip { interface: None, address: choice.address, gateway: Some(choice.gateway) }).collect();
+    Ok(Assigned { steps, lock, result: CniResult { ips, routes: conf.routes.clone(), dns, ..CniResult::default() }, notes })
+}
+
+/// The leases of an attachment, as steps to be undone.
+pub fn leases(call: &Call<'_>, ipam: &Ipam) -> Result<Vec<Step>> {
+    let Ipam::HostLocal(conf) = ipam else { return Ok(Vec::new()) };
+    lease_steps(&pool_dir(call.host, call.network, conf), call.owner, call.ifname)
+}
+
+/// The leases that an owner's interface holds in a pool, as steps to be undone.
+pub fn lease_steps(dir: &Path, owner: &str, ifname: &IfName) -> Result<Vec<Step>> {
+    let lease = |address| Lease { dir: dir.to_path_buf(), address, owner: owner.to_owned(), ifname: ifname.clone() }.into();
+    Ok(held_by(dir, owner, ifname)?.into_iter().map(lease).collect())
+}
+
+/// Addresses of a pool that are free, and the steps that claim them.
+struct Chosen {
+    /// Pool, then cursor and lease of each range set.
+    steps: Vec<Step>,
+    /// Holds the pool until the leases are written.
+    lock: Option<Lock>,
+    /// One address of each range set.
+    choices: Vec<Choice>,
+    /// What people should hear of.
+    notes: Vec<String>,
 }
 
 /// What stands in a pool.
@@ -54,10 +109,10 @@ struct Contents {
 }
 
 /// Where the leases of a network are.
-pub fn pool_dir(host: &Host, network: &Network, ipam: &HostLocal) -> PathBuf {
+pub fn pool_dir(host: &Host, network: &NetworkName, ipam: &HostLocal) -> PathBuf {
     match &ipam.data_dir {
-        Some(dir) => dir.join(network.name.as_ref()),
-        None => host.pool(network.name.as_ref()),
+        Some(dir) => dir.join(network.as_ref()),
+        None => host.pool(network.as_ref()),
     }
 }
 
@@ -65,28 +120,26 @@ pub fn pool_dir(host: &Host, network: &Network, ipam: &HostLocal) -> PathBuf {
 ///
 /// *Errors:* `ResourceExhausted` with who holds the pool, `AlreadyExists` when the same attachment has a lease. *Source:*
 /// host-local `cmdAdd`.
-pub fn choose(host: &Host, network: &Network, ipam: &HostLocal, asker: Asker<'_>) -> Result<Chosen> {
-    let dir = pool_dir(host, network, ipam);
-    let lock = if asker.acting { pool::hold(&dir)? } else { None };
+fn choose(call: &Call<'_>, ipam: &HostLocal) -> Result<Chosen> {
+    let dir = pool_dir(call.host, call.network, ipam);
+    let lock = if call.acting { pool::hold(&dir)? } else { None };
     let contents = Contents { names: file::list(&dir)?, dir: dir.clone() };
-    let own = contents.held_by(asker.owner, asker.ifname);
+    let own = contents.held_by(call.owner, call.ifname);
     let mut requested = ipam.requested.clone();
     let mut steps: Vec<Step> = vec![Pool { dir: dir.clone() }.into()];
     let (mut choices, mut notes) = (Vec::new(), Vec::new());
     for (index, set) in ipam.sets.iter().enumerate() {
         let wanted = requested.iter().position(|address| set.find(*address).is_some()).map(|at| requested.remove(at));
         if let Some(address) = own.iter().find(|address| set.find(**address).is_some()) {
-            return Err(duplicate(index, *address, asker.owner));
+            return Err(duplicate(index, *address, call.owner));
         }
-        let choice = contents
-            .next(set, index, wanted)
-            .map_err(|refusal| contents.explain(host, network, index, &refusal).doing(format!("network {}", network.name)))?;
+        let choice = contents.next(set, index, wanted).map_err(|refusal| contents.explain(call, index, &refusal))?;
         let address = choice.address.ip();
-        if asker.acting && contents.holds(address) {
-            notes.push(format!("reclaiming {address} of {}: its lease is empty and nobody writes it", network.name));
+        if call.acting && contents.holds(address) {
+            notes.push(format!("reclaiming {address} of {}: its lease is empty and nobody writes it", call.network));
         }
         steps.push(Cursor { dir: dir.clone(), set: index, last: address }.into());
-        steps.push(Lease { dir: dir.clone(), address, owner: asker.owner.to_owned(), ifname: asker.ifname.clone() }.into());
+        steps.push(Lease { dir: dir.clone(), address, owner: call.owner.to_owned(), ifname: call.ifname.clone() }.into());
         choices.push(choice);
     }
     if !requested.is_empty() {
@@ -141,17 +194,17 @@ impl Contents {
         allocate::choose(set, taken, last, wanted)
     }
 
-    fn explain(&self, host: &Host, network: &Network, index: usize, refusal: &Refusal) -> Fault {
+    fn explain(&self, call: &Call<'_>, index: usize, refusal: &Refusal) -> Fault {
         let message = format!("failed to allocate for range {index}: {refusal}");
         match refusal {
             Refusal::Exhausted(_) => {
                 let held: Vec<&String> = self.names.iter().filter(|name| name.parse::<IpAddr>().is_ok()).collect();
-                let mut named: Vec<String> = held.iter().take(NAMED).map(|address| self.holder(host, network, address)).collect();
+                let mut named: Vec<String> = held.iter().take(NAMED).map(|address| self.holder(call, address)).collect();
                 if held.len() > named.len() {
                     named.push(format!("{} more", held.len() - named.len()));
                 }
                 Fault::new(Kind::ResourceExhausted, format!("{message}; {} are held: {}", held.len(), named.join(", ")))
-                    .hint(format!("detach one that is not needed: rkbox net del {} NETNS, or rkbox sandbox rm NAME", network.name))
+                    .hint(format!("detach one that is not needed: rkbox net del {} NETNS, or rkbox sandbox rm NAME", call.network))
                     .hint("rkbox gc frees the addresses of sandboxes that are gone")
             }
             Refusal::Taken(..) => Fault::new(Kind::AlreadyExists, message),
@@ -160,13 +213,13 @@ impl Contents {
     }
 
     /// *Shape:* `10.88.0.2 by eth0 of /run/netns/web`; the CNI container id where libcni's cache knows nothing of it.
-    fn holder(&self, host: &Host, network: &Network, address: &str) -> String {
+    fn holder(&self, call: &Call<'_>, address: &str) -> String {
         let Some((owner, ifname)) = self.content(address).and_then(|content| lease_file::holder(&content)) else {
             return format!("{address} by nobody");
         };
         let ifname = ifname.unwrap_or_else(|| "eth0".to_owned());
-        let cached = ifname.parse().ok().map(|ifname| cache::Attachment::file_name(&network.name, &owner, &ifname));
-        let text = cached.and_then(|name| file::find(&host.cni_state.join("results").join(name), CACHE_LIMIT).ok().flatten());
+        let cached = ifname.parse().ok().map(|ifname| cache::Attachment::file_name(call.network, &owner, &ifname));
+        let text = cached.and_then(|name| file::find(&call.host.cni_state.join("results").join(name), CACHE_LIMIT).ok().flatten());
         let whose = text.and_then(|text| cache::Attachment::parse(&text).ok()).map_or(owner, |cached| cached.netns);
         format!("{address} by {ifname} of {whose}")
     }

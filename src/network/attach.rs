@@ -6,19 +6,19 @@ use std::path::{Path, PathBuf};
 use ipnetwork::IpNetwork;
 use serde_json::Value;
 
-use super::addresses::{self, Asker, Chosen};
+use super::call::{self, Call};
+use super::foreign;
 use super::networks::Network;
-use crate::cni::bridge::BridgeConf;
+use crate::cni::built_in::BuiltIn;
 use crate::cni::cache;
-use crate::cni::config::Plane;
-use crate::cni::ranges::default_gateway;
-use crate::cni::resolv_conf::{self, Dns};
-use crate::cni::result::{CniResult, Interface, Ip, Route};
+use crate::cni::config::Member;
+use crate::cni::inject::{self, Asked};
+use crate::cni::resolv_conf::Dns;
+use crate::cni::result::CniResult;
 use crate::fault::{Context as _, Fault, Kind, Result};
-use crate::ids::{IfName, VethNames, veth_names};
+use crate::ids::IfName;
 use crate::step::{self, Step};
 use crate::sys::lock::Lock;
-use crate::sys::netlink::Netlink;
 use crate::sys::{Host, file, ns};
 
 pub use super::detach::{is_held, steps_of};
@@ -38,6 +38,8 @@ pub struct Attach<'a> {
     pub own_netns: bool,
     /// False for `--explain`: no lock is taken and nothing is made.
     pub acting: bool,
+    /// What is asked beside the configuration.
+    pub asked: &'a Asked,
 }
 
 /// A planned attachment.
@@ -47,11 +49,11 @@ pub struct Attached {
     pub steps: Vec<Step>,
     /// The address pool's lock, to be held until the steps are done.
     pub lock: Option<Lock>,
-    /// The addresses with their prefixes.
+    /// The addresses with their prefixes; not known before the steps are done when another program gives them.
     pub addresses: Vec<IpNetwork>,
     /// The gateway of the first address.
     pub gateway: Option<IpAddr>,
-    /// The CNI result, in the network's version.
+    /// The CNI result, in the network's version; null when it is not known before the steps are done.
     pub result: Value,
     /// Name servers that the network hands out.
     pub dns: Dns,
@@ -59,10 +61,11 @@ pub struct Attached {
     pub notes: Vec<String>,
 }
 
-/// Plans an attachment.
+/// Plans an attachment: the plugins of the list in order. From the first one on that is another program, all are: the result that
+/// the next one needs is not known before.
 ///
 /// *Errors:* `NotFound` for a namespace that is not there, `AlreadyExists` for an attachment that is, `ResourceExhausted` for a
-/// pool without a free address. *Source:* reference `bridge` `cmdAdd`, libcni `AddNetworkList`; rules come before connectivity here.
+/// pool without a free address. *Source:* libcni `AddNetworkList`.
 pub fn plan_attach(host: &Host, attach: &Attach<'_>) -> Result<Attached> {
     refuse_bad_owner(attach.owner)?;
     let cached = cache_path(host, attach);
@@ -76,19 +79,63 @@ pub fn plan_attach(host: &Host, attach: &Attach<'_>) -> Result<Attached> {
     if !attach.own_netns {
         refuse_no_namespace(attach.netns)?;
     }
-    let (mut attached, result) = match &attach.network.plane {
-        Plane::Bridge(conf) => bridge(host, attach, conf)?,
-        Plane::Loopback => loopback(attach)?,
-    };
-    attached.result = result.to_json(attach.network.version)?;
-    attached.dns = result.dns;
-    let mut entry = cache::Attachment::new(&attach.network.name, attach.owner, attach.ifname, &attach.network.text);
+    refuse_undeclared(attach)?;
+    let (mut attached, rest, result) = in_process(host, attach).doing(|| format!("network {}", attach.network.name))?;
+    let network = attach.network;
+    let mut entry = cache::Attachment::new(&network.name, attach.owner, attach.ifname, &network.text);
     entry.netns = attach.netns.to_string_lossy().into_owned();
-    entry.result = attached.result.clone();
-    let results = host.cni_state.join("results");
-    attached.steps.push(step::Home { dirs: vec![results] }.into());
-    attached.steps.push(step::File { path: cached, mode: 0o600, content: entry.to_text()?, durable: false }.into());
+    entry.note_asked(attach.asked);
+    attached.steps.push(step::Home { dirs: vec![host.cni_state.join("results")] }.into());
+    if rest.is_empty() {
+        let result = result.unwrap_or_default();
+        attached.result = result.to_json(network.version)?;
+        attached.addresses = result.ips.iter().map(|ip| ip.address).collect();
+        attached.gateway = result.ips.iter().find_map(|ip| ip.gateway);
+        attached.dns = result.dns;
+        entry.result = attached.result.clone();
+        attached.steps.push(step::File { path: cached, mode: 0o600, content: entry.to_text()?, durable: false }.into());
+        return Ok(attached);
+    }
+    let chain = foreign::Chain { host, network, owner: attach.owner, ifname: attach.ifname, netns: attach.netns, asked: attach.asked };
+    let (steps, last) = chain.plan_add(rest, result.map(|result| result.to_json(network.version)).transpose()?)?;
+    attached.steps.extend(steps);
+    attached.steps.push(step::CachedResult { path: cached, entry: entry.to_text()?, result: last }.into());
     Ok(attached)
+}
+
+/// The built-in plugins at the head of a list, and those that are left for other programs.
+fn in_process<'a>(host: &Host, attach: &Attach<'a>) -> Result<(Attached, &'a [Member], Option<CniResult>)> {
+    let network = attach.network;
+    let call = Call {
+        host,
+        network: &network.name,
+        version: network.version,
+        owner: attach.owner,
+        ifname: attach.ifname,
+        netns: attach.netns,
+        own_netns: attach.own_netns,
+        lo: true,
+        acting: attach.acting,
+    };
+    let (mut attached, mut result) = (Attached::default(), None::<CniResult>);
+    for (nth, member) in network.members.iter().enumerate() {
+        let built_in = member.built_in.as_ref().map(|_| told(attach, member)).transpose()?;
+        let Some(built_in) = built_in.filter(|built_in| built_in.ipam().is_built_in()) else {
+            return Ok((attached, &network.members[nth..], result));
+        };
+        let planned = call::plan_add(&call, &built_in, result.as_ref(), None)?;
+        attached.steps.extend(planned.steps);
+        attached.lock = attached.lock.or(planned.lock);
+        attached.notes.extend(planned.notes);
+        result = Some(planned.result);
+    }
+    Ok((attached, &[], result))
+}
+
+fn told(attach: &Attach<'_>, member: &Member) -> Result<BuiltIn> {
+    let network = attach.network;
+    let conf = inject::inject(&network.name, network.version, &member.plugin, None, attach.asked)?;
+    BuiltIn::read(&conf, network.version, &attach.asked.args)
 }
 
 /// Where libcni keeps an attachment.
@@ -98,8 +145,7 @@ fn cache_path(host: &Host, attach: &Attach<'_>) -> PathBuf {
 
 /// *Source:* libcni `ValidateContainerID`.
 fn refuse_bad_owner(owner: &str) -> Result<()> {
-    let word = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
-    if owner.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric()) && owner.bytes().all(word) {
+    if crate::cni::request::is_container_id(owner) {
         return Ok(());
     }
     Err(Fault::invalid(format!("container id {owner:?} is not valid")).hint("use letters, digits, _ . -, a letter or digit first"))
@@ -114,139 +160,15 @@ fn refuse_no_namespace(netns: &Path) -> Result<()> {
     Ok(())
 }
 
-fn bridge(host: &Host, attach: &Attach<'_>, conf: &BridgeConf) -> Result<(Attached, CniResult)> {
-    let names = veth_names(&attach.network.name, attach.owner, attach.ifname);
-    let asker = Asker { owner: attach.owner, ifname: attach.ifname, acting: attach.acting };
-    let chosen = match &conf.ipam {
-        Some(ipam) => addresses::choose(host, attach.network, ipam, asker)?,
-        None => Chosen::default(),
-    };
-    let result = describe(attach, conf, &chosen, &names)?;
-    let mut steps = chosen.steps;
-    steps.extend(host_steps(attach, conf, &result));
-    if !attach.own_netns {
-        // Before the veth, so that its undo comes after the pair is gone: only then is nobody left who needs lo.
-        steps.push(step::Loopback { netns: attach.netns.to_path_buf(), own_netns: false }.into());
-    }
-    steps.push(
-        step::Veth {
-            host: names.host,
-            host_mac: names.host_mac,
-            inner: attach.ifname.clone(),
-            inner_mac: conf.mac.unwrap_or(names.inner_mac),
-            netns: attach.netns.to_path_buf(),
-            bridge: conf.bridge.clone(),
-            mtu: conf.mtu,
-            hairpin: conf.hairpin,
-            own_netns: attach.own_netns,
-        }
-        .into(),
-    );
-    let addresses: Vec<IpNetwork> = result.ips.iter().map(|ip| ip.address).collect();
-    steps.push(
-        step::Interface {
-            netns: attach.netns.to_path_buf(),
-            ifname: attach.ifname.clone(),
-            addresses: addresses.clone(),
-            routes: routes_to_apply(&result),
-            loopback: attach.own_netns,
-        }
-        .into(),
-    );
-    let gateway = result.ips.iter().find_map(|ip| ip.gateway);
-    Ok((Attached { steps, lock: chosen.lock, addresses, gateway, notes: chosen.notes, ..Attached::default() }, result))
-}
-
-/// What the host gets: the bridge, gateway addresses on it, forwarding, masquerade.
-fn host_steps(attach: &Attach<'_>, conf: &BridgeConf, result: &CniResult) -> Vec<Step> {
-    let mut steps: Vec<Step> = Vec::new();
-    let mut gateways: Vec<IpNetwork> = Vec::new();
-    if conf.is_gateway {
-        for ip in &result.ips {
-            let address = ip.gateway.and_then(|gateway| IpNetwork::new(gateway, ip.address.prefix()).ok());
-            gateways.extend(address.filter(|address| !gateways.contains(address)));
+/// libcni drops what no plugin declares; a limit or an address that is asked for and not given is worse than a refusal.
+fn refuse_undeclared(attach: &Attach<'_>) -> Result<()> {
+    let plugins = attach.network.members.iter().map(|member| &member.plugin);
+    match inject::undeclared(plugins, attach.asked)?.first() {
+        None => Ok(()),
+        Some(key) => {
+            let message = format!("no plugin of network {} declares the capability {key:?}", attach.network.name);
+            Err(Fault::new(Kind::FailedPrecondition, message)
+                .hint(format!("add \"capabilities\": {{\"{key}\": true}} to the plugin of its list that honours it")))
         }
     }
-    let forward = !gateways.is_empty();
-    steps.push(step::Bridge { name: conf.bridge.clone(), mtu: conf.mtu, promisc: conf.promisc }.into());
-    let gateway = |address| step::Gateway { bridge: conf.bridge.clone(), address, force: conf.force_address }.into();
-    steps.extend(gateways.into_iter().map(gateway));
-    if forward {
-        let bridge = Some(conf.bridge.clone());
-        steps.push(step::Sysctl { key: "net/ipv4/ip_forward".to_owned(), value: "1".to_owned(), bridge }.into());
-    }
-    if conf.ip_masq && !result.ips.is_empty() {
-        let mut subnets: Vec<IpNetwork> = Vec::new();
-        for ip in &result.ips {
-            let subnet = IpNetwork::new(ip.address.network(), ip.address.prefix()).ok();
-            subnets.extend(subnet.filter(|subnet| !subnets.contains(subnet)));
-        }
-        let network = attach.network.name.clone();
-        steps.push(step::NatTable {}.into());
-        steps.push(step::NatNetwork { network: network.clone(), subnets }.into());
-        let masquerade =
-            |ip: &Ip| step::Masquerade { network: network.clone(), address: ip.address.ip(), owner: attach.owner.to_owned() }.into();
-        steps.extend(result.ips.iter().map(masquerade));
-    }
-    steps
-}
-
-/// The MAC that a bridge has or will have; what stands under its name is looked at again by its step.
-fn bridge_mac(conf: &BridgeConf) -> Result<String> {
-    let found = Netlink::open()?.find_link(conf.bridge.as_ref())?.and_then(|link| link.mac);
-    Ok(found.unwrap_or_else(|| step::bridge::bridge_mac(&conf.bridge)).to_string())
-}
-
-/// The result of a bridge network.
-fn describe(attach: &Attach<'_>, conf: &BridgeConf, chosen: &Chosen, names: &VethNames) -> Result<CniResult> {
-    let sandbox = attach.netns.to_string_lossy().into_owned();
-    let inner_mac = conf.mac.unwrap_or(names.inner_mac).to_string();
-    let interfaces = vec![
-        Interface { name: conf.bridge.to_string(), mac: bridge_mac(conf)?, sandbox: String::new() },
-        Interface { name: names.host.to_string(), mac: names.host_mac.to_string(), sandbox: String::new() },
-        Interface { name: attach.ifname.to_string(), mac: inner_mac, sandbox },
-    ];
-    let ips: Vec<Ip> =
-        chosen.choices.iter().map(|choice| Ip { interface: Some(2), address: choice.address, gateway: Some(choice.gateway) }).collect();
-    let mut routes: Vec<Route> = conf.ipam.iter().flat_map(|ipam| ipam.routes.clone()).collect();
-    if let Some(first) = ips.first().filter(|_| conf.is_default_gateway) {
-        let everywhere = IpNetwork::new(IpAddr::from([0, 0, 0, 0]), 0).map_err(|error| Fault::internal(error.to_string()))?;
-        if !routes.iter().any(|route| route.dst == everywhere && route.gw.is_some()) {
-            routes.push(Route { dst: everywhere, gw: first.gateway });
-        }
-    }
-    Ok(CniResult { interfaces, ips, routes, dns: dns(conf)? })
-}
-
-/// The network's own name servers, else those of the file that IPAM names.
-fn dns(conf: &BridgeConf) -> Result<Dns> {
-    if !conf.dns.is_empty() {
-        return Ok(conf.dns.clone());
-    }
-    let Some(path) = conf.ipam.as_ref().and_then(|ipam| ipam.resolv_conf.as_ref()) else { return Ok(Dns::default()) };
-    let text = file::read_following(path, 1 << 20).doing(|| "reading resolvConf of ipam")?;
-    Ok(resolv_conf::parse(&String::from_utf8_lossy(&text)))
-}
-
-/// Routes without a next hop get the first gateway, as the reference plugins apply them; what that makes equal is one.
-fn routes_to_apply(result: &CniResult) -> Vec<step::interface::Route> {
-    let gateway = result.ips.iter().map(|ip| ip.gateway.unwrap_or_else(|| default_gateway(ip.address))).next();
-    let mut routes: Vec<step::interface::Route> = Vec::new();
-    for route in &result.routes {
-        let route = step::interface::Route { dst: route.dst, gw: route.gw.or(gateway) };
-        if !routes.contains(&route) {
-            routes.push(route);
-        }
-    }
-    routes
-}
-
-/// *Source:* reference `loopback`: whatever the interface is called, it is `lo`.
-fn loopback(attach: &Attach<'_>) -> Result<(Attached, CniResult)> {
-    let address = IpNetwork::new(IpAddr::from([127, 0, 0, 1]), 8).map_err(|error| Fault::internal(error.to_string()))?;
-    let lo = Interface { name: "lo".to_owned(), mac: "00:00:00:00:00:00".to_owned(), sandbox: attach.netns.to_string_lossy().into_owned() };
-    let ips = vec![Ip { interface: Some(0), address, gateway: None }];
-    let steps = vec![step::Loopback { netns: attach.netns.to_path_buf(), own_netns: attach.own_netns }.into()];
-    let attached = Attached { steps, addresses: vec![address], ..Attached::default() };
-    Ok((attached, CniResult { interfaces: vec![lo], ips, ..CniResult::default() }))
 }

@@ -3,13 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use super::addresses;
+use super::call::{self, Call};
+use super::foreign::Chain;
 use super::networks;
+use super::wiring;
 use crate::cni::cache;
-use crate::cni::config::Plane;
 use crate::cni::list::List;
 use crate::cni::result::CniResult;
+use crate::cni::version::Version;
 use crate::fault::{Context as _, Fault, Kind, Result};
-use crate::ids::{IfName, Mac, NetworkName, VethNames, veth_names};
+use crate::ids::{IfName, NetworkName};
 use crate::record;
 use crate::step::{self, Step};
 use crate::sys::{Host, file};
@@ -48,75 +51,54 @@ impl Handle {
     }
 }
 
-/// The private steps of an attachment that libcni's cache tells of, whoever made it.
-///
-/// *Errors:* `Unimplemented` when a plugin of its list is not built in: what that plugin made would stay.
+/// The private steps of an attachment that libcni's cache tells of, whoever made it, but for the entry itself; another program's is
+/// its DEL.
 pub fn steps_of_cached(host: &Host, handle: &Handle, cached: &cache::Attachment) -> Result<Vec<Step>> {
-    let network = networks::interpret(List::parse(&cached.config()?)?).doing(|| "reading the cached configuration")?;
+    let network = networks::interpret(host, List::parse(&cached.config()?)?).doing(|| "reading the cached configuration")?;
     let result = CniResult::from_json(&cached.result).doing(|| "reading the cached result")?;
+    let (netns, asked) = (Path::new(&cached.netns), cached.asked());
+    let call = Call {
+        host,
+        network: &handle.network,
+        version: network.version,
+        owner: &handle.owner,
+        ifname: &handle.ifname,
+        netns,
+        own_netns: false,
+        lo: true,
+        acting: true,
+    };
+    let chain = Chain { host, network: &network, owner: &handle.owner, ifname: &handle.ifname, netns, asked: &asked };
     let mut steps = Vec::new();
-    if let Plane::Bridge(conf) = &network.plane {
-        if let Some(ipam) = &conf.ipam {
-            let dir = addresses::pool_dir(host, &network, ipam);
-            steps.extend(lease_steps(&dir, handle)?);
-        }
-        if conf.ip_masq {
-            let masquerade = |ip: &crate::cni::result::Ip| {
-                step::Masquerade { network: handle.network.clone(), address: ip.address.ip(), owner: handle.owner.clone() }.into()
-            };
-            steps.extend(result.ips.iter().map(masquerade));
-        }
-        steps.push(veth(handle, &result, Path::new(&cached.netns), &conf.bridge));
+    if network.members.iter().any(|member| member.built_in.as_ref().is_none_or(|built_in| !built_in.ipam().is_built_in())) {
+        steps.push(step::Directory::new(chain.results(), 0o700).into());
     }
-    steps.push(cache_file(host, handle));
+    for member in &network.members {
+        match &member.built_in {
+            Some(built_in) if built_in.ipam().is_built_in() => steps.extend(call::plan_del(&call, built_in, Some(&result))?),
+            _ => steps.push(chain.plugin(member, None)?.into()),
+        }
+    }
     Ok(steps)
 }
 
 /// The leases that an attachment holds in a pool, as steps.
 pub fn lease_steps(dir: &Path, handle: &Handle) -> Result<Vec<Step>> {
-    let held = addresses::held_by(dir, &handle.owner, &handle.ifname)?;
-    let lease =
-        |address| step::Lease { dir: dir.to_path_buf(), address, owner: handle.owner.clone(), ifname: handle.ifname.clone() }.into();
-    Ok(held.into_iter().map(lease).collect())
+    addresses::lease_steps(dir, &handle.owner, &handle.ifname)
 }
 
-fn cache_file(host: &Host, handle: &Handle) -> Step {
+/// The entry itself, to be taken back when all the rest is gone: nothing else tells of the attachment.
+pub fn cache_file(host: &Host, handle: &Handle) -> Step {
     step::File { path: handle.cache_path(host), mode: 0o600, content: String::new(), durable: false }.into()
-}
-
-/// The veth pair as the result names it; ours when the result says nothing (below 0.3.0).
-fn veth(handle: &Handle, result: &CniResult, netns: &Path, bridge: &IfName) -> Step {
-    let ours = veth_names(&handle.network, &handle.owner, &handle.ifname);
-    let told = |nth: usize| {
-        let interface = result.interfaces.get(nth)?;
-        Some((interface.name.parse::<IfName>().ok()?, interface.mac.parse::<Mac>().ok()?))
-    };
-    let (host, host_mac) = told(1).unwrap_or((ours.host, ours.host_mac));
-    let inner_mac = told(2).map_or(ours.inner_mac, |(_, mac)| mac);
-    let names = VethNames { host, host_mac, inner_mac };
-    veth_step(names, handle, netns, bridge)
-}
-
-fn veth_step(names: VethNames, handle: &Handle, netns: &Path, bridge: &IfName) -> Step {
-    step::Veth {
-        host: names.host,
-        host_mac: names.host_mac,
-        inner: handle.ifname.clone(),
-        inner_mac: names.inner_mac,
-        netns: netns.to_path_buf(),
-        bridge: bridge.clone(),
-        mtu: None,
-        hairpin: false,
-        own_netns: false,
-    }
-    .into()
 }
 
 /// The private steps of an attachment of a record, for a box whose journal a reboot took.
 pub fn steps_of(host: &Host, attachment: &record::Attachment, netns: Option<&Path>) -> Result<Vec<Step>> {
     let handle = handle_of(attachment)?;
     if let Some(cached) = handle.find_cached(host)? {
-        return steps_of_cached(host, &handle, &cached);
+        let mut steps = vec![cache_file(host, &handle)];
+        steps.extend(steps_of_cached(host, &handle, &cached)?);
+        return Ok(steps);
     }
     let dir = host.pool(&attachment.network);
     let mut steps: Vec<Step> = Vec::new();
@@ -127,9 +109,19 @@ pub fn steps_of(host: &Host, attachment: &record::Attachment, netns: Option<&Pat
         steps.push(masquerade.into());
     }
     let result = CniResult::from_json(&attachment.result)?;
-    let bridge = result.interfaces.first().and_then(|interface| interface.name.parse::<IfName>().ok());
-    if let (Some(netns), Some(bridge)) = (netns, bridge) {
-        steps.push(veth(&handle, &result, netns, &bridge));
+    if let Some(netns) = netns {
+        let call = Call {
+            host,
+            network: &handle.network,
+            version: Version::default(),
+            owner: &handle.owner,
+            ifname: &handle.ifname,
+            netns,
+            own_netns: false,
+            lo: true,
+            acting: true,
+        };
+        steps.push(wiring::veth(&call, wiring::told_names(&call, Some(&result), 1)).into());
     }
     steps.push(cache_file(host, &handle));
     Ok(steps)

@@ -1,9 +1,19 @@
 //! What attaching to a network takes: which networks there are, the addresses that are free, the steps that make or take back an
 //! attachment. The commands, the CNI plugins and later a CRI endpoint are thin faces of it.
 
-mod addresses;
+pub mod addresses;
 pub mod attach;
+mod bridge;
+pub mod call;
+pub mod check;
 pub mod detach;
+pub mod direct;
+pub mod foreign;
+pub mod lease_book;
+mod loopback;
+mod macvlan;
 pub mod networks;
+mod ptp;
+mod wiring;
 
 pub use addresses::{held_by, pool_dir};

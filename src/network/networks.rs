@@ -1,9 +1,12 @@
 //! Which networks there are: `/etc/cni/net.d`, and with nothing there the built-in one.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use super::addresses::pool_dir;
 use crate::cni::BUILT_IN;
-use crate::cni::config::{self, ConfFile, Plane};
+use crate::cni::built_in::BuiltIn;
+use crate::cni::config::{self, ConfFile, Member};
+use crate::cni::ipam::Ipam;
 use crate::cni::list::{List, Plugin};
 use crate::cni::version::Version;
 use crate::fault::{Context as _, Fault, Kind, Result};
@@ -24,8 +27,10 @@ pub struct Network {
     pub version: Version,
     /// `net check` does nothing.
     pub disable_check: bool,
-    /// What its plugins amount to.
-    pub plane: Plane,
+    /// `net gc` does nothing.
+    pub disable_gc: bool,
+    /// Its plugins, in the order of ADD.
+    pub members: Vec<Member>,
     /// The text of its list, for the attachment cache.
     pub text: String,
 }
@@ -46,20 +51,20 @@ pub fn find_network(host: &Host, wanted: Option<&NetworkName>) -> Result<Network
     let files = read_files(host)?;
     let found = config::find_list(&files, wanted)?;
     match (found, wanted) {
-        (Some(list), Some(_)) => interpret(with_directory(host, list)?),
+        (Some(list), Some(_)) => interpret(host, with_directory(host, list)?),
         (Some(list), None) => {
             let source = list.name.clone();
-            interpret(with_directory(host, list)?).hint(|| {
+            interpret(host, with_directory(host, list)?).hint(|| {
                 format!(
                     "{source} is the default network, being the first of {}; name another one, such as the built-in connet",
                     host.cni_conf.display()
                 )
             })
         }
-        (None, None) => interpret(List::parse(BUILT_IN.as_bytes())?),
+        (None, None) => interpret(host, List::parse(BUILT_IN.as_bytes())?),
         (None, Some(name)) => {
             // No file has the name: the built-in network is there for who asks for it by its own.
-            let built_in = interpret(List::parse(BUILT_IN.as_bytes())?)?;
+            let built_in = interpret(host, List::parse(BUILT_IN.as_bytes())?)?;
             if built_in.name == *name {
                 return Ok(built_in);
             }
@@ -78,22 +83,49 @@ fn unknown(host: &Host, name: &NetworkName, known: &[String]) -> Fault {
 pub fn all(host: &Host) -> Result<Vec<Entry>> {
     let files = read_files(host)?;
     if files.is_empty() {
-        return Ok(vec![Entry { source: BUILT_IN_SOURCE.to_owned(), network: List::parse(BUILT_IN.as_bytes()).and_then(interpret) }]);
+        return Ok(vec![Entry {
+            source: BUILT_IN_SOURCE.to_owned(),
+            network: List::parse(BUILT_IN.as_bytes()).and_then(|list| interpret(host, list)),
+        }]);
     }
     let read = |file: &ConfFile| {
         let list = config::parse_file(file)?;
-        Some(Entry { source: file.name.clone(), network: list.and_then(|list| interpret(with_directory(host, list)?)) })
+        Some(Entry { source: file.name.clone(), network: list.and_then(|list| interpret(host, with_directory(host, list)?)) })
     };
     Ok(files.iter().filter_map(read).collect())
 }
 
-/// Reads what a list means to the built-in plugins.
-pub fn interpret(list: List) -> Result<Network> {
-    let plane = config::read_plane(&list).doing(|| format!("network {}", list.name)).map_err(|fault| match fault.kind() {
+/// Reads how the plugins of a list are carried out on this host.
+pub fn interpret(host: &Host, list: List) -> Result<Network> {
+    let read = config::read_members(&list, host.plugins.policy);
+    let members = read.doing(|| format!("network {}", list.name)).map_err(|fault| match fault.kind() {
         Kind::InvalidArgument if fault.hints().is_empty() => fault.hint("mend its configuration; rkbox net ls tells the file"),
         _ => fault,
     })?;
-    Ok(Network { name: list.name, version: list.version, disable_check: list.disable_check, plane, text: list.text })
+    Ok(Network {
+        name: list.name,
+        version: list.version,
+        disable_check: list.disable_check,
+        disable_gc: list.disable_gc,
+        members,
+        text: list.text,
+    })
+}
+
+impl Network {
+    /// Where its leases are.
+    pub fn pools(&self, host: &Host) -> Vec<PathBuf> {
+        let pool = |built_in: &BuiltIn| match built_in.ipam() {
+            Ipam::HostLocal(conf) => Some(pool_dir(host, &self.name, conf)),
+            _ => None,
+        };
+        self.built_in().filter_map(pool).collect()
+    }
+
+    /// The plugins that are built in, as the configuration tells them.
+    pub fn built_in(&self) -> impl Iterator<Item = &BuiltIn> {
+        self.members.iter().filter_map(|member| member.built_in.as_ref())
+    }
 }
 
 /// Adds the plugins of `<directory>/<network>/*.conf`, as a list that does not forbid it asks for.
@@ -109,7 +141,8 @@ fn with_directory(host: &Host, mut list: List) -> Result<List> {
     Ok(list)
 }
 
-fn read_files(host: &Host) -> Result<Vec<ConfFile>> {
+/// The files that may hold a network, in libcni's order.
+pub fn read_files(host: &Host) -> Result<Vec<ConfFile>> {
     let mut files = Vec::new();
     for name in file::list(&host.cni_conf).doing(|| format!("reading {}", host.cni_conf.display()))? {
         let path = host.cni_conf.join(&name);

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::{Action, Undone, Way};
-use crate::fault::Result;
+use crate::fault::{Fault, Result};
 use crate::image::Digest;
 use crate::script::{Script, quote};
 use crate::sys::archive::Span;
+use crate::sys::registry::{Access, Remote};
 use crate::sys::{Host, file, store};
 
 /// Where the bytes of a blob come from.
@@ -25,11 +26,14 @@ pub enum BlobSource {
     },
     /// Bytes made by rkbox (a manifest for a docker-archive).
     Text(String),
+    /// A registry; the session of the host fetches it.
+    Registry(Remote),
 }
 
 /// Copies one blob into the image store, verified.
 ///
-/// The digest is the mark: whoever made it, a blob that an index entry leads to is never taken back.
+/// The digest is the mark: whoever made it, a blob that an index entry leads to is never taken back. What came from a registry is not
+/// taken back either, whole or not: the next pull goes on from it, and `gc` takes it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Blob {
     /// The OCI layout of the store.
@@ -44,7 +48,8 @@ pub struct Blob {
 
 impl fmt::Display for Blob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "store blob {}", self.digest)
+        let verb = if matches!(self.source, BlobSource::Registry(_)) { "fetch" } else { "store" };
+        write!(f, "{verb} blob {}", self.digest)
     }
 }
 
@@ -75,7 +80,7 @@ impl Action for Blob {
         before.whole
     }
 
-    fn apply(&self, _before: &Before, _host: &Host) -> Result<()> {
+    fn apply(&self, _before: &Before, host: &Host) -> Result<()> {
         let digest = self.digest()?;
         match &self.source {
             BlobSource::Text(text) => store::write_blob(&self.store, &digest, self.size, &mut text.as_bytes()),
@@ -83,12 +88,19 @@ impl Action for Blob {
                 let span = Span { path: path.clone(), offset: *offset, size: self.size };
                 store::write_blob(&self.store, &digest, self.size, &mut span.reader()?)
             }
+            BlobSource::Registry(remote) => {
+                let session = host.registry.as_ref().ok_or_else(|| Fault::internal("a blob of a registry, and no dealings with any"))?;
+                session.fetch(&self.store, (&digest, self.size), remote, &host.halt)
+            }
         }
     }
 
     /// Also right when another load came to need the blob: then an index entry leads to it, or that load's tag finds it gone and plans
     /// again.
     fn undo(&self, before: &Before, _host: &Host) -> Result<Undone> {
+        if matches!(self.source, BlobSource::Registry(_)) {
+            return Ok(Undone::Done);
+        }
         let digest = self.digest()?;
         store::remove_partials(&self.store, Some(&digest))?;
         let path = digest.blob(&self.store);
@@ -127,6 +139,7 @@ impl Action for Blob {
                         format!("count={}", self.size),
                         "status=none".to_owned(),
                     ]),
+                    BlobSource::Registry(remote) => fetch_in_shell(remote, &partial, out),
                 }
                 let line = format!("{}  {partial}", digest.hex());
                 out.raw(&format!("printf '%s\\n' {} | sha256sum -c --status", quote(&line)));
@@ -135,8 +148,22 @@ impl Action for Blob {
                 out.run(["mv", "--", &partial, &path]);
                 out.raw("fi");
             }
+            Way::Undo(_) if matches!(self.source, BlobSource::Registry(_)) => out.comment("the next pull goes on from it"),
             Way::Undo(before) if before.size.is_none() => out.run(["rm", "-f", "--", &path, &partial]),
             Way::Undo(_) => out.comment("it was there before"),
+        }
+    }
+}
+
+/// Prints the fetch of a blob with curl, which like rkbox sends no login on to another host. `$RKBOX_CREDS` may hold USER:PASSWORD.
+fn fetch_in_shell(remote: &Remote, to: &str, out: &mut Script) {
+    let (url, to, creds) = (quote(&remote.url), quote(to), "${RKBOX_CREDS:+-u \"$RKBOX_CREDS\"}");
+    match &remote.access {
+        Access::Open => out.raw(&format!("curl -fsSL --retry 3 -o {to} {url}")),
+        Access::Basic => out.raw(&format!("curl -fsSL --retry 3 {creds} -o {to} {url}")),
+        Access::Token(at) => {
+            out.raw(&format!("token=$(curl -fsSL --retry 3 {creds} {} | jq -r '.token // .access_token')", quote(at)));
+            out.raw(&format!("curl -fsSL --retry 3 -H \"Authorization: Bearer $token\" -o {to} {url}"));
         }
     }
 }

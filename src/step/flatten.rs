@@ -72,6 +72,7 @@ impl LayerBlob {
         let blob: Box<dyn Read + Send> = match &self.source {
             BlobSource::Span { path, offset } => Box::new(tree::open_blob(path, *offset)?.take(self.size)),
             BlobSource::Text(text) => Box::new(std::io::Cursor::new(text.clone())),
+            BlobSource::Registry(_) => return Err(Fault::internal("a layer of a registry must be stored first")),
         };
         let place = Place { root, form: Form::Flat, list: None };
         read_layer(blob, &self.claim(), limits_in(root)?, |reader| tree::write_layer(reader, place, Box::new(|| Ok(Vec::new())))).map(drop)
@@ -85,6 +86,8 @@ impl LayerBlob {
                 format!("tail -c +{} {} | head -c {}", offset + 1, quote(&path.to_string_lossy()), self.size)
             }
             BlobSource::Text(text) => format!("printf %s {}", quote(text)),
+            // Refused before.
+            BlobSource::Registry(_) => "false".to_owned(),
         }
     }
 }

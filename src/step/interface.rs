@@ -11,11 +11,12 @@ use ipnetwork::IpNetwork;
 
 use super::gateway::address_words;
 use super::loopback::in_netns;
+use crate::cni::result::Metrics;
 use crate::fault::{Fault, Kind, Result};
 use crate::ids::IfName;
 use crate::script::{Script, quote};
 use crate::step::{Action, Undone, Way};
-use crate::sys::netlink::{Netlink, Setup};
+use crate::sys::netlink::{AddressManner, Netlink, NewRoute, Setup};
 use crate::sys::{Host, ns, sysctl};
 
 
@@ -26,6 +27,12 @@ pub struct Route {
     pub dst: IpNetwork,
     /// Next hop.
     pub gw: Option<IpAddr>,
+    /// The address that packets leave with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub src: Option<IpAddr>,
+    /// What else is said of it.
+    #[serde(flatten)]
+    pub metrics: Metrics,
 }
 
 /// Gives an interface in a namespace its addresses, sets it up and adds its routes.
@@ -37,6 +44,12 @@ pub struct Interface {
     pub ifname: IfName,
     /// Addresses with prefix.
     pub addresses: Vec<IpNetwork>,
+    /// IPv6 addresses are used only when nobody else answers for them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dad: bool,
+    /// No route to the subnets of the addresses but those named here.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bare: bool,
     /// Routes through it.
     pub routes: Vec<Route>,
     /// Set lo up in the same send. For a namespace of the same plan, which then needs no step `Loopback`; nothing takes it back.
@@ -68,8 +81,14 @@ impl Action for Interface {
         if self.addresses.iter().any(IpNetwork::is_ipv6) {
             sysctl::ready_for_ipv6(&self.netns, name)?;
         }
-        let routes: Vec<(IpNetwork, Option<IpAddr>)> = self.routes.iter().map(|route| (route.dst, route.gw)).collect();
-        let setup = Setup { link: (&self.ifname, link.index), loopback: self.loopback, addresses: &self.addresses, routes: &routes };
+        let routes: Vec<NewRoute> = self.routes.iter().map(|r| NewRoute { dst: r.dst, gw: r.gw, src: r.src, metrics: r.metrics }).collect();
+        let setup = Setup {
+            link: (&self.ifname, link.index),
+            loopback: self.loopback,
+            addresses: &self.addresses,
+            manner: AddressManner { dad: self.dad, no_prefix_route: self.bare },
+            routes: &routes,
+        };
         inside.configure(&setup).map_err(|error| match Fault::from(error) {
             fault if fault.kind() == Kind::AlreadyExists => fault.hint(format!(
                 "another interface has that route or address (ip -n {} route shows it): attach to a network without it",
@@ -100,7 +119,10 @@ impl Action for Interface {
             out.run(in_netns(&self.netns, &["sh", "-c", &lines]));
         }
         for address in &self.addresses {
-            out.run(in_netns(&self.netns, &address_words("add", address, name)));
+            let mut words = address_words("add", address, name);
+            words.retain(|word| !self.dad || word != "nodad");
+            words.extend(self.bare.then(|| "noprefixroute".to_owned()));
+            out.run(in_netns(&self.netns, &words));
         }
         out.run(in_netns(&self.netns, &["ip", "link", "set", "dev", name, "up"]));
         for route in &self.routes {
@@ -110,6 +132,11 @@ impl Action for Interface {
 }
 
 impl Route {
+    /// A route without anything special.
+    pub fn new(dst: IpNetwork, gw: Option<IpAddr>) -> Route {
+        Route { dst, gw, src: None, metrics: Metrics::default() }
+    }
+
     fn words(&self, link: &str) -> Vec<String> {
         let mut words = vec!["ip".to_owned()];
         if self.dst.is_ipv6() {
@@ -123,6 +150,20 @@ impl Route {
             None => {}
         }
         words.extend(["dev", link, "proto", "static"].map(str::to_owned));
+        if let Some(src) = self.src {
+            words.extend(["src".to_owned(), src.to_string()]);
+        }
+        let Metrics { mtu, advmss, priority, table, scope } = self.metrics;
+        let told = [
+            ("mtu", (mtu != 0).then_some(mtu)),
+            ("advmss", (advmss != 0).then_some(advmss)),
+            ("metric", (priority != 0).then_some(priority)),
+            ("table", table),
+            ("scope", scope.map(u32::from)),
+        ];
+        for (word, value) in told.into_iter().filter_map(|(word, value)| Some((word, value?))) {
+            words.extend([word.to_owned(), value.to_string()]);
+        }
         words
     }
 }

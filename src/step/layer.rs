@@ -12,6 +12,7 @@ use crate::image::layer::{Claim, Compression, read_layer};
 use crate::image::layer_stamp::{LIST, STAMP, Stamp, TREE};
 use crate::image::tar_reader::Limits;
 use crate::script::{Script, quote};
+use crate::sys::registry::BlobReader;
 use crate::sys::tree::{self, Below, Form, Place};
 use crate::sys::tree_partial::{self, Committed, Partial};
 use crate::sys::{Host, file, store};
@@ -141,11 +142,13 @@ impl Action for Layer {
         before.present
     }
 
-    fn apply(&self, before: &LayerBefore, _: &Host) -> Result<()> {
+    fn apply(&self, before: &LayerBefore, host: &Host) -> Result<()> {
         if before.present {
             return Ok(());
         }
-        self.apply_from(before, tree::open_blob(&self.blob, 0)?, Box::new(|| overlay_lowers(&self.lowers)))
+        let below = Box::new(|| overlay_lowers(&self.lowers));
+        let unpacked = BlobReader::open(&self.blob, host).and_then(|blob| self.apply_from(before, blob, below));
+        BlobReader::judge(unpacked, &self.digest, host)
     }
 
     fn undo(&self, before: &LayerBefore, host: &Host) -> Result<Undone> {

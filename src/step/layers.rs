@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::fault::{Context as _, Fault, Faults, Kind, Result};
 use crate::script::Script;
-use crate::sys::{Host, signal, tree};
+use crate::sys::registry::BlobReader;
+use crate::sys::{Host, signal};
 
 use super::layer::{Layer, LayerBefore, overlay_lowers};
 use super::{Action, Undone, Way};
@@ -46,6 +47,16 @@ impl Layers {
     /// [`Action::apply`] with the bytes of each blob from `open`, which is called when the layer's turn comes: a blob may still be on
     /// its way, and what comes later may wait for what comes first. A reader that fails ends the others too.
     pub fn apply_from<'a>(&self, befores: &[LayerBefore], open: &(dyn Fn(&Layer) -> Result<Bytes<'a>> + Sync)) -> Result<()> {
+        self.apply_judged(befores, open, &|_, outcome| outcome)
+    }
+
+    /// As [`Layers::apply_from`]; `judge` says what came of a layer in the light of what came of its blob.
+    fn apply_judged<'a>(
+        &self,
+        befores: &[LayerBefore],
+        open: &(dyn Fn(&Layer) -> Result<Bytes<'a>> + Sync),
+        judge: &(dyn Fn(&Layer, Result<()>) -> Result<()> + Sync),
+    ) -> Result<()> {
         let work = Work { ends: Mutex::new(BTreeMap::new()), ended: Condvar::new(), stopped: AtomicBool::new(false) };
         for (layer, before) in self.layers.iter().zip(self.all(befores)) {
             work.ends().insert(layer.path.clone(), before.present.then_some(true));
@@ -53,7 +64,7 @@ impl Layers {
         let (next, first) = (AtomicUsize::new(0), Mutex::new(None));
         let turns = || {
             while let Some((layer, before)) = take(&next, &self.layers, befores) {
-                if let Err(fault) = work.one(layer, &before, open) {
+                if let Err(fault) = work.one(layer, &before, open, judge) {
                     first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(fault);
                 }
             }
@@ -98,7 +109,13 @@ impl Work {
         self.ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn one<'a>(&self, layer: &Layer, before: &LayerBefore, open: &(dyn Fn(&Layer) -> Result<Bytes<'a>> + Sync)) -> Result<()> {
+    fn one<'a>(
+        &self,
+        layer: &Layer,
+        before: &LayerBefore,
+        open: &(dyn Fn(&Layer) -> Result<Bytes<'a>> + Sync),
+        judge: &(dyn Fn(&Layer, Result<()>) -> Result<()> + Sync),
+    ) -> Result<()> {
         if before.present {
             return Ok(());
         }
@@ -107,6 +124,7 @@ impl Work {
         let unpacked = self.go_on().and_then(|()| open(layer)).and_then(|blob| {
             layer.apply_from(before, Stoppable { blob, work: self }, Box::new(|| self.below(layer)))
         });
+        let unpacked = judge(layer, unpacked);
         end.whole = unpacked.is_ok();
         unpacked.doing(|| layer.to_string())
     }
@@ -176,8 +194,9 @@ impl Action for Layers {
         self.layers.iter().zip(self.all(befores)).all(|(layer, before)| layer.already(&before))
     }
 
-    fn apply(&self, befores: &Vec<LayerBefore>, _: &Host) -> Result<()> {
-        self.apply_from(befores, &|layer| Ok(Box::new(tree::open_blob(&layer.blob, 0)?)))
+    fn apply(&self, befores: &Vec<LayerBefore>, host: &Host) -> Result<()> {
+        let open = |layer: &Layer| -> Result<Bytes<'_>> { Ok(Box::new(BlobReader::open(&layer.blob, host)?)) };
+        self.apply_judged(befores, &open, &|layer, outcome| BlobReader::judge(outcome, &layer.digest, host))
     }
 
     fn undo(&self, befores: &Vec<LayerBefore>, host: &Host) -> Result<Undone> {

@@ -84,6 +84,8 @@ mod network_laws;
 #[cfg(test)]
 mod network_speed;
 #[cfg(test)]
+mod plugin_laws;
+#[cfg(test)]
 mod test_world;
 
 macro_rules! steps {
@@ -208,8 +210,12 @@ steps! {
     NatNetwork in nat_network,
     Masquerade in masquerade,
     Veth in veth,
+    HostEnd in host_end,
+    Macvlan in macvlan,
     Loopback in loopback,
     Interface in interface,
+    Plugin in plugin,
+    CachedResult in cached_result,
     // Processes.
     CgroupParent in cgroup_parent,
     Process in process,

@@ -27,7 +27,18 @@ fn names() -> VethNames {
 fn veth(netns: &Path) -> Veth {
     let VethNames { host, host_mac, inner_mac } = names();
     let (inner, bridge) = ("eth0".parse().unwrap(), "cni0".parse().unwrap());
-    Veth { host, host_mac, inner, inner_mac, netns: netns.into(), bridge, mtu: Some(1400), hairpin: true, own_netns: false }
+    Veth {
+        host,
+        host_mac,
+        inner,
+        inner_mac,
+        netns: netns.into(),
+        bridge: Some(bridge),
+        mtu: Some(1400),
+        hairpin: true,
+        isolated: false,
+        own_netns: false,
+    }
 }
 
 fn interface(netns: &Path) -> Interface {
@@ -36,10 +47,12 @@ fn interface(netns: &Path) -> Interface {
         ifname: "eth0".parse().unwrap(),
         addresses: vec!["10.88.0.7/16".parse().unwrap(), "fd00:88::7/64".parse().unwrap()],
         routes: vec![
-            Route { dst: "0.0.0.0/0".parse().unwrap(), gw: Some("10.88.0.1".parse().unwrap()) },
-            Route { dst: "192.0.2.0/24".parse().unwrap(), gw: None },
-            Route { dst: "::/0".parse().unwrap(), gw: Some("fd00:88::1".parse().unwrap()) },
+            Route::new("0.0.0.0/0".parse().unwrap(), Some("10.88.0.1".parse().unwrap())),
+            Route::new("192.0.2.0/24".parse().unwrap(), None),
+            Route::new("::/0".parse().unwrap(), Some("fd00:88::1".parse().unwrap())),
         ],
+        dad: false,
+        bare: false,
         loopback: false,
     }
 }

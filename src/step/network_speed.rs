@@ -16,16 +16,30 @@ fn pod(nth: usize, network: &NetworkName) -> Vec<Step> {
     let VethNames { host, host_mac, inner_mac } = veth_names(network, &nth.to_string(), &"eth0".parse().unwrap());
     let address = format!("10.88.{}.{}", nth / 200 + 1, nth % 200 + 2);
     let (inner, bridge) = (IfNameOf::eth0(), "cni0".parse().unwrap());
-    let route = Route { dst: "0.0.0.0/0".parse().unwrap(), gw: Some("10.88.0.1".parse().unwrap()) };
+    let route = Route::new("0.0.0.0/0".parse().unwrap(), Some("10.88.0.1".parse().unwrap()));
     vec![
         Namespaces { net: Some(path.clone()), ipc: None, uts: None, hostname: None }.into(),
         Masquerade { network: network.clone(), address: address.parse().unwrap(), owner: format!("{nth:064}") }.into(),
-        Veth { host, host_mac, inner, inner_mac, netns: path.clone(), bridge, mtu: None, hairpin: true, own_netns: true }.into(),
+        Veth {
+            host,
+            host_mac,
+            inner,
+            inner_mac,
+            netns: path.clone(),
+            bridge: Some(bridge),
+            mtu: None,
+            hairpin: true,
+            isolated: false,
+            own_netns: true,
+        }
+        .into(),
         Interface {
             netns: path,
             ifname: IfNameOf::eth0(),
             addresses: vec![format!("{address}/16").parse().unwrap()],
             routes: vec![route],
+            dad: false,
+            bare: false,
             loopback: true,
         }
         .into(),

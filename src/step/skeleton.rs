@@ -156,6 +156,7 @@ pub(super) mod tests {
             netns: at.join("netns"),
             cni_conf: at.join("net.d"),
             cni_state: at.join("cni"),
+            plugins: crate::sys::Plugins::default(),
             runtime: "runc".to_owned(),
             cgroup_driver: crate::sys::CgroupDriver::Cgroupfs,
             cgroup_parent: "/rkbox".to_owned(),

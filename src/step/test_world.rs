@@ -31,6 +31,7 @@ pub fn host_at(root: &Path) -> Host {
         netns: PathBuf::from("/run/netns"),
         cni_conf: root.join("net.d"),
         cni_state: root.join("cni"),
+        plugins: crate::sys::Plugins::default(),
         runtime: "runc".into(),
         cgroup_driver: CgroupDriver::Cgroupfs,
         cgroup_parent: "/rkbox".into(),

@@ -29,12 +29,16 @@ pub struct Veth {
     pub inner_mac: Mac,
     /// The namespace.
     pub netns: PathBuf,
-    /// The master.
-    pub bridge: IfName,
+    /// The master; none for a pair that stands alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bridge: Option<IfName>,
     /// MTU of both ends in bytes.
     pub mtu: Option<u32>,
     /// Hairpin mode of the bridge port.
     pub hairpin: bool,
+    /// Whether the bridge keeps the port from other ports of the kind.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub isolated: bool,
     /// Whether the namespace is made by the same plan: then its death takes the pair with it.
     #[serde(default)]
     pub own_netns: bool,
@@ -42,7 +46,10 @@ pub struct Veth {
 
 impl fmt::Display for Veth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "add veth {host} to {bridge}", host = self.host, bridge = self.bridge)
+        match &self.bridge {
+            Some(bridge) => write!(f, "add veth {host} to {bridge}", host = self.host),
+            None => write!(f, "add veth {host}", host = self.host),
+        }
     }
 }
 
@@ -79,19 +86,25 @@ impl Action for Veth {
     fn apply(&self, (): &(), _: &Host) -> Result<()> {
         let netns = ns::open_foreign_netns(&self.netns)?;
         let mut netlink = Netlink::open()?;
-        let bridge = self.bridge.as_ref();
-        let found = netlink.find_link(bridge)?.filter(Link::is_bridge);
-        // It was there, or was made, a moment ago: somebody just took it away.
-        let index = found.ok_or_else(|| Fault::new(Kind::Conflict, format!("bridge {bridge} is not there any more")))?.index;
+        let bridge = match &self.bridge {
+            None => None,
+            Some(bridge) => {
+                let found = netlink.find_link(bridge.as_ref())?.filter(Link::is_bridge);
+                // It was there, or was made, a moment ago: somebody just took it away.
+                let gone = || Fault::new(Kind::Conflict, format!("bridge {bridge} is not there any more"));
+                Some((bridge, found.ok_or_else(gone)?.index))
+            }
+        };
         let new = NewVeth {
             host: &self.host,
             host_mac: self.host_mac,
             inner: &self.inner,
             inner_mac: self.inner_mac,
             netns: netns.as_fd(),
-            bridge: (&self.bridge, index),
+            bridge,
             mtu: self.mtu,
             hairpin: self.hairpin,
+            isolated: self.isolated,
         };
         netlink.create_veth(&new).map_err(|error| match error.errno() {
             Some(Errno::EEXIST) => Fault::from(error).of_kind(Kind::Conflict),
@@ -137,7 +150,12 @@ impl Action for Veth {
         out.run(words);
         let key = format!("/proc/sys/net/ipv6/conf/{host}/accept_ra");
         out.raw(&format!("[ ! -e {0} ] || echo 0 > {0}", quote(&key)));
-        out.run(["ip", "link", "set", "dev", host, "master", self.bridge.as_ref()]);
+        if let Some(bridge) = &self.bridge {
+            out.run(["ip", "link", "set", "dev", host, "master", bridge.as_ref()]);
+        }
+        if self.isolated {
+            out.run(["ip", "link", "set", "dev", host, "type", "bridge_slave", "isolated", "on"]);
+        }
         if self.hairpin {
             out.run(["ip", "link", "set", "dev", host, "type", "bridge_slave", "hairpin", "on"]);
         }

@@ -99,6 +99,16 @@ pub fn find(program: &str) -> Result<PathBuf> {
         .ok_or_else(missing)
 }
 
+/// The path of the running program.
+pub fn own_program() -> Result<PathBuf> {
+    let failed = |error: std::io::Error| ExecError::Wait {
+        call: "readlink",
+        program: PathBuf::from("/proc/self/exe"),
+        errno: Errno::from_raw(error.raw_os_error().unwrap_or(0)),
+    };
+    std::env::current_exe().map_err(failed)
+}
+
 /// One standard stream of a child.
 #[derive(Debug)]
 pub enum Stream {

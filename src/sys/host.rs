@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use super::registry::Session;
+use crate::cni::built_in::Policy;
 use crate::ids::CgroupDriver;
 
 /// The roots and settings of one command; every door is reached through it.
@@ -19,12 +22,16 @@ pub struct Host {
     pub cni_conf: PathBuf,
     /// Leases (`networks/`) and attachments (`results/`): `/var/lib/cni`.
     pub cni_state: PathBuf,
+    /// How CNI plugins are carried out.
+    pub plugins: Plugins,
     /// The OCI runtime: a path, or a name looked up in `PATH`.
     pub runtime: String,
     /// Who writes cgroups.
     pub cgroup_driver: CgroupDriver,
     /// The parent cgroup: `/rkbox` for cgroupfs, `system.slice` for systemd.
     pub cgroup_parent: String,
+    /// The dealings with registries of a command that has any.
+    pub registry: Option<Session>,
     /// Set when what runs side by side should stop.
     pub halt: Halt,
 }
@@ -45,6 +52,30 @@ impl Halt {
     }
 }
 
+/// How CNI plugins are carried out.
+#[derive(Clone, Debug)]
+pub struct Plugins {
+    /// Where other programs are, directories with `:` between them: `CNI_PATH`.
+    pub path: String,
+    /// Which plugins are other programs.
+    pub policy: Policy,
+    /// How long another program may take.
+    pub limit: Duration,
+}
+
+impl Default for Plugins {
+    fn default() -> Self {
+        Plugins { path: "/opt/cni/bin:/usr/lib/cni".to_owned(), policy: Policy::default(), limit: Duration::from_secs(120) }
+    }
+}
+
+impl Plugins {
+    /// The directories of the search path, in order.
+    pub fn dirs(&self) -> Vec<PathBuf> {
+        std::env::split_paths(&self.path).filter(|dir| dir.is_absolute()).collect()
+    }
+}
+
 impl Host {
     /// The same host with a halt of its own.
     pub fn with_own_halt(&self) -> Self {
@@ -59,9 +90,11 @@ impl Host {
             netns: dir.join("netns"),
             cni_conf: dir.join("net.d"),
             cni_state: dir.join("cni"),
+            plugins: Plugins::default(),
             runtime: "runc".to_owned(),
             cgroup_driver: CgroupDriver::Cgroupfs,
             cgroup_parent: "/rkbox-below".to_owned(),
+            registry: None,
             halt: Halt::default(),
         }
     }

@@ -88,12 +88,18 @@ pub fn overlay(overlay: Overlay<'_>, target: &Path) -> Result<()> {
     // Kernels differ in whether they undo escapes in the single options; in the option string all of them do.
     if paths.all(|path| path.as_os_str().len() <= FSCONFIG_LIMIT && !path.as_os_str().as_bytes().contains(&b'\\')) {
         match overlay_by_parts(overlay, target) {
-            // The context is not there (5.2) or does not know `lowerdir+` (6.5): nothing was mounted.
+            // The context is not there (5.2) or does not know `lowerdir+` (6.5): nothing was mounted. Kernels before 6.5 only collect the
+            // options (seen on 6.1) and say EINVAL at the end; when the other call says it too, it is about something else.
             Err(MountError::Call { call, errno: Errno::ENOSYS | Errno::EINVAL, .. })
                 if call == "fsopen overlay" || call == "fsconfig lowerdir+" => {}
+            Err(first @ MountError::Call { errno: Errno::EINVAL, .. }) => return overlay_by_string(overlay, target).map_err(|_| first),
             mounted => return mounted,
         }
     }
+    overlay_by_string(overlay, target)
+}
+
+fn overlay_by_string(overlay: Overlay<'_>, target: &Path) -> Result<()> {
     let options = overlay_options(overlay)?;
     nix::mount::mount(Some(SOURCE), target, Some("overlay"), MsFlags::MS_NODEV, Some(options.as_os_str()))
         .map_err(failed("mount overlay", target))

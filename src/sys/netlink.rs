@@ -21,7 +21,7 @@ use crate::ids::Mac;
 pub use channel::{ChannelError, Refusal};
 pub use error::{NetlinkError, Request};
 pub use inside::{Inside, forget};
-pub use write::{NewVeth, Setup};
+pub use write::{AddressManner, NewMacvlan, NewRoute, NewVeth, Setup};
 
 /// The ifindex of lo: the kernel gives it the first one of every namespace.
 pub const LO: u32 = 1;
@@ -56,6 +56,8 @@ pub struct Link {
     pub peer: Option<u32>,
     /// Hairpin mode of a bridge port.
     pub hairpin: bool,
+    /// Whether a bridge port is kept from others of the kind.
+    pub isolated: bool,
 }
 
 impl Link {

@@ -1,8 +1,10 @@
 //! What the host's kernel can confine with.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::file;
+use crate::bundle::sysctl::OF_NETWORK;
 
 /// Major and minor version of the running kernel; zeros when it does not say.
 pub fn kernel_version() -> (u32, u32) {
@@ -26,8 +28,13 @@ pub fn has_selinux() -> bool {
     file::exists(Path::new("/sys/fs/selinux/enforce")).unwrap_or(false)
 }
 
+/// The settings that every network namespace of ours gets, as far as the kernel has them.
+pub fn network_sysctls() -> BTreeMap<String, String> {
+    OF_NETWORK.iter().filter(|(name, _)| has_sysctl(name)).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
 /// Whether the kernel has a setting of this name (`net.ipv4.ping_group_range`).
-pub fn has_sysctl(name: &str) -> bool {
+fn has_sysctl(name: &str) -> bool {
     let path = PathBuf::from("/proc/sys").join(name.replace('.', "/"));
     file::exists(&path).unwrap_or(false)
 }

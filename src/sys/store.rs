@@ -223,6 +223,11 @@ fn fill(mut to: &std::fs::File, path: &Path, size: u64, source: &mut dyn Read) -
     Ok(Digest::from_hash(&hash.finalize().into()))
 }
 
+/// The dot-name of a blob that comes from far away: the same for everybody, so that the next pull goes on from what is there.
+pub fn resumable(blob: &Path) -> PathBuf {
+    blob.with_file_name(format!("{PARTIAL}{}", blob.file_name().unwrap_or_default().to_string_lossy()))
+}
+
 /// Removes unfinished blobs whose writer is dead: those of `digest`, or all; answers their paths.
 pub fn remove_partials(store: &Path, digest: Option<&Digest>) -> Result<Vec<PathBuf>> {
     let dir = store.join("blobs/sha256");

@@ -8,16 +8,20 @@
 mod cgroup;
 mod diff;
 mod files;
+mod gate;
 mod images;
 mod kernel;
 mod normal;
 mod observation;
 mod output;
 mod process;
+pub mod registry;
 pub mod world;
 
+pub use gate::{Act, Gate, Request};
 pub use images::images;
 pub use normal::shapes;
 pub use observation::Observation;
 pub use output::Output;
+pub use registry::{HTPASSWD, Registry};
 pub use world::World;

@@ -50,7 +50,7 @@ impl World {
         tmpfs("/run");
         tmpfs("/etc/netns");
         tmpfs(DIR);
-        for dir in ["/var/lib/cni", "/var/lib/rkbox", "/etc/cni"] {
+        for dir in ["/var/lib/cni", "/var/lib/rkbox", "/etc/cni", "/var/lib/containers"] {
             if Path::new(dir).is_dir() {
                 tmpfs(dir);
             }

@@ -180,6 +180,7 @@ impl World {
             netns: at.join("netns"),
             cni_conf: at.join("conf"),
             cni_state: at.join("cni"),
+            plugins: rkbox::sys::Plugins::default(),
             runtime: "false".into(),
             cgroup_driver: CgroupDriver::Cgroupfs,
             cgroup_parent: "/none".into(),

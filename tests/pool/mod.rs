@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 
 use rkbox::cmd::network::attach::{self, Attach, Attached};
 use rkbox::cmd::network::networks;
+use rkbox::cni::inject::Asked;
 use rkbox::fault::Fault;
 use rkbox::ids::{CgroupDriver, IfName};
 use rkbox::step::Step;
@@ -44,6 +45,7 @@ impl Pool {
             netns: at("netns"),
             cni_conf: at("conf"),
             cni_state: at("cni"),
+            plugins: rkbox::sys::Plugins::default(),
             runtime: "runc".into(),
             cgroup_driver: CgroupDriver::Cgroupfs,
             cgroup_parent: "/x".into(),
@@ -111,7 +113,15 @@ impl Pool {
         let host = self.host();
         let network = networks::find_network(&host, None)?;
         let ifname: IfName = "eth0".parse().unwrap();
-        let attach = Attach { network: &network, owner, ifname: &ifname, netns: Path::new("/x"), own_netns: true, acting: true };
+        let attach = Attach {
+            network: &network,
+            owner,
+            ifname: &ifname,
+            netns: Path::new("/x"),
+            own_netns: true,
+            acting: true,
+            asked: &Asked::default(),
+        };
         attach::plan_attach(&host, &attach)
     }
 

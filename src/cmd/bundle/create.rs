@@ -4,7 +4,7 @@ use super::place::{self, Place};
 use super::steps::{self, Texts};
 use super::{CreateArgs, request};
 use crate::bundle::etc;
-use crate::cmd::image::{SourceImage, open_source};
+use crate::cmd::image::{Finding, PullPolicy, SourceImage, Talk, find_or_pull, open_source};
 use crate::cmd::{Context, carry, output, parse, records};
 use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::image::Platform;
@@ -21,6 +21,12 @@ pub fn run(cx: &Context, args: &CreateArgs) -> Result<u8> {
     let cannot = || format!("cannot create bundle {}", place.path.display());
     refuse_taken(&place).doing(cannot)?;
     privilege::require()?;
+    if args.source.starts_with("docker://") {
+        let policy = if args.plan.explain { PullPolicy::Never } else { PullPolicy::Always };
+        let finding = Finding { policy, registry: &args.registry, platform: None, talk: Talk::Progress };
+        find_or_pull(cx, &args.source, &finding).doing(cannot)?;
+        timings.row("pull the image");
+    }
     // The blobs of the store are read until the plan is carried out.
     let _shared = store::share(&cx.host.images())?;
     let image = open_source(&cx.host, &args.source, &Platform::of_host()).doing(|| format!("reading {:?}", args.source)).doing(cannot)?;

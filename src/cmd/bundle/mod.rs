@@ -28,11 +28,15 @@ pub struct CreateArgs {
     /// Only config.json and a plain rootfs, as umoci unpack makes it
     #[arg(long)]
     pub flat: bool,
-    /// oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], a
-    /// path, or the name or id of an image of the store
+    /// docker://REFERENCE, which is pulled into the store first, oci:DIR[:TAG],
+    /// oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], a path, or the name
+    /// or id of an image of the store
     pub source: String,
     /// The bundle: a new directory in one that is there
     pub out: std::path::PathBuf,
+    /// `--creds` and its like.
+    #[command(flatten)]
+    pub registry: super::image::RegistryArgs,
     /// `--explain`, `--timings`.
     #[command(flatten)]
     pub plan: PlanArgs,

@@ -97,7 +97,7 @@ pub fn record(cx: &Context, facts: &Facts<'_>, net: Net) -> Result<ContainerReco
         bundle: host.container_dir(facts.id.as_str()),
         root_attributes: rootfs::find_attributes(facts.lowers, ".")?.map_or((0o755, (0, 0)), |root| (root.mode, (root.uid, root.gid))),
         lowers: facts.lowers.to_vec(),
-        runtime: records::runtime_facts(host, &facts.id)?,
+        runtime: records::runtime_facts(host, &facts.id, facts.sandbox.map(|sandbox| &sandbox.runtime))?,
         config: RawConfig { kind: "rkbox.v1".to_owned(), raw: parse::command_line() },
         id: facts.id.clone(),
         extra: serde_json::Map::new(),

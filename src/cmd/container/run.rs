@@ -6,6 +6,7 @@ use super::request::{self, Facts, Net};
 use super::{RunArgs, oci, run_dir, steps};
 use crate::cmd::network::{self, attach, networks};
 use crate::cmd::{Context, carry, image, output, records, sandbox};
+use crate::cni::inject::Asked;
 use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::ids::{Id, IfName};
 use crate::plan::{Keep, Plan, Timings, explain, reach};
@@ -21,7 +22,7 @@ pub fn run(cx: &Context, args: &RunArgs) -> Result<u8> {
     if args.container.process.tty && !args.plan.explain && !std::io::stdin().is_terminal() {
         return Err(Fault::invalid("--tty: standard input is not a terminal").hint("leave --tty out, or call rkbox from a terminal"));
     }
-    let found = image::store::find(&cx.host, &args.container.image)?;
+    let found = args.container.source.find(cx, &args.container.image, args.plan.explain)?;
     let lowers = image::store::lowers(&cx.host, &found)?;
     let joined = args.container.network.sandbox.as_deref().map(|key| ready_sandbox(&cx.host, key)).transpose()?;
     let id = Id::from_bytes(proc::random::<32>()?);
@@ -161,8 +162,15 @@ fn network(cx: &Context, facts: &Facts<'_>, attached: &mut attach::Attached) -> 
     let wanted = args.network.network.as_deref().map(str::parse).transpose()?;
     let conf = networks::find_network(host, wanted.as_ref())?;
     let ifname: IfName = "eth0".parse()?;
-    let ask =
-        attach::Attach { network: &conf, owner: facts.id.as_str(), ifname: &ifname, netns: &netns, own_netns: true, acting: facts.acting };
+    let ask = attach::Attach {
+        network: &conf,
+        owner: facts.id.as_str(),
+        ifname: &ifname,
+        netns: &netns,
+        own_netns: true,
+        acting: facts.acting,
+        asked: &Asked::default(),
+    };
     *attached = attach::plan_attach(host, &ask)?;
     network::tell(attached);
     let attachment = Attachment {

@@ -32,7 +32,7 @@ pub fn steps(host: &Host, record: &ContainerRecord, texts: Texts, network: Vec<S
         File { path: dir.join("record.json"), mode: 0o600, content: texts.record, durable: !record.auto_remove }.into(),
         Directory::new(run_dir(host, &record.id), 0o700).into(),
     ];
-    all.extend(cgroup_parent(host));
+    all.extend(cgroup_parent(&record.runtime));
     if record.owns_netns {
         all.push(NetnsRoot { path: host.netns.clone() }.into());
         all.push(Namespaces { net: record.netns.clone(), ipc: None, uts: None, hostname: None }.into());

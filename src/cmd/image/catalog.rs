@@ -58,6 +58,17 @@ pub struct Catalog {
     pub broken: Vec<String>,
 }
 
+/// The first origin, with the digests of both: one image may be in several registries.
+fn joined(first: Option<Origin>, second: Option<Origin>) -> Option<Origin> {
+    match (first, second) {
+        (Some(mut first), Some(second)) => {
+            first.repo_digests.extend(second.repo_digests);
+            Some(first)
+        }
+        (first, second) => first.or(second),
+    }
+}
+
 impl Catalog {
     /// Reads the index of the store. An entry that another tool wrote costs two more files.
     pub fn read(host: &Host) -> Result<Self> {
@@ -81,7 +92,7 @@ impl Catalog {
                     same.references.extend(image.references);
                     same.entries.push(nth);
                     same.pinned |= image.pinned;
-                    same.origin = same.origin.take().or(image.origin);
+                    same.origin = joined(same.origin.take(), image.origin);
                 }
                 None => {
                     known.insert(image.id.clone(), images.len());

@@ -6,6 +6,7 @@ use super::InspectArgs;
 use super::store::{self, Image, LayerRef};
 use crate::cmd::{Context, output};
 use crate::fault::{Fault, Kind, Result};
+use crate::image::Reference;
 use crate::step::layer::find_stamp;
 use crate::sys::Host;
 
@@ -20,9 +21,13 @@ pub fn run(cx: &Context, args: &InspectArgs) -> Result<u8> {
 fn describe(host: &Host, image: &Image) -> Result<Value> {
     let raw: Value = serde_json::from_slice(&image.config_raw).map_err(|error| Fault::from_error(Kind::DataLoss, error))?;
     let origin = image.origin.as_ref();
-    let own = image.references.iter().map(|reference| format!("{}@{}", reference.repository(), image.manifest_digest));
-    let digests: std::collections::BTreeSet<String> =
-        own.chain(origin.into_iter().flat_map(|origin| origin.repo_digests.clone())).collect();
+    let pulled: Vec<&String> = origin.iter().flat_map(|origin| &origin.repo_digests).collect();
+    // A registry may have it under another digest than the store.
+    let is_known = |repository: &str| pulled.iter().any(|known| known.split('@').next() == Some(repository));
+    let own = image.references.iter().map(Reference::repository).filter(|repository| !is_known(repository));
+    let own = own.map(|repository| format!("{repository}@{}", image.manifest_digest));
+    let digests: std::collections::BTreeSet<String> = own.chain(pulled.iter().map(|known| (*known).clone())).collect();
+    let tags: Vec<&Reference> = image.references.iter().filter(|reference| reference.digest().is_none()).collect();
     let layers: Vec<Value> = image
         .layers
         .iter()
@@ -32,7 +37,7 @@ fn describe(host: &Host, image: &Image) -> Result<Value> {
         .collect();
     Ok(json!({
         "Id": image.id,
-        "RepoTags": image.references,
+        "RepoTags": tags,
         "RepoDigests": digests,
         "Digest": image.manifest_digest,
         "MediaType": image.manifest.media_type,

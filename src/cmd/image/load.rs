@@ -62,9 +62,9 @@ pub fn home_dirs(host: &Host) -> Vec<PathBuf> {
 /// An image as found in a source.
 pub(super) struct Found {
     pub manifest: Manifest,
-    manifest_source: BlobSource,
+    pub manifest_source: BlobSource,
     pub config: Config,
-    config_source: BlobSource,
+    pub config_source: BlobSource,
     pub layers: Vec<BlobSource>,
     pub names: Vec<Reference>,
 }
@@ -163,7 +163,7 @@ fn is_tag_only(name: &str) -> bool {
     !name.contains(['/', ':', '@']) && (name == "latest" || version)
 }
 
-fn composed(config: &[u8], parts: &[(Digest, u64, Compression)]) -> Result<(Manifest, BlobSource)> {
+pub(super) fn composed(config: &[u8], parts: &[(Digest, u64, Compression)]) -> Result<(Manifest, BlobSource)> {
     let manifest = Manifest::compose(config, parts)?;
     let text = String::from_utf8(manifest.raw.clone()).map_err(|error| Fault::from_error(Kind::Internal, error))?;
     Ok((manifest, BlobSource::Text(text)))
@@ -215,7 +215,7 @@ fn docker_image(source: &Source, image: docker_archive::ArchivedImage) -> Result
     Ok(Found { manifest_source, config_source: span(config_span), layers, names: image.references, manifest, config })
 }
 
-fn steps(host: &Host, found: &[Found], origin: Option<&Origin>) -> Result<Vec<Step>> {
+pub(super) fn steps(host: &Host, found: &[Found], origin: Option<&Origin>) -> Result<Vec<Step>> {
     let known = super::store::index(host)?;
     let (mut blobs, mut layers, mut tags): (Vec<Step>, Vec<Layer>, Vec<Step>) = Default::default();
     let (mut stored, mut unpacked) = (BTreeSet::new(), BTreeSet::new());

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::catalog::{Catalog, Listed};
 use super::filter::{self, Filter};
+use super::need::{self, NeedArgs};
 use crate::cmd::{Context, Format, output};
 use crate::fault::Result;
 use crate::image::Reference;
@@ -29,10 +30,19 @@ pub struct LsArgs {
     /// Print the digest of each manifest too
     #[arg(long)]
     pub digests: bool,
+    /// What is listed instead of the store.
+    #[command(flatten)]
+    pub need: NeedArgs,
+    /// How that is printed: text, json or yaml, as kubeadm does
+    #[arg(short, long, value_name = "FORM", requires = "need", conflicts_with_all = ["name", "filter", "quiet", "digests"])]
+    pub output: Option<need::Form>,
 }
 
 /// Lists the images of the store, newest first, one row for each name; what cannot be read is told on stderr.
 pub fn run(cx: &Context, args: &LsArgs) -> Result<u8> {
+    if args.need.is_asked() {
+        return need::list(cx, &args.need, args.output);
+    }
     let catalog = Catalog::read(&cx.host)?;
     let filters: Vec<Filter> = args.filter.iter().cloned().chain(args.name.clone().map(Filter::Reference)).collect();
     let mut images = Vec::new();

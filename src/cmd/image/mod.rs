@@ -4,12 +4,18 @@
 pub mod catalog;
 mod df;
 mod filter;
+mod find;
 mod history;
 pub mod inspect;
 pub mod load;
 pub mod ls;
+pub mod need;
 mod open;
+mod progress;
 mod prune;
+pub mod pull;
+mod registry_args;
+mod remote;
 mod removal;
 pub mod rm;
 mod save;
@@ -26,8 +32,10 @@ use super::{Context, PlanArgs};
 use crate::fault::Result;
 use crate::image::{Platform, Reference};
 
+pub use find::{Finding, PullPolicy, find_or_pull};
 pub use load::{Loaded, Wish, plan_load};
 pub use open::{SourceImage, SourceLayer, open_source};
+pub use registry_args::{RegistryArgs, Talk};
 pub use sweep::sweep;
 
 /// Arguments of `rkbox image`.
@@ -43,6 +51,8 @@ pub struct ImageArgs {
 pub enum ImageCommand {
     /// Load images from a file or directory
     Load(LoadArgs),
+    /// Fetch images from registries
+    Pull(pull::PullArgs),
     /// Write images into an archive or directory that every tool loads
     Save(save::SaveArgs),
     /// List images
@@ -100,6 +110,7 @@ pub struct InspectArgs {
 pub fn run(cx: &Context, args: ImageArgs) -> Result<u8> {
     match args.what {
         ImageCommand::Load(args) => load::run(cx, &args),
+        ImageCommand::Pull(args) => pull::run(cx, &args),
         ImageCommand::Save(args) => save::run(cx, &args),
         ImageCommand::Ls(args) => ls::run(cx, &args),
         ImageCommand::History(args) => history::run(cx, &args),

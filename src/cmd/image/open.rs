@@ -44,9 +44,12 @@ pub struct SourceImage {
 
 /// Opens the one image that `text` names: a transport, a path, or the name or id of an image of the store.
 ///
-/// A text that starts like a path is one; any other is an image of the store first, then a path. *Errors:* as those of
+/// `docker://REFERENCE` is an image of the store as well: the caller has pulled it. A text that starts like a path is one; any other is an image of the store first, then a path. *Errors:* as those of
 /// [`super::plan_load`] and [`store::find`]; `InvalidArgument` when a source has several images and none is chosen.
 pub fn open_source(host: &Host, text: &str, platform: &Platform) -> Result<SourceImage> {
+    if let Some(name) = text.strip_prefix("docker://") {
+        return from_store(host, store::find(host, name)?);
+    }
     match text.parse::<Transport>() {
         Ok(Transport::Bare(path)) if is_like_a_path(text) => from_source(&Transport::Bare(path), platform),
         Ok(Transport::Bare(path)) => match store::find(host, text) {

@@ -5,6 +5,7 @@ use clap::Args;
 use super::attach::{self, Attached};
 use super::{Target, networks};
 use crate::cmd::{Context, Format, PlanArgs, carry, output};
+use crate::cni::result::CniResult;
 use crate::fault::{Context as _, Result};
 use crate::plan::journal::{self, Journal};
 use crate::plan::{Plan, Timings, unwind};
@@ -14,6 +15,8 @@ use crate::plan::{Plan, Timings, unwind};
 pub struct AddArgs {
     #[command(flatten)]
     target: Target,
+    #[command(flatten)]
+    asked: super::AskedArgs,
     #[command(flatten)]
     plan: PlanArgs,
 }
@@ -29,7 +32,7 @@ pub fn run(cx: &Context, args: &AddArgs) -> Result<u8> {
     })?;
     let (Some(carried), Some(attached)) = (carried, made) else { return Ok(0) };
     carried.release();
-    print(cx, args, &attached)?;
+    print(cx, args, attached)?;
     carry::report(cx, args.plan, timings);
     Ok(0)
 }
@@ -50,6 +53,7 @@ fn plan(cx: &Context, args: &AddArgs, timings: &mut Timings) -> Result<(Plan, At
         netns: &netns,
         own_netns: false,
         acting: !args.plan.explain,
+        asked: &args.asked.read()?,
     };
     let mut attached = attach::plan_attach(host, &ask)?;
     super::tell(&attached);
@@ -78,15 +82,23 @@ fn finish_interrupted(cx: &Context, box_id: &str) -> Result<()> {
     .doing(|| "taking back what an interrupted command left")
 }
 
-fn print(cx: &Context, args: &AddArgs, attached: &Attached) -> Result<()> {
+fn print(cx: &Context, args: &AddArgs, mut attached: Attached) -> Result<()> {
+    if attached.result.is_null() {
+        // Another program gave it.
+        attached.result = args.target.handle(&cx.host)?.find_cached(&cx.host)?.map(|cached| cached.result).unwrap_or_default();
+        let result = CniResult::from_json(&attached.result).unwrap_or_default();
+        attached.addresses = result.ips.iter().map(|ip| ip.address).collect();
+        attached.gateway = result.ips.iter().find_map(|ip| ip.gateway);
+    }
     if cx.format == Format::Json {
         return output::json(&attached.result);
     }
-    let via = attached.gateway.map(|gateway| format!("  via {gateway}")).unwrap_or_default();
+    let via = |is_ipv4: bool| attached.gateway.filter(|gateway| gateway.is_ipv4() == is_ipv4).map(|gateway| format!("  via {gateway}"));
     if attached.addresses.is_empty() {
         output::line(&format!("{}  {}", args.target.network, args.target.ifname));
     }
     for address in &attached.addresses {
+        let via = via(address.is_ipv4()).unwrap_or_default();
         output::line(&format!("{}  {}  {address}{via}", args.target.network, args.target.ifname));
     }
     Ok(())

@@ -1,13 +1,13 @@
 //! `rkbox net del`: by the journal, by libcni's cache, or by the leases alone; absence is fine.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use super::detach::{self, Handle};
 use super::{Target, networks};
 use crate::cmd::{Context, PlanArgs, carry, output};
-use crate::cni::config::Plane;
 use crate::fault::{Context as _, Result};
-use crate::network;
 use crate::plan::{self, Plan, Timings, explain, journal};
 use crate::script::Script;
 use crate::step::{Step, Tenure};
@@ -34,7 +34,7 @@ pub fn run(cx: &Context, args: &DelArgs) -> Result<u8> {
     let by_journal = plan::unwind(&handle.box_id(), host, 0).doing(|| format!("cannot {command}"))?;
     if !by_journal {
         let steps = written_down(host, &handle)?;
-        plan::unwind_plan(Plan::new(handle.box_id(), command.clone(), steps), host).doing(|| format!("cannot {command}"))?;
+        take_back(host, &handle, &command, steps).doing(|| format!("cannot {command}"))?;
     }
     timings.row("take back");
     output::line(&args.target.netns);
@@ -48,14 +48,18 @@ fn written_down(host: &Host, handle: &Handle) -> Result<Vec<Step>> {
         return detach::steps_of_cached(host, handle, &cached);
     }
     // Without a cache only leases can be left, in the pool that the network has now; without the network, in its usual place.
-    let dir = match networks::find_network(host, Some(&handle.network)) {
-        Ok(network) => match &network.plane {
-            Plane::Bridge(conf) => conf.ipam.as_ref().map(|ipam| network::pool_dir(host, &network, ipam)),
-            Plane::Loopback => None,
-        },
-        Err(_) => Some(host.pool(handle.network.as_ref())),
+    let dirs: Vec<PathBuf> = match networks::find_network(host, Some(&handle.network)) {
+        Ok(network) => network.pools(host),
+        Err(_) => vec![host.pool(handle.network.as_ref())],
     };
-    dir.map_or(Ok(Vec::new()), |dir| detach::lease_steps(&dir, handle))
+    let leases = dirs.iter().map(|dir| detach::lease_steps(dir, handle)).collect::<Result<Vec<_>>>()?;
+    Ok(leases.into_iter().flatten().collect())
+}
+
+/// Takes back steps, and when all are gone the entry that tells of them.
+pub fn take_back(host: &Host, handle: &Handle, command: &str, steps: Vec<Step>) -> Result<()> {
+    plan::unwind_plan(Plan::new(handle.box_id(), command, steps), host)?;
+    plan::unwind_plan(Plan::new(handle.box_id(), command, vec![detach::cache_file(host, handle)]), host)
 }
 
 fn explain_removal(host: &Host, handle: &Handle, command: &str) -> Result<u8> {
@@ -65,7 +69,9 @@ fn explain_removal(host: &Host, handle: &Handle, command: &str) -> Result<u8> {
     }
     let mut script = Script::new();
     script.comment(command);
-    for step in written_down(host, handle)?.iter().rev().filter(|step| step.tenure() == Tenure::Private) {
+    let mut steps = vec![detach::cache_file(host, handle)];
+    steps.extend(written_down(host, handle)?);
+    for step in steps.iter().rev().filter(|step| step.tenure() == Tenure::Private) {
         script.blank();
         script.comment(&format!("undo: {step}"));
         step.script(Some(&step.before_nothing()?), &mut script)?;

@@ -1,14 +1,20 @@
 //! `rkbox net`: attaches network namespaces to CNI networks, in the files and formats of libcni and the reference plugins.
 
 mod add;
+mod asked;
 mod check;
 mod del;
+mod gc;
+mod inspect;
+mod leases;
 mod ls;
 mod reclaim;
+mod status;
 
 use std::path::PathBuf;
 
 pub use crate::network::{attach, detach, networks};
+pub use asked::AskedArgs;
 pub use reclaim::reclaim;
 
 use clap::{Args, Subcommand};
@@ -30,6 +36,23 @@ pub enum Command {
     Check(check::CheckArgs),
     /// List the networks
     Ls(ls::LsArgs),
+    /// Tell how many addresses a network has left
+    Status(status::StatusArgs),
+    /// Take back attachments and leases whose owners are gone
+    Gc(gc::GcArgs),
+    /// Show a network, its plugins and its leases
+    Inspect(inspect::InspectArgs),
+    /// Print the configuration list of a network
+    Conf(inspect::InspectArgs),
+    /// List who holds which address
+    Leases(leases::LeasesArgs),
+}
+
+impl Command {
+    /// Whether it only reads.
+    pub fn only_reads(&self) -> bool {
+        matches!(self, Command::Ls(_) | Command::Status(_) | Command::Inspect(_) | Command::Conf(_) | Command::Leases(_))
+    }
 }
 
 /// Carries a command out; answers the exit status.
@@ -39,6 +62,11 @@ pub fn run(cx: &Context, command: Command) -> Result<u8> {
         Command::Del(args) => del::run(cx, &args),
         Command::Check(args) => check::run(cx, &args),
         Command::Ls(args) => ls::run(cx, &args),
+        Command::Status(args) => status::run(cx, &args),
+        Command::Gc(args) => gc::run(cx, &args),
+        Command::Inspect(args) => inspect::run(cx, &args),
+        Command::Conf(args) => inspect::conf(cx, &args),
+        Command::Leases(args) => leases::run(cx, &args),
     }
 }
 

@@ -1,11 +1,12 @@
 //! What `rkbox gc` takes back of `rkbox net add`: attachments whose namespace is gone, after a reboot for one.
 
+use super::del;
 use super::detach::{self, Handle};
 use crate::cni::cache;
 use crate::cni::result::CniResult;
 use crate::fault::{Context as _, Faults, Result};
 use crate::ids::veth_names;
-use crate::plan::{self, Plan, journal};
+use crate::plan::journal;
 use crate::sys::ns::{self, NsKind};
 use crate::sys::{Host, file};
 
@@ -34,7 +35,7 @@ fn one(host: &Host, name: &str) -> Result<Option<String>> {
         return Ok(None);
     }
     let steps = detach::steps_of_cached(host, &handle, &cached)?;
-    plan::unwind_plan(Plan::new(handle.box_id(), "take back an attachment", steps), host)?;
+    del::take_back(host, &handle, "take back an attachment", steps)?;
     Ok(Some(format!("attachment of {} to {}, whose namespace is gone", cached.netns, handle.network)))
 }
 

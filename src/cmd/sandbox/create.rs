@@ -1,5 +1,7 @@
 //! `rkbox sandbox create`.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
 
 use super::steps::{self, Texts};
@@ -7,11 +9,12 @@ use crate::bundle::pause;
 use crate::cmd::names::{NamesArgs, Reach};
 use crate::cmd::network::{self, attach, networks};
 use crate::cmd::{Context, Format, PlanArgs, carry, output, records};
+use crate::cni::inject::Asked;
 use crate::fault::{Fault, Result};
 use crate::ids::{Id, IfName, Name};
 use crate::plan::{Plan, Timings};
 use crate::record::{Attachment, Metadata, Pairs, RawConfig, SandboxRecord, VERSION};
-use crate::sys::{privilege, proc};
+use crate::sys::{privilege, proc, security};
 
 /// Arguments of `rkbox sandbox create`.
 #[derive(Debug, Args)]
@@ -71,8 +74,15 @@ fn plan(cx: &Context, args: &CreateArgs, timings: &mut Timings) -> Result<(Plan,
         } else {
             let wanted = args.network.as_deref().map(str::parse).transpose()?;
             let conf = networks::find_network(host, wanted.as_ref())?;
-            let ask =
-                attach::Attach { network: &conf, owner: id.as_str(), ifname: &ifname, netns, own_netns: true, acting: !args.plan.explain };
+            let ask = attach::Attach {
+                network: &conf,
+                owner: id.as_str(),
+                ifname: &ifname,
+                netns,
+                own_netns: true,
+                acting: !args.plan.explain,
+                asked: &Asked::default(),
+            };
             network = attach::plan_attach(host, &ask)?;
             network::tell(&network);
             attachments.push(Attachment {
@@ -125,7 +135,7 @@ fn record(cx: &Context, args: &CreateArgs, id: Id, attachments: Vec<Attachment>)
         shm: run.join("shm"),
         files: host.sandbox_dir(id.as_str()),
         attachments,
-        runtime: records::runtime_facts(host, &id)?,
+        runtime: records::runtime_facts(host, &id, None)?,
         config: RawConfig { kind: "rkbox.v1".to_owned(), raw: crate::cmd::parse::command_line() },
         id,
         extra: serde_json::Map::new(),
@@ -138,6 +148,7 @@ fn pause_config(record: &SandboxRecord) -> Result<String> {
         network: record.netns.clone(),
         ipc: Some(record.ipcns.clone()),
         uts: Some(record.utsns.clone()),
+        sysctls: if record.netns.is_some() { security::network_sysctls() } else { BTreeMap::new() },
         cgroups_path: record.runtime.cgroups_path.clone(),
         annotations: [("org.rkbox.id".to_owned(), record.id.to_string())].into(),
     };

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use crate::bundle::cgroup;
 use crate::cmd::records::BoxKind;
 use crate::fault::Result;
 use crate::ids::CgroupDriver;
-use crate::record::SandboxRecord;
+use crate::record::{RuntimeFacts, SandboxRecord};
 use crate::step::mount::MountKind;
 use crate::step::{
     CgroupParent, Directory, File, Home, HostsName, Mount, Namespaces, NetnsFiles, NetnsRoot, Process, Reservation, SharedDir, Skeleton,
@@ -45,9 +46,12 @@ pub fn run_dir(host: &Host, id: &str) -> PathBuf {
     host.run.join("sandboxes").join(id)
 }
 
-/// The parent control group; systemd keeps its own slices.
-pub fn cgroup_parent(host: &Host) -> Option<Step> {
-    (host.cgroup_driver == CgroupDriver::Cgroupfs).then(|| CgroupParent { parent: host.cgroup_parent.clone() }.into())
+/// The parent control group of a box; systemd keeps its own slices.
+pub fn cgroup_parent(facts: &RuntimeFacts) -> Option<Step> {
+    match facts.cgroup_driver {
+        CgroupDriver::Cgroupfs => Some(CgroupParent { parent: cgroup::parent(&facts.cgroups_path)?.to_owned() }.into()),
+        CgroupDriver::Systemd => None,
+    }
 }
 
 /// Puts the steps of `record` in order, those of its network between the namespaces and the pause process.
@@ -65,7 +69,7 @@ pub fn steps(host: &Host, record: &SandboxRecord, texts: Texts, network: Vec<Ste
     ];
     let stop_at = all.len();
     all.push(Directory::new(run.clone(), 0o700).into());
-    all.extend(cgroup_parent(host));
+    all.extend(cgroup_parent(&record.runtime));
     if record.netns.is_some() {
         all.push(NetnsRoot { path: host.netns.clone() }.into());
     }
@@ -86,7 +90,7 @@ pub fn steps(host: &Host, record: &SandboxRecord, texts: Texts, network: Vec<Ste
     all.extend(names(host, record));
     all.extend::<[Step; 3]>([
         Skeleton { path: dir.join("rootfs"), pause: true, like: Vec::new() }.into(),
-        file("config.json", texts.config),
+        File { path: dir.join("config.json"), mode: 0o600, content: texts.config, durable: false }.into(),
         Process {
             id: record.id.clone(),
             runtime: record.runtime.path.clone(),

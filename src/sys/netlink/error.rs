@@ -19,8 +19,9 @@ pub enum Request {
     ListAddresses,
     ListRoutes,
     CreateBridge { name: String },
-    CreateVeth { host: String, inner: String, bridge: String },
-    SetHairpin { name: String },
+    CreateVeth { host: String, inner: String, bridge: Option<String> },
+    CreateMacvlan { name: String, master: String },
+    SetPort { name: String },
     DeleteLink { name: String },
     SetUp { name: String },
     SetDown { name: String },
@@ -40,8 +41,10 @@ impl fmt::Display for Request {
             Request::ListAddresses => write!(f, "list addresses"),
             Request::ListRoutes => write!(f, "list routes"),
             Request::CreateBridge { name } => write!(f, "create bridge {name}"),
-            Request::CreateVeth { host, inner, bridge } => write!(f, "create veth {host} on {bridge} with peer {inner}"),
-            Request::SetHairpin { name } => write!(f, "set hairpin mode of {name}"),
+            Request::CreateVeth { host, inner, bridge: Some(bridge) } => write!(f, "create veth {host} on {bridge} with peer {inner}"),
+            Request::CreateVeth { host, inner, bridge: None } => write!(f, "create veth {host} with peer {inner}"),
+            Request::CreateMacvlan { name, master } => write!(f, "create macvlan {name} on {master}"),
+            Request::SetPort { name } => write!(f, "set the port mode of {name}"),
             Request::DeleteLink { name } => write!(f, "delete link {name}"),
             Request::SetUp { name } => write!(f, "set {name} up"),
             Request::SetDown { name } => write!(f, "set {name} down"),
@@ -85,7 +88,9 @@ pub enum NetlinkError {
 
 fn note_of(request: &Request, refusal: &Refusal) -> String {
     match (request, refusal.errno, &refusal.note) {
-        (Request::CreateVeth { bridge, .. }, Errno::EXFULL, _) => format!(" (bridge {bridge} has all of its 1023 ports taken)"),
+        (Request::CreateVeth { bridge: Some(bridge), .. }, Errno::EXFULL, _) => {
+            format!(" (bridge {bridge} has all of its 1023 ports taken)")
+        }
         (_, _, Some(note)) => format!(" ({note})"),
         (_, _, None) => String::new(),
     }

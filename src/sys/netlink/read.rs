@@ -154,10 +154,12 @@ fn read_info(info: &[u8], link: &mut Link) -> Result<(), Malformed> {
     const IFLA_INFO_SLAVE_KIND: u16 = 4;
     const IFLA_INFO_SLAVE_DATA: u16 = 5;
     const IFLA_BRPORT_MODE: u16 = 4;
+    const IFLA_BRPORT_ISOLATED: u16 = 33;
     link.kind = wire::find(info, IFLA_INFO_KIND)?.map(wire::string_of);
     let is_port = wire::find(info, IFLA_INFO_SLAVE_KIND)?.map(wire::string_of).is_some_and(|kind| kind == "bridge");
     if let (true, Some(data)) = (is_port, wire::find(info, IFLA_INFO_SLAVE_DATA)?) {
         link.hairpin = wire::find(data, IFLA_BRPORT_MODE)?.is_some_and(|mode| mode.first() == Some(&1));
+        link.isolated = wire::find(data, IFLA_BRPORT_ISOLATED)?.is_some_and(|mode| mode.first() == Some(&1));
     }
     Ok(())
 }

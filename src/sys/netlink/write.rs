@@ -6,17 +6,19 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use ipnetwork::IpNetwork;
 use netlink_packet_core::{DefaultNla, NetlinkMessage};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::address::{AddressHeaderFlags, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{
-    AfSpecUnspec, InfoBridgePort, InfoData, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkMessage,
+    AfSpecUnspec, InfoBridgePort, InfoData, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkMessage, MacVlanMode,
 };
-use netlink_packet_route::route::RouteScope;
-use rtnetlink::{AddressMessageBuilder, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteMetric, RouteScope};
+use rtnetlink::{AddressMessageBuilder, LinkBridge, LinkMacVlan, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use super::channel::ChannelError;
 use super::error::{NetlinkError, Request};
 use super::wire::Writer;
 use super::{LO, NLM_F_REQUEST, Netlink};
+use crate::cni::macvlan::Mode;
+use crate::cni::result::Metrics;
 use crate::ids::{IfName, Mac};
 
 const NLM_F_ACK: u16 = 4;
@@ -37,12 +39,14 @@ pub struct NewVeth<'a> {
     pub inner_mac: Mac,
     /// The other namespace.
     pub netns: BorrowedFd<'a>,
-    /// The bridge: name for errors, ifindex for the kernel.
-    pub bridge: (&'a IfName, u32),
+    /// The bridge, if there is one: name for errors, ifindex for the kernel.
+    pub bridge: Option<(&'a IfName, u32)>,
     /// MTU of both ends, in bytes.
     pub mtu: Option<u32>,
     /// Whether the bridge sends a port its own frames back.
     pub hairpin: bool,
+    /// Whether the bridge keeps a port from others of the kind.
+    pub isolated: bool,
 }
 
 /// All that an interface in a namespace is given, in the order in which it is given.
@@ -52,10 +56,58 @@ pub struct Setup<'a> {
     pub link: (&'a IfName, u32),
     /// Whether lo is set up first.
     pub loopback: bool,
-    /// Addresses with prefix; IPv6 addresses skip duplicate address detection.
+    /// Addresses with prefix.
     pub addresses: &'a [IpNetwork],
-    /// Destination and next hop.
-    pub routes: &'a [(IpNetwork, Option<IpAddr>)],
+    /// How the addresses are added.
+    pub manner: AddressManner,
+    /// Routes through it.
+    pub routes: &'a [NewRoute],
+}
+
+/// How addresses are added.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AddressManner {
+    /// IPv6 addresses are used only when nobody else answers for them.
+    pub dad: bool,
+    /// The kernel makes no route to their subnets.
+    pub no_prefix_route: bool,
+}
+
+/// A route in the making.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewRoute {
+    /// Destination; prefix 0 is the default route.
+    pub dst: IpNetwork,
+    /// Next hop.
+    pub gw: Option<IpAddr>,
+    /// The address that packets leave with.
+    pub src: Option<IpAddr>,
+    /// What else is said of it.
+    pub metrics: Metrics,
+}
+
+impl NewRoute {
+    /// A route without anything special.
+    pub fn new(dst: IpNetwork, gw: Option<IpAddr>) -> NewRoute {
+        NewRoute { dst, gw, src: None, metrics: Metrics::default() }
+    }
+}
+
+/// A macvlan interface in the making.
+#[derive(Clone, Copy, Debug)]
+pub struct NewMacvlan<'a> {
+    /// The interface.
+    pub name: &'a IfName,
+    /// The link that carries it: name for errors, ifindex for the kernel.
+    pub master: (&'a IfName, u32),
+    /// How neighbours reach each other.
+    pub mode: Mode,
+    /// Its MAC; none is the kernel's choice.
+    pub mac: Option<Mac>,
+    /// Its MTU in bytes.
+    pub mtu: Option<u32>,
+    /// The namespace that it is made in.
+    pub netns: BorrowedFd<'a>,
 }
 
 struct Ask {
@@ -97,27 +149,53 @@ impl Netlink {
             .name(new.inner.as_ref())
             .address(new.inner_mac.0.to_vec())
             .setns_by_fd(new.netns.as_raw_fd());
-        let mut host = LinkMessageBuilder::<LinkVeth>::new(new.host.as_ref(), new.inner.as_ref())
-            .address(new.host_mac.0.to_vec())
-            .controller(new.bridge.1)
-            .up();
+        let mut host = LinkMessageBuilder::<LinkVeth>::new(new.host.as_ref(), new.inner.as_ref()).address(new.host_mac.0.to_vec()).up();
+        if let Some((_, index)) = new.bridge {
+            host = host.controller(index);
+        }
         if let Some(mtu) = new.mtu {
             peer = peer.mtu(mtu);
             host = host.mtu(mtu);
         }
         let host = host.set_info_data(InfoData::Veth(InfoVeth::Peer(peer.build()))).build();
-        let request = Request::CreateVeth { host: new.host.to_string(), inner: new.inner.to_string(), bridge: new.bridge.0.to_string() };
+        let request = Request::CreateVeth {
+            host: new.host.to_string(),
+            inner: new.inner.to_string(),
+            bridge: new.bridge.map(|(name, _)| name.to_string()),
+        };
         let mut asks = vec![Ask::new(request, NEW, RouteNetlinkMessage::NewLink(host))];
-        if new.hairpin {
+        let mut modes = Vec::new();
+        modes.extend(new.hairpin.then_some(InfoBridgePort::HairpinMode(true)));
+        modes.extend(new.isolated.then_some(InfoBridgePort::Isolated(true)));
+        if new.bridge.is_some() && !modes.is_empty() {
             // By name and in the same send: no look-up of the new index is needed.
             let port = LinkMessageBuilder::<LinkUnspec>::new()
                 .name(new.host.as_ref())
                 .set_port_kind(InfoPortKind::Bridge)
-                .set_port_data(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)]))
+                .set_port_data(InfoPortData::BridgePort(modes))
                 .build();
-            asks.push(Ask::new(Request::SetHairpin { name: new.host.to_string() }, 0, RouteNetlinkMessage::NewLink(port)));
+            asks.push(Ask::new(Request::SetPort { name: new.host.to_string() }, 0, RouteNetlinkMessage::NewLink(port)));
         }
         self.carry_out(asks)
+    }
+
+    /// Makes a macvlan interface that must be new, in its namespace from the first.
+    pub fn create_macvlan(&mut self, new: &NewMacvlan<'_>) -> Result<(), NetlinkError> {
+        let mode = match new.mode {
+            Mode::Bridge => MacVlanMode::Bridge,
+            Mode::Private => MacVlanMode::Private,
+            Mode::Vepa => MacVlanMode::Vepa,
+            Mode::Passthru => MacVlanMode::Passthrough,
+        };
+        let mut builder = LinkMacVlan::new(new.name.as_ref(), new.master.1, mode).setns_by_fd(new.netns.as_raw_fd());
+        if let Some(mac) = new.mac {
+            builder = builder.address(mac.0.to_vec());
+        }
+        if let Some(mtu) = new.mtu {
+            builder = builder.mtu(mtu);
+        }
+        let request = Request::CreateMacvlan { name: new.name.to_string(), master: new.master.0.to_string() };
+        self.carry_out(vec![Ask::new(request, NEW, RouteNetlinkMessage::NewLink(builder.build()))])
     }
 
     /// Deletes a link by its ifindex; `name` is for errors. A veth takes its peer with it; the kernel waits 16 to 30 ms for readers.
@@ -148,7 +226,7 @@ impl Netlink {
 
     /// Adds an address that must be new.
     pub fn add_address(&mut self, name: &str, index: u32, address: IpNetwork) -> Result<(), NetlinkError> {
-        self.carry_out(vec![ask_address(name, index, address)])
+        self.carry_out(vec![ask_address(name, index, address, AddressManner::default())])
     }
 
     /// Replaces addresses of a link by one other, in one send.
@@ -157,16 +235,16 @@ impl Netlink {
             .iter()
             .map(|&address| {
                 let request = Request::DeleteAddress { name: name.to_owned(), address };
-                Ask::new(request, 0, RouteNetlinkMessage::DelAddress(address_message(index, address)))
+                Ask::new(request, 0, RouteNetlinkMessage::DelAddress(address_message(index, address, AddressManner::default())))
             })
             .collect();
-        asks.extend(new.map(|address| ask_address(name, index, address)));
+        asks.extend(new.map(|address| ask_address(name, index, address, AddressManner::default())));
         self.carry_out(asks)
     }
 
     /// Adds a route that must be new.
     pub fn add_route(&mut self, link: (&IfName, u32), dst: IpNetwork, gw: Option<IpAddr>) -> Result<(), NetlinkError> {
-        self.carry_out(vec![ask_route(link, dst, gw)])
+        self.carry_out(vec![ask_route(link, &NewRoute::new(dst, gw))])
     }
 
     /// In one send: lo up if asked for, arp_notify, the addresses, up, the routes.
@@ -180,10 +258,10 @@ impl Netlink {
         // arp_notify before up, so that the neighbours hear of a MAC that is new for a used address (as upstream's bridge plugin).
         let notify = LinkUnspec::new_with_index(index).append_extra_attribute(arp_notify()).build();
         asks.push(Ask::new(Request::SetArpNotify { name: name.to_string() }, 0, RouteNetlinkMessage::SetLink(notify)));
-        asks.extend(setup.addresses.iter().map(|&address| ask_address(name.as_ref(), index, address)));
+        asks.extend(setup.addresses.iter().map(|&address| ask_address(name.as_ref(), index, address, setup.manner)));
         let up = LinkUnspec::new_with_index(index).up().build();
         asks.push(Ask::new(Request::SetUp { name: name.to_string() }, 0, RouteNetlinkMessage::SetLink(up)));
-        asks.extend(setup.routes.iter().map(|&(dst, gw)| ask_route(setup.link, dst, gw)));
+        asks.extend(setup.routes.iter().map(|route| ask_route(setup.link, route)));
         self.carry_out(asks)
     }
 
@@ -231,41 +309,75 @@ fn arp_notify() -> LinkAttribute {
     LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Other(inet)])
 }
 
-fn address_message(index: u32, address: IpNetwork) -> AddressMessage {
-    match address {
+fn address_message(index: u32, address: IpNetwork, manner: AddressManner) -> AddressMessage {
+    let mut message = match address {
         IpNetwork::V4(v4) => AddressMessageBuilder::<Ipv4Addr>::new().index(index).address(v4.ip(), v4.prefix()).build(),
         IpNetwork::V6(v6) => {
             let mut message = AddressMessageBuilder::<Ipv6Addr>::new().index(index).address(v6.ip(), v6.prefix()).build();
-            message.header.flags |= AddressHeaderFlags::Nodad;
+            if !manner.dad {
+                message.header.flags |= AddressHeaderFlags::Nodad;
+            }
             message
         }
+    };
+    if manner.no_prefix_route {
+        // This attribute takes the place of the flags in the header.
+        let dad = if address.is_ipv6() && !manner.dad { AddressFlags::Nodad } else { AddressFlags::empty() };
+        message.attributes.push(AddressAttribute::Flags(AddressFlags::Noprefixroute | dad));
     }
+    message
 }
 
-fn ask_address(name: &str, index: u32, address: IpNetwork) -> Ask {
+fn ask_address(name: &str, index: u32, address: IpNetwork, manner: AddressManner) -> Ask {
     let request = Request::AddAddress { name: name.to_owned(), address };
-    Ask::new(request, NEW, RouteNetlinkMessage::NewAddress(address_message(index, address)))
+    Ask::new(request, NEW, RouteNetlinkMessage::NewAddress(address_message(index, address, manner)))
 }
 
-fn ask_route((name, index): (&IfName, u32), dst: IpNetwork, gw: Option<IpAddr>) -> Ask {
-    let message = match dst {
+fn ask_route((name, index): (&IfName, u32), route: &NewRoute) -> Ask {
+    let mut message = match route.dst {
         IpNetwork::V4(v4) => {
             let mut builder = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(v4.network(), v4.prefix()).output_interface(index);
-            builder = match gw {
+            builder = match route.gw {
                 Some(IpAddr::V4(gw)) => builder.gateway(gw),
                 Some(IpAddr::V6(gw)) => builder.via(gw),
                 None => builder.scope(RouteScope::Link),
             };
+            if let Some(IpAddr::V4(src)) = route.src {
+                builder = builder.pref_source(src);
+            }
             builder.build()
         }
         IpNetwork::V6(v6) => {
-            let builder = RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(v6.network(), v6.prefix()).output_interface(index);
-            match gw {
-                Some(IpAddr::V6(gw)) => builder.gateway(gw).build(),
-                _ => builder.build(),
+            let mut builder = RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(v6.network(), v6.prefix()).output_interface(index);
+            if let Some(IpAddr::V6(gw)) = route.gw {
+                builder = builder.gateway(gw);
             }
+            if let Some(IpAddr::V6(src)) = route.src {
+                builder = builder.pref_source(src);
+            }
+            builder.build()
         }
     };
-    let request = Request::AddRoute { name: name.to_string(), dst, gw };
+    measure(&mut message, route.metrics);
+    let request = Request::AddRoute { name: name.to_string(), dst: route.dst, gw: route.gw };
     Ask::new(request, NEW, RouteNetlinkMessage::NewRoute(message))
+}
+
+/// Adds what a route says besides destination and next hop.
+fn measure(message: &mut RouteMessage, metrics: Metrics) {
+    let limits = [(metrics.mtu, RouteMetric::Mtu(metrics.mtu)), (metrics.advmss, RouteMetric::Advmss(metrics.advmss))];
+    let limits: Vec<RouteMetric> = limits.into_iter().filter(|(value, _)| *value != 0).map(|(_, metric)| metric).collect();
+    if !limits.is_empty() {
+        message.attributes.push(RouteAttribute::Metrics(limits));
+    }
+    if metrics.priority != 0 {
+        message.attributes.push(RouteAttribute::Priority(metrics.priority));
+    }
+    if let Some(table) = metrics.table {
+        message.header.table = u8::try_from(table).unwrap_or(0);
+        message.attributes.push(RouteAttribute::Table(table));
+    }
+    if let Some(scope) = metrics.scope {
+        message.header.scope = RouteScope::from(scope);
+    }
 }

@@ -146,6 +146,23 @@ impl Nft {
         }
         Err(NftError::Unsettled)
     }
+
+    /// Deletes the elements that jump to the chain of `network` and whose owner is not valid; answers how many.
+    pub fn sweep_network(&mut self, network: &NetworkName, is_valid: impl Fn(&str) -> bool) -> Result<usize, NftError> {
+        let mut gone = 0;
+        for family in [Family::V4, Family::V6] {
+            for element in self.elements(family)? {
+                let owner = element.comment.clone().unwrap_or_default();
+                if element.chain != chain_of(network) || is_valid(&owner) {
+                    continue;
+                }
+                if self.delete_element(element.address, network, &owner)? == Gone::Deleted {
+                    gone += 1;
+                }
+            }
+        }
+        Ok(gone)
+    }
 }
 
 fn ask_map(batch: &mut Batch, id: u32, family: Family) {

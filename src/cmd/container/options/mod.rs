@@ -1,5 +1,6 @@
 //! What can be said of a container: one group of options a file, shared by all commands that make one.
 
+mod image;
 mod mounts;
 mod network;
 mod process;
@@ -8,6 +9,7 @@ mod security;
 
 use clap::Args;
 
+pub use image::ImageArgs;
 pub use mounts::MountArgs;
 pub use network::NetworkArgs;
 pub use process::ProcessArgs;
@@ -41,6 +43,9 @@ pub struct ContainerArgs {
     /// What it may do.
     #[command(flatten)]
     pub security: SecurityArgs,
+    /// Where its image comes from.
+    #[command(flatten)]
+    pub source: ImageArgs,
     /// Image: a reference, an id or a unique prefix of one
     #[arg(help_heading = clap::builder::Resettable::Reset)]
     pub image: String,

@@ -160,8 +160,7 @@ impl SecurityArgs {
 
     fn settle_sysctls(&self, owns: Owns, posture: &mut Posture) -> Result<()> {
         if owns.network {
-            posture.sysctls.extend(sysctl::OF_NETWORK.map(|(name, value)| (name.to_owned(), value.to_owned())));
-            posture.sysctls.retain(|name, _| security::has_sysctl(name));
+            posture.sysctls.extend(security::network_sysctls());
         }
         for text in &self.sysctl {
             let (name, value, scope) = sysctl::parse(text)?;

@@ -1,0 +1,8 @@
+//! Kubernetes and CRI shapes: what kubeadm and manifests say of images. Pure, no I/O.
+
+pub mod kubeadm;
+mod kubeadm_fields;
+pub mod manifests;
+pub mod release;
+pub mod versions;
+pub mod yaml;
