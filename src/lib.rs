@@ -18,6 +18,7 @@ pub mod image;
 pub mod network;
 pub mod plan;
 pub mod pod;
+pub mod ports;
 pub mod record;
 pub mod script;
 pub mod step;

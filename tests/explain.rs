@@ -107,10 +107,10 @@ explains! {
     net_add: "ip netns add connet", "net add connet connet";
     net_add_second: "ip netns add one; ip netns add two; rkbox net add connet one", "net add connet two";
     net_del: "ip netns add connet; rkbox net add connet connet", "net del connet connet";
-    sandbox_create: "true", "sandbox create web";
+    sandbox_create: "true", "sandbox create -p 8080:80 -p 5353:53/udp -p 127.0.0.1:9090-9091:90-91 web";
     sandbox_create_second: "rkbox sandbox create db", "sandbox create web";
     sandbox_stop: "rkbox sandbox create web", "sandbox stop web";
-    sandbox_rm: "rkbox sandbox create web", "sandbox rm --force web";
+    sandbox_rm: "rkbox sandbox create -p 8080:80 -p 5353:53/udp -p 127.0.0.1:9090-9091:90-91 web", "sandbox rm --force web";
     run: "rkbox image load BUSYBOX", "run --rm busybox echo hi";
     run_in_sandbox: "rkbox image load BUSYBOX; rkbox sandbox create web", "run --rm --sandbox web busybox ip -4 addr show lo";
     run_kept: "rkbox image load BUSYBOX", "run --name c busybox true";

@@ -155,10 +155,10 @@ sweeps! {
     net_add: Before, "ip netns add connet", "net add connet connet";
     net_add_second: Before, "ip netns add one; ip netns add two; rkbox net add connet one", "net add connet two";
     net_del: Either, "ip netns add connet; rkbox net add connet connet", "net del connet connet";
-    sandbox_create: Before, "true", "sandbox create web";
+    sandbox_create: Before, "true", "sandbox create -p 8080:80 -p 5353:53/udp -p 127.0.0.1:9090-9091:90-91 web";
     sandbox_create_second: Before, "rkbox sandbox create db", "sandbox create web";
     sandbox_stop: Either, "rkbox sandbox create web", "sandbox stop web";
-    sandbox_rm: Either, "rkbox sandbox create web", "sandbox rm --force web";
+    sandbox_rm: Either, "rkbox sandbox create -p 8080:80 -p 5353:53/udp -p 127.0.0.1:9090-9091:90-91 web", "sandbox rm --force web";
     run: Before, "rkbox image load BUSYBOX", "run --rm busybox true";
     run_in_sandbox: Before, "rkbox image load BUSYBOX; rkbox sandbox create web", "run --rm --sandbox web busybox true";
     rm: Either, "rkbox image load BUSYBOX; rkbox run --name c busybox true", "rm c";

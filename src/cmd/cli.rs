@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{Context, Format, bundle, cni, container, doctor, gc, image, network, sandbox, seccomp, transfer, usage, volume};
+use super::{Context, Format, bundle, cni, container, doctor, gc, image, network, port, sandbox, seccomp, transfer, usage, volume};
 use crate::cni::built_in::Policy;
 use crate::fault::{Fault, Kind, Result};
 use crate::ids::CgroupDriver;
@@ -105,6 +105,8 @@ enum Command {
     Top(usage::TopArgs),
     /// Change what containers may use
     Update(Box<usage::UpdateArgs>),
+    /// Show the published ports of a container or sandbox
+    Port(port::PortArgs),
     /// Undo what killed commands left behind
     Gc(gc::GcArgs),
     /// Say what this host has and lacks, and what would mend it
@@ -195,6 +197,7 @@ impl Cli {
             | Command::Export(_)
             | Command::Stats(_)
             | Command::Top(_)
+            | Command::Port(_)
             | Command::Bundle(_) => false,
             Command::Sandbox(command) => !matches!(command, sandbox::Command::Ls(_) | sandbox::Command::Inspect(_)),
             Command::Net(command) => !command.only_reads(),
@@ -238,6 +241,7 @@ impl Command {
             Command::Stats(args) => usage::stats(context, &args),
             Command::Top(args) => usage::top(context, &args),
             Command::Update(args) => usage::update(context, &args),
+            Command::Port(args) => port::run(context, &args),
             Command::Gc(args) => gc::run(context, &args),
             Command::Doctor(args) => doctor::run(context, &args),
             Command::Seccomp(args) => seccomp::run(context, &args),

@@ -78,6 +78,7 @@ fn traces(host: &Host, kind: BoxKind, id: &Id) -> Result<Traces> {
             addresses: Vec::new(),
             gateway: None,
             result: cached.result,
+            ports: Vec::new(),
         });
     }
     let runtime = records::runtime_facts(host, id, None)?;

@@ -19,6 +19,7 @@ pub mod keys;
 pub mod lease_file;
 pub mod list;
 pub mod macvlan;
+pub mod ports;
 pub mod ptp;
 pub mod ranges;
 pub mod request;

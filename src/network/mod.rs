@@ -14,6 +14,7 @@ mod loopback;
 mod macvlan;
 pub mod networks;
 mod ptp;
+pub mod publish;
 mod wiring;
 
 pub use addresses::{held_by, pool_dir};

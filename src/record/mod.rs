@@ -13,6 +13,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::ports::Forward;
+
 pub use bundle::{BundleLayer, BundleRecord};
 pub use container::{ContainerRecord, ImageUsed};
 pub use mount::{Mount, MountFrom, VolumeRecord};
@@ -61,6 +63,9 @@ pub struct Attachment {
     pub gateway: Option<std::net::IpAddr>,
     /// The whole CNI result.
     pub result: Value,
+    /// Published ports.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<Forward>,
 }
 
 /// The OCI runtime and cgroups of a box.

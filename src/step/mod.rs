@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::fault::{Fault, Result};
 use crate::script::Script;
 use crate::sys::Host;
+use crate::sys::nft::Piece;
 
 /// Who takes a thing back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +87,8 @@ mod network_speed;
 #[cfg(test)]
 mod plugin_laws;
 #[cfg(test)]
+mod port_laws;
+#[cfg(test)]
 mod test_world;
 
 macro_rules! steps {
@@ -134,6 +137,24 @@ macro_rules! steps {
             pub fn network_lock(&self) -> Option<PathBuf> {
                 match self {
                     Step::Pool(pool) => Some(pool.dir.join("lock")),
+                    _ => None,
+                }
+            }
+            /// What the step makes in nftables; `None` for all other kinds.
+            pub fn piece(&self) -> Option<Piece> {
+                match self {
+                    Step::NatTable(_) => Some(Piece::MasqueradeTable),
+                    Step::NatNetwork(step) => {
+                        Some(Piece::MasqueradeNetwork { network: step.network.clone(), subnets: step.subnets.clone() })
+                    }
+                    Step::Masquerade(step) => {
+                        Some(Piece::Masquerade { network: step.network.clone(), address: step.address, owner: step.owner.clone() })
+                    }
+                    Step::PortTable(_) => Some(Piece::PortTable),
+                    Step::Fence(step) => Some(step.piece()),
+                    Step::Publish(step) => Some(step.piece()),
+                    Step::SpoofTable(_) => Some(Piece::SpoofTable),
+                    Step::SpoofGuard(step) => Some(step.piece()),
                     _ => None,
                 }
             }
@@ -209,6 +230,11 @@ steps! {
     NatTable in nat_table,
     NatNetwork in nat_network,
     Masquerade in masquerade,
+    PortTable in port_table,
+    Fence in fence,
+    Publish in publish,
+    SpoofTable in spoof_table,
+    SpoofGuard in spoof_guard,
     Veth in veth,
     HostEnd in host_end,
     Macvlan in macvlan,

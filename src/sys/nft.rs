@@ -4,10 +4,16 @@
 //! its address → jump to the chain of its network, so the cost of a pod does not grow with their number.
 
 mod batch;
+mod entry;
 mod error;
 mod expr;
 mod parting;
+mod piece;
+mod ports;
 mod read;
+mod rule;
+mod spoof;
+mod table;
 mod text;
 mod write;
 
@@ -21,9 +27,14 @@ use crate::sys::netlink::ChannelError;
 use crate::sys::netlink::channel::Channel;
 use crate::sys::ns::{self, NsId};
 
+use batch::Batch;
+pub use entry::Novelty;
 pub use error::{NftError, NftRequest};
 pub use expr::Family;
 pub use parting::part;
+pub use piece::{Piece, Presence};
+pub use ports::{Fence, PORT_TABLE, Publisher, fence_removal};
+pub use spoof::{SPOOF_TABLE, SpoofPort};
 pub use text::{element_text, network_text, table_text};
 
 /// The table, of family inet.
@@ -34,8 +45,8 @@ pub const POSTROUTING: &str = "postrouting";
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
-/// `struct nfgenmsg`: family inet, version 0, no resource.
-const INET: [u8; 4] = [1, 0, 0, 0];
+const NLM_F_CREATE: u16 = 0x400;
+const NLM_F_EXCL: u16 = 0x200;
 
 /// Message types of nf_tables.
 mod msg {

@@ -70,13 +70,17 @@ impl Gate {
         let (upstream, judge) = (upstream.to_owned(), Arc::new(judge));
         let (noted, over) = (seen.clone(), closed.clone());
         std::thread::spawn(move || {
+            apart();
             for client in listener.incoming() {
                 if over.load(Ordering::Relaxed) {
                     return;
                 }
                 let Ok(client) = client else { continue };
                 let (upstream, judge, noted, over) = (upstream.clone(), judge.clone(), noted.clone(), over.clone());
-                std::thread::spawn(move || serve(client, &upstream, judge.as_ref(), &noted, &over));
+                std::thread::spawn(move || {
+                    apart();
+                    serve(client, &upstream, judge.as_ref(), &noted, &over);
+                });
             }
         });
         Gate { address, seen, closed }
@@ -107,6 +111,11 @@ impl Drop for Gate {
         self.closed.store(true, Ordering::Relaxed);
         let _ = TcpStream::connect(&self.address);
     }
+}
+
+/// Gives this thread a working directory of its own: a world cannot end while another thread shares that of its thread.
+pub fn apart() {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).unwrap();
 }
 
 fn serve(

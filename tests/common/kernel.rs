@@ -143,7 +143,7 @@ fn strip(value: &mut Value) {
                 // By what is in them beside random ids, so that two worlds have one order.
                 let masked = |element: &Value| {
                     let text = element.to_string();
-                    text.split('"').filter(|word| word.len() != 64).collect::<Vec<_>>().join("\"")
+                    super::normal::shapes(&text.split('"').filter(|word| word.len() != 64).collect::<Vec<_>>().join("\""))
                 };
                 elements.sort_by_cached_key(masked);
             }

@@ -18,10 +18,11 @@ mod process;
 pub mod registry;
 pub mod world;
 
-pub use gate::{Act, Gate, Request};
+pub use gate::{Act, Gate, Request, apart};
 pub use images::images;
 pub use normal::shapes;
 pub use observation::Observation;
 pub use output::Output;
+pub use process::until;
 pub use registry::{HTPASSWD, Registry};
 pub use world::World;

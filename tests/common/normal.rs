@@ -43,7 +43,8 @@ fn shape(word: &str, before: &str) -> String {
     if bare.len() == 32 && is_hex(bare) {
         return format!("{colon}<word>");
     }
-    if bare.starts_with("fe80::") && bare.len() > 6 {
+    // As text, and as the number that nft makes of the target of a neighbour advertisement.
+    if (bare.starts_with("fe80::") && bare.len() > 6) || bare.starts_with("0xfe80") {
         return format!("{colon}<link-local>");
     }
     if is_time(bare) {

@@ -1,9 +1,10 @@
 //! `rkbox ps`.
 
 use super::PsArgs;
-use crate::cmd::{Context, Format, output, records};
+use crate::cmd::{Context, Format, output, publish, records};
 use crate::fault::Result;
 use crate::ids::Id;
+use crate::ports::Forward;
 use crate::record::ContainerRecord;
 use crate::sys::file;
 
@@ -44,7 +45,7 @@ pub fn run(cx: &Context, args: &PsArgs) -> Result<u8> {
     for (id, record) in &found {
         let shown = if args.no_trunc { id.as_str() } else { id.short() }.to_owned();
         let Ok(record) = record else {
-            rows.push(vec![shown, String::new(), "damaged".to_owned(), String::new(), String::new()]);
+            rows.push(vec![shown, String::new(), "damaged".to_owned(), String::new(), String::new(), String::new()]);
             values.push(serde_json::json!({ "id": id, "state": "damaged" }));
             continue;
         };
@@ -53,11 +54,19 @@ pub fn run(cx: &Context, args: &PsArgs) -> Result<u8> {
             continue;
         }
         let pid = if let State::Running(pid) = state { Some(pid) } else { None };
+        let ports: Vec<Forward> = record.attachments.iter().flat_map(|attachment| attachment.ports.clone()).collect();
         values.push(serde_json::json!({
-            "id": id, "name": record.name, "image": record.image.requested, "image_id": record.image_id, "state": state.text(), "pid": pid,
+            "ports": ports, "id": id, "name": record.name, "image": record.image.requested, "image_id": record.image_id, "state": state.text(), "pid": pid,
             "sandbox_id": record.sandbox_id, "command": record.args, "created_at": record.created_at,
         }));
-        rows.push(vec![shown, record.image.requested.clone(), state.text(), record.args.join(" "), record.name.to_string()]);
+        rows.push(vec![
+            shown,
+            record.image.requested.clone(),
+            state.text(),
+            publish::shown(&ports),
+            record.args.join(" "),
+            record.name.to_string(),
+        ]);
     }
     if args.quiet {
         values.iter().filter_map(|value| value["id"].as_str()).for_each(output::line);
@@ -65,7 +74,7 @@ pub fn run(cx: &Context, args: &PsArgs) -> Result<u8> {
     }
     match cx.format {
         Format::Json => output::json(&values)?,
-        Format::Table => output::table(&["CONTAINER ID", "IMAGE", "STATE", "COMMAND", "NAME"], &rows),
+        Format::Table => output::table(&["CONTAINER ID", "IMAGE", "STATE", "PORTS", "COMMAND", "NAME"], &rows),
     }
     Ok(0)
 }

@@ -9,6 +9,7 @@ use crate::cmd::volume as volumes;
 use crate::cmd::{Context, carry, records};
 use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::ids::Id;
+use crate::network::publish;
 use crate::plan::journal::{self, Journal};
 use crate::plan::{self, Keep, Plan, Timings, explain};
 use crate::sys::{Host, file, proc, runc};
@@ -70,6 +71,7 @@ pub fn remove(host: &Host, id: &Id, damage: Damage) -> Result<()> {
     })?;
     let mut network = Vec::new();
     for attachment in &record.attachments {
+        network.extend(publish::private_steps(&attachment.result, &attachment.owner, &attachment.ports));
         network.extend(detach::steps_of(host, attachment, record.netns.as_deref())?);
     }
     let (all, _) = steps::steps(host, &record, steps::Texts::default(), network);

@@ -5,8 +5,9 @@ use std::io::IsTerminal as _;
 use super::request::{self, Facts, Net};
 use super::{RunArgs, oci, run_dir, steps};
 use crate::cmd::network::{self, attach, networks};
-use crate::cmd::{Context, carry, image, output, records, sandbox};
+use crate::cmd::{Context, carry, image, output, publish, records, sandbox};
 use crate::cni::inject::Asked;
+use crate::cni::ports::PortAsk;
 use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::ids::{Id, IfName};
 use crate::plan::{Keep, Plan, Timings, explain, reach};
@@ -150,6 +151,7 @@ fn network(cx: &Context, facts: &Facts<'_>, attached: &mut attach::Attached) -> 
         require_netns(&path)?;
         return Ok(joined(Some(path)));
     }
+    args.network.ports.refuse_without_network(args.network.network.as_deref())?;
     if args.network.network.as_deref() == Some("host") {
         return Ok(joined(None));
     }
@@ -173,6 +175,8 @@ fn network(cx: &Context, facts: &Facts<'_>, attached: &mut attach::Attached) -> 
     };
     *attached = attach::plan_attach(host, &ask)?;
     network::tell(attached);
+    let asks = port_asks(facts)?;
+    let ports = publish::secure(cx, &conf, attached, facts.id.as_str(), (&asks, args.network.ports.force_publish))?;
     let attachment = Attachment {
         network: conf.name.to_string(),
         ifname: ifname.to_string(),
@@ -180,8 +184,20 @@ fn network(cx: &Context, facts: &Facts<'_>, attached: &mut attach::Attached) -> 
         addresses: attached.addresses.clone(),
         gateway: attached.gateway,
         result: attached.result.clone(),
+        ports,
     };
     Ok(Net { path: Some(netns), owned: true, attachments: vec![attachment] })
+}
+
+/// What `-p` and `-P` ask for.
+fn port_asks(facts: &Facts<'_>) -> Result<Vec<PortAsk>> {
+    let mut asks = facts.args.network.ports.publish.clone();
+    if facts.args.network.publish_all {
+        let config = facts.image.config.config().as_ref();
+        let exposed = config.and_then(|config| config.exposed_ports().clone()).unwrap_or_default();
+        asks.extend(publish::exposed(&exposed)?);
+    }
+    Ok(asks)
 }
 
 /// The whole life as a script: make, run, and with `--rm` take back.

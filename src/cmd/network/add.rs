@@ -7,6 +7,7 @@ use super::{Target, networks};
 use crate::cmd::{Context, Format, PlanArgs, carry, output};
 use crate::cni::result::CniResult;
 use crate::fault::{Context as _, Result};
+use crate::network::publish;
 use crate::plan::journal::{self, Journal};
 use crate::plan::{Plan, Timings, unwind};
 
@@ -57,6 +58,7 @@ fn plan(cx: &Context, args: &AddArgs, timings: &mut Timings) -> Result<(Plan, At
     };
     let mut attached = attach::plan_attach(host, &ask)?;
     super::tell(&attached);
+    publish::secure(&mut attached, &network, &handle.owner, &[])?;
     let steps = std::mem::take(&mut attached.steps);
     let leases = steps.iter().rposition(|step| matches!(step, crate::step::Step::Lease(_)));
     let mut plan = Plan::new(handle.box_id(), format!("attach {} to {}", target.netns, network.name), steps);

@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::Args;
 use serde_json::json;
 
-use super::Target;
+use super::{Target, repair};
 use crate::cmd::{Context, Format, output};
 use crate::cni::list::List;
 use crate::cni::result::CniResult;
@@ -62,6 +62,9 @@ pub fn run(cx: &Context, args: &CheckArgs) -> Result<u8> {
             }
             None => found.extend(chain.ask(member, "CHECK", Some(&cached.result)).err().map(|fault| fault.to_string())),
         }
+    }
+    if by_rkbox && !network.disable_check {
+        found.extend(repair::missing_of(host, &handle.box_id())?);
     }
     if cx.format == Format::Json {
         output::json(&json!({ "differences": found }))?;

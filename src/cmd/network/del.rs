@@ -8,6 +8,7 @@ use super::detach::{self, Handle};
 use super::{Target, networks};
 use crate::cmd::{Context, PlanArgs, carry, output};
 use crate::fault::{Context as _, Result};
+use crate::network::publish;
 use crate::plan::{self, Plan, Timings, explain, journal};
 use crate::script::Script;
 use crate::step::{Step, Tenure};
@@ -45,7 +46,9 @@ pub fn run(cx: &Context, args: &DelArgs) -> Result<u8> {
 /// The steps of an attachment that another tool made, or whose journal is gone.
 fn written_down(host: &Host, handle: &Handle) -> Result<Vec<Step>> {
     if let Some(cached) = handle.find_cached(host)? {
-        return detach::steps_of_cached(host, handle, &cached);
+        let mut steps = publish::private_steps(&cached.result, &handle.owner, &[]);
+        steps.extend(detach::steps_of_cached(host, handle, &cached)?);
+        return Ok(steps);
     }
     // Without a cache only leases can be left, in the pool that the network has now; without the network, in its usual place.
     let dirs: Vec<PathBuf> = match networks::find_network(host, Some(&handle.network)) {

@@ -9,6 +9,7 @@ mod inspect;
 mod leases;
 mod ls;
 mod reclaim;
+mod repair;
 mod status;
 
 use std::path::PathBuf;
@@ -34,6 +35,8 @@ pub enum Command {
     Del(del::DelArgs),
     /// Compare an attachment with what it was when it was made
     Check(check::CheckArgs),
+    /// Restore the firewall rules that somebody flushed
+    Repair(repair::RepairArgs),
     /// List the networks
     Ls(ls::LsArgs),
     /// Tell how many addresses a network has left
@@ -61,6 +64,7 @@ pub fn run(cx: &Context, command: Command) -> Result<u8> {
         Command::Add(args) => add::run(cx, &args),
         Command::Del(args) => del::run(cx, &args),
         Command::Check(args) => check::run(cx, &args),
+        Command::Repair(args) => repair::run(cx, &args),
         Command::Ls(args) => ls::run(cx, &args),
         Command::Status(args) => status::run(cx, &args),
         Command::Gc(args) => gc::run(cx, &args),

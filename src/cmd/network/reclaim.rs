@@ -6,6 +6,7 @@ use crate::cni::cache;
 use crate::cni::result::CniResult;
 use crate::fault::{Context as _, Faults, Result};
 use crate::ids::veth_names;
+use crate::network::publish;
 use crate::plan::journal;
 use crate::sys::ns::{self, NsKind};
 use crate::sys::{Host, file};
@@ -34,7 +35,8 @@ fn one(host: &Host, name: &str) -> Result<Option<String>> {
     if is_there || file::exists(&journal::path(host, &handle.box_id()))? {
         return Ok(None);
     }
-    let steps = detach::steps_of_cached(host, &handle, &cached)?;
+    let mut steps = publish::private_steps(&cached.result, &handle.owner, &[]);
+    steps.extend(detach::steps_of_cached(host, &handle, &cached)?);
     del::take_back(host, &handle, "take back an attachment", steps)?;
     Ok(Some(format!("attachment of {} to {}, whose namespace is gone", cached.netns, handle.network)))
 }

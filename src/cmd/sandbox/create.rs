@@ -8,6 +8,7 @@ use super::steps::{self, Texts};
 use crate::bundle::pause;
 use crate::cmd::names::{NamesArgs, Reach};
 use crate::cmd::network::{self, attach, networks};
+use crate::cmd::publish::{self, PortArgs};
 use crate::cmd::{Context, Format, PlanArgs, carry, output, records};
 use crate::cni::inject::Asked;
 use crate::fault::{Fault, Result};
@@ -24,6 +25,9 @@ pub struct CreateArgs {
     /// CNI network to attach to; `none` for only lo, `host` for the host's
     #[arg(long = "net", alias = "network", value_name = "NETWORK")]
     pub network: Option<String>,
+    /// What of it is reachable from outside.
+    #[command(flatten)]
+    pub ports: PortArgs,
     /// Host name inside; by default the sandbox's name
     #[arg(long, value_parser = crate::cmd::parse::hostname)]
     pub hostname: Option<String>,
@@ -65,6 +69,7 @@ fn plan(cx: &Context, args: &CreateArgs, timings: &mut Timings) -> Result<(Plan,
     let host = &cx.host;
     let id = Id::from_bytes(proc::random::<32>()?);
     let netns = (args.network.as_deref() != Some("host")).then(|| host.netns_path(args.name.as_ref()));
+    args.ports.refuse_without_network(args.network.as_deref())?;
     let mut network = attach::Attached::default();
     let mut attachments = Vec::new();
     if let Some(netns) = &netns {
@@ -85,6 +90,7 @@ fn plan(cx: &Context, args: &CreateArgs, timings: &mut Timings) -> Result<(Plan,
             };
             network = attach::plan_attach(host, &ask)?;
             network::tell(&network);
+            let ports = publish::secure(cx, &conf, &mut network, id.as_str(), (&args.ports.publish, args.ports.force_publish))?;
             attachments.push(Attachment {
                 network: conf.name.to_string(),
                 ifname: ifname.to_string(),
@@ -92,6 +98,7 @@ fn plan(cx: &Context, args: &CreateArgs, timings: &mut Timings) -> Result<(Plan,
                 addresses: network.addresses.clone(),
                 gateway: network.gateway,
                 result: network.result.clone(),
+                ports,
             });
         }
     }

@@ -1,9 +1,10 @@
 //! `rkbox sandbox ls`: records, with a state that is derived and never stored.
 
 use super::LsArgs;
-use crate::cmd::{Context, Format, output, records};
+use crate::cmd::{Context, Format, output, publish, records};
 use crate::fault::Result;
 use crate::ids::Id;
+use crate::ports::Forward;
 use crate::record::SandboxRecord;
 
 /// What a sandbox is now.
@@ -52,23 +53,32 @@ pub fn run(cx: &Context, args: &LsArgs) -> Result<u8> {
     for (id, record) in &found {
         let shown = if args.no_trunc { id.as_str() } else { id.short() }.to_owned();
         let Ok(record) = record else {
-            rows.push(vec![String::new(), shown, "damaged".to_owned(), String::new(), String::new(), String::new()]);
+            rows.push(vec![String::new(), shown, "damaged".to_owned(), String::new(), String::new(), String::new(), String::new()]);
             values.push(serde_json::json!({ "id": id, "state": "damaged" }));
             continue;
         };
         let state = state(record)?;
         let addresses: Vec<String> = record.attachments.iter().flat_map(|a| &a.addresses).map(|address| address.ip().to_string()).collect();
         let networks: Vec<String> = record.attachments.iter().map(|a| a.network.clone()).collect();
+        let ports: Vec<Forward> = record.attachments.iter().flat_map(|a| a.ports.clone()).collect();
         values.push(serde_json::json!({
             "name": record.name, "id": id, "state": state.word(), "pid": state.pid(), "addresses": addresses,
-            "networks": networks, "created_at": record.created_at,
+            "networks": networks, "ports": ports, "created_at": record.created_at,
         }));
         let created = record.created_at.get(..19).unwrap_or(&record.created_at).replace('T', " ");
-        rows.push(vec![record.name.to_string(), shown, state.word().to_owned(), addresses.join(","), networks.join(","), created]);
+        rows.push(vec![
+            record.name.to_string(),
+            shown,
+            state.word().to_owned(),
+            addresses.join(","),
+            networks.join(","),
+            publish::shown(&ports),
+            created,
+        ]);
     }
     match cx.format {
         Format::Json => output::json(&values)?,
-        Format::Table => output::table(&["NAME", "ID", "STATE", "ADDRESS", "NETWORK", "CREATED"], &rows),
+        Format::Table => output::table(&["NAME", "ID", "STATE", "ADDRESS", "NETWORK", "PORTS", "CREATED"], &rows),
     }
     Ok(0)
 }

@@ -8,6 +8,7 @@ use crate::cmd::salvage::{self, Damage, Unwound};
 use crate::cmd::{Context, carry, container, records};
 use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::ids::Id;
+use crate::network::publish;
 use crate::plan::journal::{self, Journal};
 use crate::plan::{self, Plan, Timings, explain};
 use crate::record::SandboxRecord;
@@ -90,6 +91,7 @@ fn down_to(host: &Host, id: &Id, extent: Extent) -> Result<usize> {
 fn from_record(host: &Host, record: &SandboxRecord) -> Result<steps::Steps> {
     let mut network = Vec::new();
     for attachment in &record.attachments {
+        network.extend(publish::private_steps(&attachment.result, &attachment.owner, &attachment.ports));
         network.extend(detach::steps_of(host, attachment, record.netns.as_deref())?);
     }
     steps::steps(host, record, steps::Texts::default(), network)

@@ -14,6 +14,8 @@ const NLM_F_ACK_TLVS: u16 = 0x200;
 const NLMSGERR_ATTR_MSG: u16 = 1;
 /// The kernel never builds a larger datagram for a dump (it stops at 32 KiB).
 const RECEIVE: usize = 64 * 1024;
+/// A send larger than this may not fit the default buffer (`net.core.wmem_default`, 208 KiB).
+const LARGE: usize = 96 * 1024;
 
 /// Why an exchange did not take place.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -138,6 +140,9 @@ impl Channel {
     /// inside `recv`. So a receive that would block means that nothing will ever come, and no exchange can hang.
     pub fn exchange(&mut self, bytes: &[u8], enough: impl Fn(&Answers) -> bool) -> Result<Answers, ChannelError> {
         self.drain();
+        if bytes.len() > LARGE {
+            self.make_room(bytes.len());
+        }
         self.socket.send(bytes, 0).map_err(|error| ChannelError::Send(errno_of(&error)))?;
         let mut answers = Answers::default();
         while !enough(&answers) && self.receive()? {
@@ -157,11 +162,21 @@ impl Channel {
                 Ok(_) => return Ok(true),
                 Err(error) => match errno_of(&error) {
                     Errno::EAGAIN => return Ok(false),
-                    Errno::EINTR => {}
+                    // A transaction of thousands, each refused, says so more often than there is room; the first answers are there.
+                    Errno::EINTR | Errno::ENOBUFS => {}
                     errno => return Err(ChannelError::Receive(errno)),
                 },
             }
         }
+    }
+
+    /// Lets one datagram be as long as `length`; where that is not allowed the send says so.
+    fn make_room(&self, length: usize) {
+        use std::os::fd::{AsRawFd as _, BorrowedFd};
+        #[allow(unsafe_code)]
+        // SAFETY: the socket owns the descriptor and outlives the borrow.
+        let fd = unsafe { BorrowedFd::borrow_raw(self.socket.as_raw_fd()) };
+        let _ = nix::sys::socket::setsockopt(&fd, nix::sys::socket::sockopt::SndBufForce, &(length + LARGE));
     }
 
     /// Throws away what an exchange that ended early has left.

@@ -1,6 +1,7 @@
 //! One nf_tables transaction: all of its requests take effect, or none.
 
 use super::error::{NftError, NftRequest};
+use super::table::TableFamily;
 use super::{NFNL_SUBSYS_NFTABLES, NLM_F_ACK, NLM_F_REQUEST, Nft, message_kind, msg};
 use crate::sys::netlink::ChannelError;
 use crate::sys::netlink::channel::Channel;
@@ -12,10 +13,20 @@ const NFNL_BATCH_GENID: u16 = 1;
 
 const DELETIONS: [u16; 4] = [msg::DELTABLE, msg::DELCHAIN, msg::DELRULE, msg::DELSETELEM];
 
+/// One request of a transaction.
+#[derive(Debug)]
+struct Ask {
+    request: NftRequest,
+    family: TableFamily,
+    kind: u16,
+    flags: u16,
+    body: Vec<u8>,
+}
+
 /// A transaction in the making.
 #[derive(Debug, Default)]
 pub struct Batch {
-    asks: Vec<(NftRequest, u16, u16, Vec<u8>)>,
+    asks: Vec<Ask>,
     generation: Option<u32>,
 }
 
@@ -25,11 +36,21 @@ impl Batch {
         Batch { asks: Vec::new(), generation: Some(generation) }
     }
 
-    /// Adds one request: nf_tables message `kind`, netlink `flags`, attributes.
+    /// Adds one request of family inet: nf_tables message `kind`, netlink `flags`, attributes.
     pub fn ask(&mut self, request: NftRequest, kind: u16, flags: u16, fill: impl FnOnce(&mut Writer)) {
+        self.ask_in(TableFamily::Inet, request, (kind, flags), fill);
+    }
+
+    /// Adds one request.
+    pub fn ask_in(&mut self, family: TableFamily, request: NftRequest, (kind, flags): (u16, u16), fill: impl FnOnce(&mut Writer)) {
         let mut body = Writer::default();
         fill(&mut body);
-        self.asks.push((request, kind, flags, body.bytes().to_vec()));
+        self.asks.push(Ask { request, family, kind, flags, body: body.bytes().to_vec() });
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.asks.is_empty()
     }
 
     fn encode(&self, first: u32) -> Writer {
@@ -42,11 +63,11 @@ impl Batch {
             }
         });
         let last = self.asks.len();
-        for (nth, (_, kind, flags, body)) in self.asks.iter().enumerate() {
+        for (nth, Ask { family, kind, flags, body, .. }) in self.asks.iter().enumerate() {
             // An ACK for the last request stands for all. Kernels before 6.10 give none for the end of a batch.
             let ack = if nth + 1 == last { NLM_F_ACK } else { 0 };
             out.message(message_kind(*kind), NLM_F_REQUEST | ack | flags, first + 1 + nth as u32, |m| {
-                m.raw(&super::INET);
+                m.raw(&[family.number(), 0, 0, 0]);
                 m.raw(body);
             });
         }
@@ -56,14 +77,14 @@ impl Batch {
 
     fn request(&self, first: u32, seq: u32) -> NftRequest {
         let nth = seq.wrapping_sub(first + 1) as usize;
-        self.asks.get(nth).map_or(NftRequest::Commit, |(request, ..)| request.clone())
+        self.asks.get(nth).map_or(NftRequest::Commit, |ask| ask.request.clone())
     }
 }
 
 impl Nft {
     /// Carries out a transaction; the first refused request is the error.
     pub(super) fn commit(&mut self, batch: &Batch) -> Result<(), NftError> {
-        self.deleted |= batch.asks.iter().any(|(_, kind, ..)| DELETIONS.contains(kind));
+        self.deleted |= batch.asks.iter().any(|ask| DELETIONS.contains(&ask.kind));
         let channel: &mut Channel = self.channel()?;
         let first = channel.sequence(batch.asks.len() as u32 + 2);
         let out = batch.encode(first);

@@ -26,6 +26,7 @@ pub enum NftRequest {
     AddRule { chain: String },
     AddElement { map: &'static str, address: String },
     DeleteElement { map: &'static str, address: String },
+    Other { what: String },
     Commit,
 }
 
@@ -48,6 +49,7 @@ impl fmt::Display for NftRequest {
             NftRequest::AddRule { chain } => write!(f, "add nft rule inet {t} {chain}"),
             NftRequest::AddElement { map, address } => write!(f, "add {address} to nft map inet {t} {map}"),
             NftRequest::DeleteElement { map, address } => write!(f, "delete {address} from nft map inet {t} {map}"),
+            NftRequest::Other { what } => f.write_str(what),
             NftRequest::Commit => write!(f, "commit the nft transaction"),
         }
     }

@@ -4,8 +4,8 @@ use ipnetwork::IpNetwork;
 
 use crate::sys::netlink::wire::Writer;
 
-const REG_VERDICT: u32 = 0;
-const REG_1: u32 = 1;
+pub(super) const REG_VERDICT: u32 = 0;
+pub(super) const REG_1: u32 = 1;
 const NFTA_LIST_ELEM: u16 = 1;
 const NFTA_EXPR_NAME: u16 = 1;
 const NFTA_EXPR_DATA: u16 = 2;
@@ -15,7 +15,7 @@ const NFT_META_NFPROTO: u32 = 15;
 const NFT_CMP_EQ: u32 = 0;
 const NFT_PAYLOAD_NETWORK_HEADER: u32 = 1;
 const NFT_RETURN: i32 = -5;
-const NFT_JUMP: i32 = -3;
+pub(super) const NFT_JUMP: i32 = -3;
 
 /// IPv4 or IPv6, with all that a rule needs to know of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,24 +32,32 @@ impl Family {
         if network.is_ipv4() { Family::V4 } else { Family::V6 }
     }
 
-    fn nfproto(self) -> u8 {
+    pub(super) fn nfproto(self) -> u8 {
         match self {
             Family::V4 => 2,
             Family::V6 => 10,
         }
     }
 
-    fn source(self) -> (u32, u32) {
+    pub(super) fn source(self) -> (u32, u32) {
         match self {
             Family::V4 => (12, 4),
             Family::V6 => (8, 16),
         }
     }
 
-    fn destination(self) -> (u32, u32) {
+    pub(super) fn destination(self) -> (u32, u32) {
         match self {
             Family::V4 => (16, 4),
             Family::V6 => (24, 16),
+        }
+    }
+
+    /// Its name for `nft`.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Family::V4 => "ip",
+            Family::V6 => "ip6",
         }
     }
 
@@ -66,6 +74,7 @@ impl Family {
 #[derive(Debug, Default)]
 pub struct Rule {
     out: Writer,
+    text: String,
 }
 
 impl Rule {
@@ -74,7 +83,21 @@ impl Rule {
         self.out.bytes()
     }
 
-    fn expression(mut self, name: &str, data: impl FnOnce(&mut Writer)) -> Rule {
+    /// The same for `nft`.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Adds `words` to the text.
+    pub(super) fn saying(mut self, words: &str) -> Rule {
+        if !self.text.is_empty() {
+            self.text.push(' ');
+        }
+        self.text.push_str(words);
+        self
+    }
+
+    pub(super) fn expression(mut self, name: &str, data: impl FnOnce(&mut Writer)) -> Rule {
         self.out.nest(NFTA_LIST_ELEM, |element| {
             element.string(NFTA_EXPR_NAME, name);
             element.nest(NFTA_EXPR_DATA, data);
@@ -91,7 +114,7 @@ impl Rule {
         .equals(&[family.nfproto()])
     }
 
-    fn load(self, (offset, length): (u32, u32)) -> Rule {
+    pub(super) fn load(self, (offset, length): (u32, u32)) -> Rule {
         self.expression("payload", |d| {
             d.be32(1, REG_1);
             d.be32(2, NFT_PAYLOAD_NETWORK_HEADER);
@@ -100,40 +123,59 @@ impl Rule {
         })
     }
 
-    fn equals(self, value: &[u8]) -> Rule {
+    pub(super) fn equals(self, value: &[u8]) -> Rule {
+        self.compare(NFT_CMP_EQ, value)
+    }
+
+    pub(super) fn compare(self, operator: u32, value: &[u8]) -> Rule {
         self.expression("cmp", |d| {
             d.be32(1, REG_1);
-            d.be32(2, NFT_CMP_EQ);
+            d.be32(2, operator);
             d.nest(3, |v| v.attribute(NFTA_DATA_VALUE, value));
         })
     }
 
     /// `ip saddr vmap @map`.
     pub fn source_verdict(self, family: Family, map: &str) -> Rule {
-        self.load(family.source()).expression("lookup", |d| {
-            d.string(1, map);
-            d.be32(2, REG_1);
-            d.be32(3, REG_VERDICT);
-        })
+        self.load(family.source())
+            .expression("lookup", |d| {
+                d.string(1, map);
+                d.be32(2, REG_1);
+                d.be32(3, REG_VERDICT);
+            })
+            .saying(&format!("{} saddr vmap @{map}", family.word()))
     }
 
     /// `ip daddr 10.88.0.0/16`.
     pub fn destination_in(self, network: &IpNetwork) -> Rule {
         let family = Family::of(network);
-        let rule = self.load(family.destination());
+        self.within(family.destination(), network).saying(&format!("{} daddr {}/{}", family.word(), network.network(), network.prefix()))
+    }
+
+    /// `ip saddr 10.88.0.0/16`.
+    pub fn source_in(self, network: &IpNetwork) -> Rule {
+        let family = Family::of(network);
+        self.within(family.source(), network).saying(&format!("{} saddr {}/{}", family.word(), network.network(), network.prefix()))
+    }
+
+    fn within(self, place: (u32, u32), network: &IpNetwork) -> Rule {
+        let family = Family::of(network);
+        let rule = self.load(place);
         let (mask, value) = (octets(network.mask()), octets(network.network()));
         if network.prefix() == (family.data_type().1 * 8) as u8 {
             return rule.equals(&value);
         }
-        let zeroes = vec![0; mask.len()];
-        rule.expression("bitwise", |d| {
+        rule.masked(&mask).equals(&value)
+    }
+
+    pub(super) fn masked(self, mask: &[u8]) -> Rule {
+        self.expression("bitwise", |d| {
             d.be32(1, REG_1);
             d.be32(2, REG_1);
             d.be32(3, mask.len() as u32);
-            d.nest(4, |v| v.attribute(NFTA_DATA_VALUE, &mask));
-            d.nest(5, |v| v.attribute(NFTA_DATA_VALUE, &zeroes));
+            d.nest(4, |v| v.attribute(NFTA_DATA_VALUE, mask));
+            d.nest(5, |v| v.attribute(NFTA_DATA_VALUE, &vec![0; mask.len()]));
         })
-        .equals(&value)
     }
 
     /// `return`.
@@ -142,11 +184,12 @@ impl Rule {
             d.be32(1, REG_VERDICT);
             d.nest(2, |v| v.nest(NFTA_DATA_VERDICT, |code| code.be32(1, NFT_RETURN as u32)));
         })
+        .saying("return")
     }
 
     /// `masquerade`.
     pub fn masquerade(self) -> Rule {
-        self.expression("masq", |_| {})
+        self.expression("masq", |_| {}).saying("masquerade")
     }
 }
 

@@ -6,12 +6,14 @@ use nix::errno::Errno;
 
 use super::error::{NftError, NftRequest};
 use super::expr::{comment_in, octets};
+use super::table::{TableFamily, TableName};
 use super::{Element, Family, NLM_F_REQUEST, Nft, RuleFound, TABLE, map_of, message_kind, msg};
 use crate::sys::netlink::channel::{Answers, Reply};
 use crate::sys::netlink::wire::{self, Malformed, Writer};
 
-const NLM_F_DUMP: u16 = 0x300;
+pub(super) const NLM_F_DUMP: u16 = 0x300;
 const NFTA_TABLE_NAME: u16 = 1;
+const MASQUERADE: TableName = TableName { family: TableFamily::Inet, name: TABLE };
 
 impl Nft {
     /// The generation of the ruleset: it changes with every transaction of anybody in this network namespace.
@@ -29,19 +31,30 @@ impl Nft {
         }
     }
 
-    /// Whether the table of rkbox is there.
+    /// Whether the table of masquerade is there.
     pub fn has_table(&mut self) -> Result<bool, NftError> {
-        Ok(self.query(&NftRequest::FindTable, msg::GETTABLE, 0, |m| m.string(NFTA_TABLE_NAME, TABLE))?.is_some())
+        self.has_table_of(MASQUERADE)
     }
 
-    /// The names of the chains of the table, sorted; empty without a table.
+    /// Whether a table is there.
+    pub(super) fn has_table_of(&mut self, table: TableName) -> Result<bool, NftError> {
+        let found = self.query_in(table.family, &NftRequest::FindTable, (msg::GETTABLE, 0), |m| m.string(NFTA_TABLE_NAME, table.name))?;
+        Ok(found.is_some())
+    }
+
+    /// The names of the chains of the table of masquerade, sorted; empty without a table.
     pub fn chains(&mut self) -> Result<Vec<String>, NftError> {
+        self.chains_of(MASQUERADE)
+    }
+
+    /// The names of the chains of a table, sorted; empty without it.
+    pub(super) fn chains_of(&mut self, table: TableName) -> Result<Vec<String>, NftError> {
         let request = NftRequest::ListChains;
-        let answers = self.query(&request, msg::GETCHAIN, NLM_F_DUMP, |_| {})?.unwrap_or_default();
+        let answers = self.query_in(table.family, &request, (msg::GETCHAIN, NLM_F_DUMP), |_| {})?.unwrap_or_default();
         let mut names = parse_all(&request, &answers.replies, |attributes| {
-            let table = wire::find(attributes, 1)?.map(wire::string_of);
+            let of = wire::find(attributes, 1)?.map(wire::string_of);
             let name = wire::find(attributes, 3)?.map(wire::string_of);
-            Ok(name.filter(|_| table.as_deref() == Some(TABLE)))
+            Ok(name.filter(|_| of.as_deref() == Some(table.name)))
         })?;
         names.sort();
         Ok(names)
@@ -49,21 +62,26 @@ impl Nft {
 
     /// The rules of a chain of the table, in order; `None` when the chain is not there.
     pub fn find_rules(&mut self, chain: &str) -> Result<Option<Vec<RuleFound>>, NftError> {
+        self.find_rules_of(MASQUERADE, chain)
+    }
+
+    /// The rules of a chain, in order; `None` when the chain is not there.
+    pub(super) fn find_rules_of(&mut self, table: TableName, chain: &str) -> Result<Option<Vec<RuleFound>>, NftError> {
         let request = NftRequest::ListRules { chain: chain.to_owned() };
-        let found = self.query(&request, msg::GETCHAIN, 0, |m| {
-            m.string(1, TABLE);
+        let found = self.query_in(table.family, &request, (msg::GETCHAIN, 0), |m| {
+            m.string(1, table.name);
             m.string(3, chain);
         })?;
         if found.is_none() {
             return Ok(None);
         }
-        let answers = self.query(&request, msg::GETRULE, NLM_F_DUMP, |m| {
-            m.string(1, TABLE);
+        let answers = self.query_in(table.family, &request, (msg::GETRULE, NLM_F_DUMP), |m| {
+            m.string(1, table.name);
             m.string(2, chain);
         })?;
         let rules = parse_all(&request, &answers.unwrap_or_default().replies, |attributes| {
             let of = (wire::find(attributes, 1)?.map(wire::string_of), wire::find(attributes, 2)?.map(wire::string_of));
-            if of != (Some(TABLE.to_owned()), Some(chain.to_owned())) {
+            if of != (Some(table.name.to_owned()), Some(chain.to_owned())) {
                 return Ok(None);
             }
             Ok(Some(RuleFound { comment: wire::find(attributes, 7)?.and_then(comment_in) }))
@@ -96,13 +114,23 @@ impl Nft {
         elements_in(&request, &answers.unwrap_or_default().replies)
     }
 
-    /// One question; `None` is the kernel's ENOENT. A dump during which something changed is made again.
     fn query(&mut self, request: &NftRequest, kind: u16, flags: u16, fill: impl Fn(&mut Writer)) -> Result<Option<Answers>, NftError> {
+        self.query_in(TableFamily::Inet, request, (kind, flags), fill)
+    }
+
+    /// One question; `None` is the kernel's ENOENT. A dump during which something changed is made again.
+    pub(super) fn query_in(
+        &mut self,
+        family: TableFamily,
+        request: &NftRequest,
+        (kind, flags): (u16, u16),
+        fill: impl Fn(&mut Writer),
+    ) -> Result<Option<Answers>, NftError> {
         for _ in 0..16 {
             let seq = self.channel()?.sequence(1);
             let mut out = Writer::default();
             out.message(message_kind(kind), NLM_F_REQUEST | flags, seq, |m| {
-                m.raw(&super::INET);
+                m.raw(&[family.number(), 0, 0, 0]);
                 fill(m);
             });
             let answers = self
@@ -141,10 +169,18 @@ fn parse_all<T>(
 }
 
 fn elements_in(request: &NftRequest, replies: &[Reply]) -> Result<Vec<Element>, NftError> {
+    parse_elements(request, replies, element_in)
+}
+
+pub(super) fn parse_elements<T>(
+    request: &NftRequest,
+    replies: &[Reply],
+    parse: impl Fn(&[u8]) -> Result<Option<T>, Malformed>,
+) -> Result<Vec<T>, NftError> {
     let lists = parse_all(request, replies, |attributes| {
         let mut elements = Vec::new();
         for element in wire::attributes(wire::find(attributes, 3)?.unwrap_or_default()) {
-            elements.extend(element_in(element?.1)?);
+            elements.extend(parse(element?.1)?);
         }
         Ok(Some(elements))
     })?;

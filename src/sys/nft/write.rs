@@ -6,14 +6,13 @@ use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 
 use super::batch::Batch;
+use super::entry::Novelty;
 use super::error::{NftError, NftRequest};
 use super::expr::{Family, Rule, comment, jump, octets};
-use super::{Gone, Nft, POSTROUTING, TABLE, chain_of, map_of, map_of_family, mark_of, msg, multicast_of};
+use super::{Gone, NLM_F_CREATE, NLM_F_EXCL, Nft, POSTROUTING, TABLE, chain_of, map_of, map_of_family, mark_of, msg, multicast_of};
 use crate::ids::NetworkName;
 use crate::sys::netlink::wire::Writer;
 
-const NLM_F_CREATE: u16 = 0x400;
-const NLM_F_EXCL: u16 = 0x200;
 const NLM_F_APPEND: u16 = 0x800;
 const NF_INET_POST_ROUTING: u32 = 4;
 const PRIORITY_SRCNAT: u32 = 100;
@@ -25,29 +24,7 @@ impl Nft {
     /// Makes what is missing of the table, its two maps and its base chain; the two rules of that chain are written again.
     pub fn ensure_table(&mut self) -> Result<(), NftError> {
         let mut batch = Batch::default();
-        batch.ask(NftRequest::AddTable, msg::NEWTABLE, NLM_F_CREATE, |m| {
-            m.string(1, TABLE);
-            m.be32(2, 0);
-        });
-        for (id, family) in [(1, Family::V4), (2, Family::V6)] {
-            ask_map(&mut batch, id, family);
-        }
-        let chain = || POSTROUTING.to_owned();
-        batch.ask(NftRequest::AddChain { chain: chain() }, msg::NEWCHAIN, NLM_F_CREATE, |m| {
-            m.string(1, TABLE);
-            m.string(3, POSTROUTING);
-            m.nest(4, |hook| {
-                hook.be32(1, NF_INET_POST_ROUTING);
-                hook.be32(2, PRIORITY_SRCNAT);
-            });
-            m.be32(5, NF_ACCEPT);
-            m.string(7, "nat");
-        });
-        ask_flush(&mut batch, POSTROUTING);
-        for family in [Family::V4, Family::V6] {
-            let rule = Rule::default().of_family(family).source_verdict(family, map_of_family(family));
-            ask_rule(&mut batch, POSTROUTING, &rule, None);
-        }
+        ask_table(&mut batch);
         self.commit(&batch)
     }
 
@@ -77,18 +54,8 @@ impl Nft {
 
     /// Makes the chain of a network, or writes its rules again.
     pub fn put_network(&mut self, network: &NetworkName, subnets: &[IpNetwork]) -> Result<(), NftError> {
-        let chain = chain_of(network);
         let mut batch = Batch::default();
-        batch.ask(NftRequest::AddChain { chain: chain.clone() }, msg::NEWCHAIN, NLM_F_CREATE, |m| {
-            m.string(1, TABLE);
-            m.string(3, &chain);
-        });
-        ask_flush(&mut batch, &chain);
-        for subnet in subnets.iter().copied().chain(multicast_of(subnets)) {
-            let rule = Rule::default().of_family(Family::of(&subnet)).destination_in(&subnet).back();
-            ask_rule(&mut batch, &chain, &rule, None);
-        }
-        ask_rule(&mut batch, &chain, &Rule::default().masquerade(), Some(&mark_of(subnets)));
+        ask_network(network, subnets, &mut batch);
         self.commit(&batch)
     }
 
@@ -112,17 +79,8 @@ impl Nft {
     ///
     /// *Errors:* `EEXIST` when the address has an element, `ENOENT` when the table or the chain is not there.
     pub fn add_element(&mut self, address: IpAddr, network: &NetworkName, owner: &str) -> Result<(), NftError> {
-        let map = map_of(address);
         let mut batch = Batch::default();
-        let request = NftRequest::AddElement { map, address: address.to_string() };
-        batch.ask(request, msg::NEWSETELEM, NLM_F_CREATE | NLM_F_EXCL, |m| {
-            element(m, map, address, |e| {
-                e.nest(2, |data| jump(data, &chain_of(network)));
-                if !owner.is_empty() {
-                    e.attribute(6, &comment(owner));
-                }
-            });
-        });
+        ask_element((address, network, owner), Novelty::New, &mut batch);
         self.commit(&batch)
     }
 
@@ -163,6 +121,60 @@ impl Nft {
         }
         Ok(gone)
     }
+}
+
+pub(super) fn ask_table(batch: &mut Batch) {
+    batch.ask(NftRequest::AddTable, msg::NEWTABLE, NLM_F_CREATE, |m| {
+        m.string(1, TABLE);
+        m.be32(2, 0);
+    });
+    for (id, family) in [(1, Family::V4), (2, Family::V6)] {
+        ask_map(batch, id, family);
+    }
+    let chain = || POSTROUTING.to_owned();
+    batch.ask(NftRequest::AddChain { chain: chain() }, msg::NEWCHAIN, NLM_F_CREATE, |m| {
+        m.string(1, TABLE);
+        m.string(3, POSTROUTING);
+        m.nest(4, |hook| {
+            hook.be32(1, NF_INET_POST_ROUTING);
+            hook.be32(2, PRIORITY_SRCNAT);
+        });
+        m.be32(5, NF_ACCEPT);
+        m.string(7, "nat");
+    });
+    ask_flush(batch, POSTROUTING);
+    for family in [Family::V4, Family::V6] {
+        let rule = Rule::default().of_family(family).source_verdict(family, map_of_family(family));
+        ask_rule(batch, POSTROUTING, &rule, None);
+    }
+}
+
+pub(super) fn ask_network(network: &NetworkName, subnets: &[IpNetwork], batch: &mut Batch) {
+    let chain = chain_of(network);
+    batch.ask(NftRequest::AddChain { chain: chain.clone() }, msg::NEWCHAIN, NLM_F_CREATE, |m| {
+        m.string(1, TABLE);
+        m.string(3, &chain);
+    });
+    ask_flush(batch, &chain);
+    for subnet in subnets.iter().copied().chain(multicast_of(subnets)) {
+        let rule = Rule::default().of_family(Family::of(&subnet)).destination_in(&subnet).back();
+        ask_rule(batch, &chain, &rule, None);
+    }
+    ask_rule(batch, &chain, &Rule::default().masquerade(), Some(&mark_of(subnets)));
+}
+
+pub(super) fn ask_element((address, network, owner): (IpAddr, &NetworkName, &str), novelty: Novelty, batch: &mut Batch) {
+    let map = map_of(address);
+    let request = NftRequest::AddElement { map, address: address.to_string() };
+    let flags = NLM_F_CREATE | if novelty == Novelty::New { NLM_F_EXCL } else { 0 };
+    batch.ask(request, msg::NEWSETELEM, flags, |m| {
+        element(m, map, address, |e| {
+            e.nest(2, |data| jump(data, &chain_of(network)));
+            if !owner.is_empty() {
+                e.attribute(6, &comment(owner));
+            }
+        });
+    });
 }
 
 fn ask_map(batch: &mut Batch, id: u32, family: Family) {

@@ -140,7 +140,7 @@ impl Session {
         let endpoints = self.endpoints(reference)?;
         let mut tried = Tried::default();
         for endpoint in endpoints.iter().filter(|endpoint| endpoint.pulls) {
-            let lies = held(&self.inner.liars).iter().any(|(base, digest)| *base == endpoint.base && digest == wanted.digest);
+            let lies = held(&self.inner.liars).iter().any(|(host, digest)| host == endpoint.host() && digest == wanted.digest);
             if lies || tried.has_answer_of(endpoint.host()) {
                 continue;
             }
@@ -215,15 +215,12 @@ impl Session {
 
     /// Remembers who gave wrong bytes. The first time it is worth to try again: another endpoint may have the right ones.
     fn accuse(&self, wanted: &Wanted<'_>, found: &Digest, giver: Option<Endpoint>) -> Fault {
-        let base = giver.map_or_else(String::new, |endpoint| endpoint.base);
+        let (base, host) = giver.map_or_else(Default::default, |endpoint| (endpoint.base.clone(), endpoint.host().to_owned()));
         let message = format!("{base} gave content with digest {found} for blob {}", wanted.digest);
         let mut liars = held(&self.inner.liars);
-        liars.push((base, wanted.digest.clone()));
-        let others = held(&self.inner.routes).values().any(|endpoints| {
-            endpoints
-                .iter()
-                .any(|endpoint| endpoint.pulls && !liars.iter().any(|(base, digest)| *base == endpoint.base && digest == wanted.digest))
-        });
+        liars.push((host, wanted.digest.clone()));
+        let is_liar = |endpoint: &Endpoint| liars.iter().any(|(host, digest)| host == endpoint.host() && digest == wanted.digest);
+        let others = held(&self.inner.routes).values().flat_map(|all| all.iter()).any(|endpoint| endpoint.pulls && !is_liar(endpoint));
         let kind = if others { Kind::Conflict } else { Kind::DataLoss };
         Fault::new(kind, message).hint("the registry or something on the way to it is damaged")
     }

@@ -105,7 +105,7 @@ struct Inner {
     slots: Slots,
     routes: Mutex<HashMap<String, Arc<Vec<Endpoint>>>>,
     flights: Mutex<HashMap<Digest, Arc<Flight>>>,
-    /// Endpoints that gave a blob with wrong bytes.
+    /// Hosts that gave a blob with wrong bytes.
     liars: Mutex<Vec<(String, Digest)>>,
 }
 

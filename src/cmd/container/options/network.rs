@@ -2,6 +2,8 @@
 
 use clap::Args;
 
+use crate::cmd::publish::PortArgs;
+
 /// The network of a container: a sandbox's, a given namespace, or one of its own.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Network")]
@@ -15,4 +17,10 @@ pub struct NetworkArgs {
     /// CNI network of its own; `none` for only lo, `host` for the host's
     #[arg(long = "net", alias = "network", value_name = "NETWORK")]
     pub network: Option<String>,
+    /// What of it is reachable from outside.
+    #[command(flatten)]
+    pub ports: PortArgs,
+    /// Publish every port that the image exposes on a free port of the host
+    #[arg(short = 'P', long, conflicts_with_all = ["sandbox", "netns"])]
+    pub publish_all: bool,
 }

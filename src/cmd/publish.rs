@@ -1,0 +1,97 @@
+//! `-p`: ports of a container on addresses of the host.
+
+use std::net::IpAddr;
+
+use clap::Args;
+
+use super::Context;
+use super::records::{self, BoxKind};
+use crate::cni::ports::{self, PortAsk};
+use crate::fault::{Fault, Result};
+use crate::ids::Id;
+use crate::network::attach::Attached;
+use crate::network::networks::Network;
+use crate::network::publish::{self, Request};
+use crate::ports::Forward;
+use crate::sys::Host;
+
+/// The published ports of a sandbox or container.
+#[derive(Clone, Debug, Default, Args)]
+pub struct PortArgs {
+    /// Publish a port (or FIRST-LAST); without HOST any free one
+    #[arg(short, long = "publish", value_name = "[[IP:]HOST:]PORT[/PROTO]", value_parser = ports::parse)]
+    pub publish: Vec<PortAsk>,
+    /// Publish although a process holds the port
+    #[arg(long = "force-publish", alias = "force", requires = "publish")]
+    pub force_publish: bool,
+}
+
+impl PortArgs {
+    /// Refuses ports where there is no network of the box's own to publish them from.
+    pub fn refuse_without_network(&self, network: Option<&str>) -> Result<()> {
+        match (self.publish.is_empty(), network) {
+            (false, Some(word @ ("none" | "host"))) => {
+                let fault = Fault::invalid(format!("ports cannot be published with --net {word}"));
+                Err(fault.hint(match word {
+                    "host" => "its processes are on the host's network, where their ports are reachable already",
+                    _ => "give it a network: leave --net out, or name one",
+                }))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The ports that an image exposes, as `-P` asks for them.
+pub fn exposed(ports: &[String]) -> Result<Vec<PortAsk>> {
+    ports.iter().map(|text| ports::parse_exposed(text)).collect()
+}
+
+/// Chooses the ports of an attachment and adds what they and its network take to its steps.
+pub fn secure(
+    cx: &Context,
+    network: &Network,
+    attached: &mut Attached,
+    owner: &str,
+    (asks, force): (&[PortAsk], bool),
+) -> Result<Vec<Forward>> {
+    let addresses: Vec<IpAddr> = attached.addresses.iter().map(ipnetwork::IpNetwork::ip).collect();
+    let name_of = |owner: &str| name_of(&cx.host, owner);
+    let forwards = publish::choose(Request { asks, addresses: &addresses, force, name_of: &name_of })?;
+    publish::secure(attached, network, owner, &forwards)?;
+    Ok(forwards)
+}
+
+/// What people call the owner of a port: the name of its box, else what its mark says.
+fn name_of(host: &Host, owner: &str) -> String {
+    let Ok(id) = owner.parse::<Id>() else { return owner.to_owned() };
+    for (kind, word) in [(BoxKind::Sandbox, "sandbox"), (BoxKind::Container, "container")] {
+        let name = match kind {
+            BoxKind::Sandbox => records::sandbox(host, &id).map(|record| record.name),
+            BoxKind::Container => records::container(host, &id).map(|record| record.name),
+        };
+        if let Ok(name) = name {
+            return format!("{word} {name}");
+        }
+    }
+    id.short().to_owned()
+}
+
+/// The ports of a record's attachments as `ls` shows them; both families in one where they are the same.
+///
+/// *Shape:* `8080->80/tcp, 127.0.0.1:53->53/udp`.
+pub fn shown(forwards: &[Forward]) -> String {
+    let mut words: Vec<String> = Vec::new();
+    for forward in forwards {
+        let to = format!("{}->{}/{}", forward.host_port, forward.target_port, forward.protocol);
+        let word = match forward.host_ip {
+            Some(address) if address.is_ipv6() => format!("[{address}]:{to}"),
+            Some(address) => format!("{address}:{to}"),
+            None => to,
+        };
+        if !words.contains(&word) {
+            words.push(word);
+        }
+    }
+    words.join(", ")
+}

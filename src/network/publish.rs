@@ -1,0 +1,166 @@
+//! What keeps an attachment for those who may reach it, and who may: published ports, the fence of its network, the guard of its port.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::attach::Attached;
+use super::networks::Network;
+use crate::cni::list::List;
+use crate::cni::ports::{self, PortAsk};
+use crate::cni::result::CniResult;
+use crate::fault::{Fault, Kind, Result};
+use crate::ids::{IfName, Mac};
+use crate::ports::Forward;
+use crate::step::{self, Step};
+use crate::sys::nft::Nft;
+use crate::sys::{file, proc, sockets};
+
+/// What is asked to be published, and for whom.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    /// Each `-p`.
+    pub asks: &'a [PortAsk],
+    /// The addresses of the container.
+    pub addresses: &'a [IpAddr],
+    /// Publish although a process of this host holds the port: it is then out of reach for others.
+    pub force: bool,
+    /// What people call an owner.
+    pub name_of: &'a dyn Fn(&str) -> String,
+}
+
+/// Chooses what leads where, and refuses what is taken.
+///
+/// *Errors:* `AlreadyExists` for a port that a process or another container has, named; `ResourceExhausted` for a range without a
+/// free port.
+pub fn choose(request: Request<'_>) -> Result<Vec<Forward>> {
+    let mut pick = |ask: &PortAsk, chosen: &[Forward]| pick(ask, chosen);
+    let forwards = ports::wanted(request.asks, request.addresses, &mut pick)?;
+    if forwards.is_empty() {
+        return Ok(forwards);
+    }
+    let mut nft = Nft::open()?;
+    for forward in &forwards {
+        let port = format!("port {}/{}", forward.host_port, forward.protocol);
+        if let Some(publisher) = nft.find_publisher(forward)? {
+            let at = publisher.host_ip.map_or("all addresses".to_owned(), |address| address.to_string());
+            let message = format!("{port} is published already, on {at} for {}", (request.name_of)(&publisher.owner));
+            return Err(
+                Fault::new(Kind::AlreadyExists, message).hint("choose another port, or leave the choice to rkbox: -p CONTAINER_PORT")
+            );
+        }
+        if !request.force
+            && let Some(holder) = sockets::find_holder(forward)?
+        {
+            return Err(Fault::new(Kind::AlreadyExists, format!("{port} is in use by {holder}"))
+                .hint("choose another port, or one address that is free: -p IP:PORT:CONTAINER_PORT")
+                .hint("--force publishes it all the same; others then reach the container and not that process"));
+        }
+    }
+    Ok(forwards)
+}
+
+/// Picks a free port: the first of a given range, any of the host's range for clients otherwise.
+fn pick(ask: &PortAsk, chosen: &[Forward]) -> Result<u16> {
+    let range = ask.host.clone().unwrap_or_else(client_ports);
+    let count = u32::from(range.end() - range.start()) + 1;
+    let first = if ask.host.is_some() { 0 } else { u32::from(u16::from_ne_bytes(proc::random::<2>()?)) % count };
+    let (fixed, open): (Vec<&Forward>, Vec<&Forward>) = chosen.iter().partition(|forward| forward.host_port != 0);
+    let mut nft = Nft::open()?;
+    for nth in 0..count {
+        let host_port = range.start() + ((first + nth) % count) as u16;
+        let mut free = true;
+        for forward in open.iter().map(|open| Forward { host_port, ..**open }) {
+            free = free && !fixed.iter().any(|other| other.collides_with(&forward));
+            free = free && nft.find_publisher(&forward)?.is_none() && sockets::find_holder(&forward)?.is_none();
+        }
+        if free {
+            return Ok(host_port);
+        }
+    }
+    let message = format!("no port of {}-{} is free for {:?}", range.start(), range.end(), ask.text);
+    Err(Fault::new(Kind::ResourceExhausted, message).hint("give a wider range"))
+}
+
+/// `ip_local_port_range`.
+fn client_ports() -> std::ops::RangeInclusive<u16> {
+    let text = file::read_kernel(Path::new("/proc/sys/net/ipv4/ip_local_port_range")).unwrap_or_default();
+    let mut numbers = text.split_whitespace().filter_map(|word| word.parse::<u16>().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(first), Some(last)) if first > 0 && first <= last => first..=last,
+        _ => 32768..=60999,
+    }
+}
+
+/// Adds to the steps of an attachment what fences its network, guards its bridge port and publishes its ports, before the link
+/// comes up.
+///
+/// *Errors:* `Unimplemented` for ports on a network without a bridge.
+pub fn secure(attached: &mut Attached, network: &Network, owner: &str, forwards: &[Forward]) -> Result<()> {
+    let steps = &mut attached.steps;
+    let veth = steps.iter().find_map(|step| if let Step::Veth(veth) = step { Some(veth.clone()) } else { None });
+    let at = steps.iter().position(|step| matches!(step, Step::Loopback(_) | Step::Veth(_)));
+    let (Some((veth, bridge)), Some(at)) = (veth.and_then(|veth| Some((veth.clone(), veth.bridge?))), at) else {
+        return if forwards.is_empty() { Ok(()) } else { Err(without_bridge(network)) };
+    };
+    let guarded = is_guarded(&network.text);
+    let masqueraded = steps.iter().find_map(|step| if let Step::NatNetwork(nat) = step { Some(nat.subnets.clone()) } else { None });
+    let addresses = steps.iter().find_map(|step| if let Step::Interface(inner) = step { Some(inner.addresses.clone()) } else { None });
+    let addresses = addresses.unwrap_or_default();
+    let mut more: Vec<Step> = Vec::new();
+    if (guarded && masqueraded.is_some()) || !forwards.is_empty() {
+        let guard = guarded && masqueraded.is_some();
+        let own = || addresses.iter().filter_map(|address| ipnetwork::IpNetwork::new(address.network(), address.prefix()).ok()).collect();
+        let subnets = masqueraded.unwrap_or_else(own);
+        more.push(step::PortTable {}.into());
+        more.push(step::Fence { network: network.name.clone(), bridge: bridge.clone(), subnets, guard }.into());
+    }
+    if forwards.iter().any(Forward::is_on_loopback) {
+        let key = format!("net/ipv4/conf/{bridge}/route_localnet");
+        more.push(step::Sysctl { key, value: "1".to_owned(), bridge: Some(bridge) }.into());
+    }
+    if !forwards.is_empty() {
+        more.push(step::Publish { forwards: forwards.to_vec(), owner: owner.to_owned() }.into());
+    }
+    // A plugin further down the list may give the interface another MAC; one that is another program is not known to do so.
+    let mac = CniResult::from_json(&attached.result).unwrap_or_default().interfaces.get(2).and_then(|inner| inner.mac.parse::<Mac>().ok());
+    if let (true, false, Some(mac)) = (guarded, addresses.is_empty(), mac) {
+        more.push(step::SpoofTable {}.into());
+        let addresses = addresses.iter().map(ipnetwork::IpNetwork::ip).collect();
+        more.push(step::SpoofGuard { port: veth.host.clone(), mac, addresses }.into());
+    }
+    steps.splice(at..at, more);
+    Ok(())
+}
+
+fn without_bridge(network: &Network) -> Fault {
+    let message = format!("network {} has no bridge on this host, so rkbox cannot publish ports of it", network.name);
+    Fault::new(Kind::Unimplemented, message).hint("attach to a network of the bridge plugin")
+}
+
+/// `"guard": false` of the bridge plugin leaves the containers open to routers and to each other's addresses, for networks whose
+/// pods move or are reached directly. Frames of VLANs have other ways in, which the guard does not know.
+fn is_guarded(text: &str) -> bool {
+    let Ok(list) = List::parse(text.as_bytes()) else { return true };
+    let Some(bridge) = list.plugins.iter().find(|plugin| plugin.kind == "bridge") else { return true };
+    let keys = bridge.keys();
+    let has_vlans = keys.number("vlan").is_ok_and(|id| id > 0) || keys.array("vlanTrunk").is_ok_and(|trunk| !trunk.is_empty());
+    !has_vlans && keys.find("guard").and_then(Value::as_bool).unwrap_or(true)
+}
+
+/// The private steps of [`secure`], made again from what is written down of an attachment.
+pub fn private_steps(result: &Value, owner: &str, forwards: &[Forward]) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    if !forwards.is_empty() {
+        steps.push(step::Publish { forwards: forwards.to_vec(), owner: owner.to_owned() }.into());
+    }
+    let result = CniResult::from_json(result).unwrap_or_default();
+    let name = |nth: usize| result.interfaces.get(nth)?.name.parse::<IfName>().ok();
+    let mac = |nth: usize| result.interfaces.get(nth)?.mac.parse::<Mac>().ok();
+    if let (Some(port), Some(mac)) = (name(1), mac(2)) {
+        let addresses = result.ips.iter().map(|ip| ip.address.ip()).collect();
+        steps.push(step::SpoofGuard { port, mac, addresses }.into());
+    }
+    steps
+}
