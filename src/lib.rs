@@ -15,6 +15,7 @@ pub mod cni_plugin;
 pub mod fault;
 pub mod ids;
 pub mod image;
+pub mod monitor;
 pub mod network;
 pub mod plan;
 pub mod pod;

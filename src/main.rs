@@ -8,12 +8,15 @@ use clap::Parser as _;
 use rkbox::cmd::{cli::Cli, output};
 use rkbox::cni_plugin;
 use rkbox::fault::{Fault, Kind};
-use rkbox::sys::{nft, signal};
+use rkbox::sys::{monitor, nft, signal};
 
 /// What `docker run` and its kin answer when the tool itself failed.
 const TOOL_FAILED: u8 = 125;
 
 fn main() -> ExitCode {
+    if std::env::args_os().next().is_some_and(|name| name == monitor::PROGRAM) {
+        return rkbox::monitor::main();
+    }
     // By the name of a CNI plugin it is one, and nothing of the command line is needed.
     if let Some(status) = cni_plugin::entry() {
         return status;
@@ -26,7 +29,7 @@ fn main() -> ExitCode {
                 output::hints(fault);
             }
             let first = std::env::args().nth(1);
-            let usage = if first.as_deref() == Some("run") { TOOL_FAILED } else { 2 };
+            let usage = if matches!(first.as_deref(), Some("run" | "exec")) { TOOL_FAILED } else { 2 };
             return ExitCode::from(if error.use_stderr() { usage } else { 0 });
         }
     };

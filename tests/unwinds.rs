@@ -161,6 +161,9 @@ sweeps! {
     sandbox_rm: Either, "rkbox sandbox create -p 8080:80 -p 5353:53/udp -p 127.0.0.1:9090-9091:90-91 web", "sandbox rm --force web";
     run: Before, "rkbox image load BUSYBOX", "run --rm busybox true";
     run_in_sandbox: Before, "rkbox image load BUSYBOX; rkbox sandbox create web", "run --rm --sandbox web busybox true";
+    create: Before, "rkbox image load BUSYBOX", "create --name c busybox true";
+    run_detached: Before, "rkbox image load BUSYBOX", "run -d --name c busybox sleep 1000";
+    rm_running: Either, "rkbox image load BUSYBOX; rkbox run -d --name c busybox sleep 1000", "rm --force c";
     rm: Either, "rkbox image load BUSYBOX; rkbox run --name c busybox true", "rm c";
     image_load: Before, "true", "image load BUSYBOX";
     image_load_layers: Before, "rkbox image load BUSYBOX", "image load oci:LAYERS:latest";
@@ -175,6 +178,8 @@ sweeps! {
     image_untag: Before, "rkbox image load BUSYBOX", "image untag busybox";
     image_pin: Before, "rkbox image load BUSYBOX", "image pin busybox";
     image_save: Before, "rkbox image load BUSYBOX", "image save busybox --to oci:/tmp/rkbox-world/out";
+    image_mount: Before, "rkbox image load BUSYBOX", "image mount busybox";
+    image_unmount: Either, "rkbox image load BUSYBOX; rkbox image mount busybox", "image unmount busybox";
     image_prune: Either, "rkbox image load BUSYBOX", "image prune -a";
     bundle_create: Before, "true", "bundle create oci:LAYERS:latest /tmp/rkbox-world/out";
     bundle_create_flat: Before, "true", "bundle create --flat oci:LAYERS:latest /tmp/rkbox-world/out";

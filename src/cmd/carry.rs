@@ -50,6 +50,15 @@ pub fn remove_each(keys: &[String], force: bool, args: PlanArgs, mut remove: imp
     faults.or(0)
 }
 
+/// Does one thing for each key; one that fails does not stop the others.
+pub fn each(keys: &[String], mut act: impl FnMut(&str) -> Result<()>) -> Result<u8> {
+    let mut faults = Faults::default();
+    for key in keys {
+        faults.keep(act(key));
+    }
+    faults.or(0)
+}
+
 /// Prints a script.
 pub fn show(script: &Script) {
     output::text(script.as_str());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{Context, Format, bundle, cni, container, doctor, gc, image, network, port, sandbox, seccomp, transfer, usage, volume};
+use super::{Context, Format, bundle, cni, container, doctor, gc, image, network, port, sandbox, seccomp, transfer, unit, usage, volume};
 use crate::cni::built_in::Policy;
 use crate::fault::{Fault, Kind, Result};
 use crate::ids::CgroupDriver;
@@ -22,8 +22,8 @@ pub struct Cli {
 }
 
 const EXIT_CODES: &str = "\
-Exit status of run: the container's own; 125 rkbox failed, 126 not executable,
-127 not found, 128+n ended by signal n. Of all other commands: 0 done,
+Exit status of run and exec: the process's own; 125 rkbox failed, 126 not
+executable, 127 not found, 128+n ended by signal n. Of all others: 0 done,
 1 internal, 2 bad input, 3 not found, 4 exists, 5 state forbids it,
 6 exhausted, 7 permission, 8 unavailable, 9 not implemented, 10 timed out,
 11 lost races, 13 damaged data.
@@ -89,8 +89,30 @@ enum Command {
     Bundle(bundle::Command),
     /// Run a container and wait for it
     Run(Box<container::RunArgs>),
+    /// Make a container that waits to be started
+    Create(Box<container::CreateArgs>),
+    /// Start containers that were created or have ended
+    Start(container::StartArgs),
+    /// Ask containers to end, then make them
+    Stop(container::StopArgs),
+    /// Send a signal to containers
+    Kill(container::KillArgs),
+    /// Freeze the processes of containers
+    Pause(container::FreezeArgs),
+    /// Let frozen processes go on
+    Unpause(container::FreezeArgs),
+    /// Wait until containers end, print how
+    Wait(container::WaitArgs),
+    /// Run one more process in a container
+    Exec(Box<container::ExecArgs>),
+    /// Copy the streams of a container that runs
+    Attach(container::AttachArgs),
+    /// Print what containers printed
+    Logs(container::LogsArgs),
     /// List containers
     Ps(container::PsArgs),
+    /// Print everything known of containers as JSON
+    Inspect(container::InspectArgs),
     /// Remove containers
     Rm(container::RmArgs),
     /// Copy files into and out of containers
@@ -111,6 +133,8 @@ enum Command {
     Gc(gc::GcArgs),
     /// Say what this host has and lacks, and what would mend it
     Doctor(doctor::DoctorArgs),
+    /// Print a systemd unit for a container, a sandbox or the boot
+    Unit(unit::UnitArgs),
     /// Print the default seccomp profile
     Seccomp(seccomp::SeccompArgs),
     /// Print a completion script for a shell
@@ -161,6 +185,25 @@ impl Global {
     }
 }
 
+/// How the words of a command that made a box divide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operands {
+    /// How many words at the end are image and command.
+    pub count: usize,
+    /// The word after which its options begin.
+    pub subcommand: &'static str,
+}
+
+/// Reads the words of a command that makes a container or a sandbox; `None` for any other.
+pub fn operands(words: &[String]) -> Option<Operands> {
+    match Cli::try_parse_from(words).ok()?.command {
+        Command::Run(args) => Some(Operands { count: 1 + args.container.command.len(), subcommand: "run" }),
+        Command::Create(args) => Some(Operands { count: 1 + args.container.command.len(), subcommand: "create" }),
+        Command::Sandbox(sandbox::Command::Create(_)) => Some(Operands { count: 0, subcommand: "create" }),
+        _ => None,
+    }
+}
+
 fn absolute(path: PathBuf) -> Result<PathBuf> {
     std::path::absolute(&path).map_err(|error| Fault::invalid(format!("{}: {error}", path.display())).hint("give an absolute path"))
 }
@@ -168,7 +211,7 @@ fn absolute(path: PathBuf) -> Result<PathBuf> {
 impl Cli {
     /// Whether every fault of this command answers 125, so that it cannot be taken for the container's own status.
     pub fn runs_a_container(&self) -> bool {
-        matches!(self.command, Command::Run(_))
+        matches!(self.command, Command::Run(_) | Command::Exec(_))
     }
 
     /// Carries the command out; answers the exit status.
@@ -189,21 +232,31 @@ impl Cli {
         match &self.command {
             Command::Image(_)
             | Command::Completion(_)
-            | Command::Doctor(_)
             | Command::Seccomp(_)
+            | Command::Doctor(_)
+            | Command::Unit(_)
             | Command::Ps(_)
             | Command::Cp(_)
             | Command::Diff(_)
             | Command::Export(_)
             | Command::Stats(_)
             | Command::Top(_)
+            | Command::Inspect(_)
+            | Command::Logs(_)
             | Command::Port(_)
             | Command::Bundle(_) => false,
             Command::Sandbox(command) => !matches!(command, sandbox::Command::Ls(_) | sandbox::Command::Inspect(_)),
             Command::Net(command) => !command.only_reads(),
             Command::Cni(_) => false,
             Command::Volume(command) => command.changes_the_host(),
-            Command::Run(_) | Command::Update(_) | Command::Rm(_) | Command::Gc(_) => true,
+            Command::Run(_)
+            | Command::Update(_)
+            | Command::Rm(_)
+            | Command::Gc(_)
+            | Command::Create(_)
+            | Command::Start(_)
+            | Command::Stop(_) => true,
+            Command::Kill(_) | Command::Pause(_) | Command::Unpause(_) | Command::Wait(_) | Command::Exec(_) | Command::Attach(_) => true,
         }
     }
 }
@@ -233,7 +286,18 @@ impl Command {
             Command::Volume(command) => volume::run(context, command),
             Command::Bundle(command) => bundle::run(context, command),
             Command::Run(args) => container::run(context, &args),
+            Command::Create(args) => container::create(context, &args),
+            Command::Start(args) => container::start(context, &args),
+            Command::Stop(args) => container::stop(context, &args),
+            Command::Kill(args) => container::kill(context, &args),
+            Command::Pause(args) => container::pause(context, &args),
+            Command::Unpause(args) => container::unpause(context, &args),
+            Command::Wait(args) => container::wait(context, &args),
+            Command::Exec(args) => container::exec(context, &args),
+            Command::Attach(args) => container::attach(context, &args),
+            Command::Logs(args) => container::logs(context, &args),
             Command::Ps(args) => container::ps(context, &args),
+            Command::Inspect(args) => container::inspect(context, &args),
             Command::Rm(args) => container::rm(context, &args),
             Command::Cp(args) => transfer::cp(context, &args),
             Command::Diff(args) => transfer::diff(context, &args),
@@ -244,6 +308,7 @@ impl Command {
             Command::Port(args) => port::run(context, &args),
             Command::Gc(args) => gc::run(context, &args),
             Command::Doctor(args) => doctor::run(context, &args),
+            Command::Unit(args) => unit::run(context, &args),
             Command::Seccomp(args) => seccomp::run(context, &args),
             Command::Completion(_) => Ok(0),
         }
@@ -264,6 +329,16 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn the_words_of_a_command_divide_at_the_image() {
+        let of = |line: &str| operands(&line.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        let run = |count| Some(Operands { count, subcommand: "run" });
+        assert_eq!(of("rkbox --root /x run -e A=1 --name run busybox sh -c run --name"), run(5));
+        assert_eq!(of("rkbox run --rm busybox"), run(1));
+        assert_eq!(of("rkbox sandbox create web --net none"), Some(Operands { count: 0, subcommand: "create" }));
+        assert_eq!(of("rkbox ps"), None);
     }
 
     #[test]

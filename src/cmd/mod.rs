@@ -19,6 +19,7 @@ pub mod salvage;
 pub mod sandbox;
 pub mod seccomp;
 pub mod transfer;
+pub mod unit;
 pub mod usage;
 pub mod volume;
 

@@ -45,6 +45,12 @@ pub fn text(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
+/// Prints bytes as they are; false when nobody reads them.
+pub fn bytes(bytes: &[u8]) -> bool {
+    let mut out = std::io::stdout().lock();
+    out.write_all(bytes).and_then(|()| out.flush()).is_ok()
+}
+
 /// Prints a fault, once: the first, then what could not be undone, then the ways out.
 pub fn fault(fault: &Fault) {
     note(&format!("rkbox: {}", printable(&fault.to_string())));

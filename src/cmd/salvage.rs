@@ -7,6 +7,7 @@ use crate::cni::cache;
 use crate::fault::{Fault, Kind, Result};
 use crate::ids::{Id, Name};
 use crate::plan::journal::Journal;
+use crate::record::life::Life;
 use crate::record::{Attachment, ContainerRecord, ImageUsed, Metadata, RawConfig, RuntimeFacts, SandboxRecord, VERSION};
 use crate::sys::{Host, file, proc};
 
@@ -151,6 +152,7 @@ pub fn container(host: &Host, id: &Id) -> Result<ContainerRecord> {
         root_attributes: (0o755, (0, 0)),
         lowers: Vec::new(),
         runtime,
+        life: Life::default(),
         config: no_request(),
         extra: serde_json::Map::new(),
         id: id.clone(),

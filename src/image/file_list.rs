@@ -1,6 +1,6 @@
 //! The list of the files of an unpacked layer, in the format of mtree(5), which `mtree -f` and `bsdtar` read.
 //!
-//! *Shape:* one line for each path, in any order:
+//! *Shape:* one line for each path, a directory before what is in it:
 //!
 //! ```text
 //! #mtree
@@ -124,6 +124,20 @@ impl FileRecord {
         }
         out.push(b'\n');
     }
+}
+
+/// A path as lists have it.
+pub fn path_text(path: &TarPath) -> String {
+    let mut text = Vec::new();
+    write_path(path, &mut text);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// Reads what [`path_text`] wrote.
+///
+/// *Errors:* `DataLoss`.
+pub fn parse_path_text(text: &str) -> Result<TarPath> {
+    parse_path(text.as_bytes()).ok_or_else(|| Fault::new(Kind::DataLoss, format!("{text:?} is not a path of a layer")))
 }
 
 fn write_path(path: &TarPath, out: &mut Vec<u8>) {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::life::Life;
 use super::{Attachment, Metadata, Mount, Pairs, RawConfig, RuntimeFacts};
 use crate::ids::{Id, Name};
 
@@ -91,6 +92,9 @@ pub struct ContainerRecord {
     pub lowers: Vec<PathBuf>,
     /// Runtime and cgroups.
     pub runtime: RuntimeFacts,
+    /// Restarts, stop, log, health.
+    #[serde(default)]
+    pub life: Life,
     /// The request, verbatim.
     pub config: RawConfig,
     /// What a later version wrote.

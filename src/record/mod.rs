@@ -4,8 +4,10 @@
 
 mod bundle;
 mod container;
+pub mod life;
 mod mount;
 mod sandbox;
+pub mod unit;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -67,7 +67,7 @@ impl fmt::Display for Layer {
 }
 
 impl Layer {
-    fn claim(&self) -> Claim<'_> {
+    pub(super) fn claim(&self) -> Claim<'_> {
         Claim { media_type: &self.media_type, digest: &self.digest, size: self.size, diff_id: &self.diff_id }
     }
 
@@ -202,11 +202,9 @@ impl Layer {
                 // The positional parameters are the trees below, highest first.
                 let lowers: Vec<String> = self.lowers.iter().map(|lower| lower.join(TREE).to_string_lossy().into_owned()).collect();
                 out.run(["set", "--"].into_iter().chain(lowers.iter().map(String::as_str)));
-                if !lowers.is_empty() {
-                    let inflate = inflate_in_shell(&self.media_type);
-                    out.raw(&format!("cat {blob} | {inflate} | tar --quoting-style=literal -tf - > \"$layer/names\""));
-                    out.raw(IMPLIED);
-                }
+                let inflate = inflate_in_shell(&self.media_type);
+                out.raw(&format!("cat {blob} | {inflate} | tar --quoting-style=literal -tf - > \"$layer/names\""));
+                out.raw(IMPLIED);
                 out.raw(CONVERT);
                 let stamp = self.stamp().to_json().map(|json| String::from_utf8_lossy(&json).trim_end().to_owned()).unwrap_or_default();
                 out.raw(&format!("printf '%s\\n' {} | sed \"s/\\\"opaque_root\\\":false/\\\"opaque_root\\\":$opaque/\" > \"$layer/{STAMP}\"", quote(&stamp)));
@@ -216,10 +214,11 @@ impl Layer {
     }
 }
 
-/// Gives the directories that the layer does not describe the attributes that they have below.
+/// Gives the directories that the layer does not describe the attributes that they have below, or the time 0.
 const IMPLIED: &str = r#"find "$layer/fs" -type d | while IFS= read -r dir; do
   name=${dir#"$layer/fs"} && name=${name#/} && name=${name:-.}
   ! grep -qxF -e "$name" -e "$name/" -e "./$name" -e "./$name/" "$layer/names" || continue
+  touch -d @0 "$dir"
   for lower in "$@"; do
     if [ -d "$lower/$name" ] && [ ! -L "$lower/$name" ]; then
       chown --reference="$lower/$name" "$dir" && chmod --reference="$lower/$name" "$dir" && touch -r "$lower/$name" "$dir"

@@ -201,6 +201,7 @@ steps! {
     Blob in blob,
     Layer in layer,
     Layers in layers,
+    Repair in repair,
     Tag in tag,
     Amend in amend,
     Skeleton in skeleton,
@@ -246,4 +247,5 @@ steps! {
     CgroupParent in cgroup_parent,
     Process in process,
     Bounds in bounds,
+    Watched in watched,
 }

@@ -94,15 +94,19 @@ pub fn processes(directories: &[PathBuf]) -> Vec<i32> {
 /// A pid is opened first and looked up in the group again, so that a signal never reaches a process that got the number later.
 /// *Errors:* `DeadlineExceeded` when some are left after `limit`.
 pub fn kill_all(cgroups_path: &str, limit: Duration) -> Result<()> {
+    kill_in(&directories(cgroups_path), limit)
+}
+
+/// As [`kill_all`], in groups given by their directories.
+pub fn kill_in(dirs: &[PathBuf], limit: Duration) -> Result<()> {
     let started = Instant::now();
-    let dirs = directories(cgroups_path);
     loop {
-        let pids = processes(&dirs);
+        let pids = processes(dirs);
         if pids.is_empty() {
             return Ok(());
         }
         let opened: Vec<_> = pids.iter().filter_map(|pid| proc::open_pidfd(*pid).ok().map(|pidfd| (*pid, pidfd))).collect();
-        let still = processes(&dirs);
+        let still = processes(dirs);
         for (pid, pidfd) in &opened {
             if still.contains(pid) {
                 proc::send_signal(pidfd.as_fd(), libc::SIGKILL)?;
@@ -112,9 +116,27 @@ pub fn kill_all(cgroups_path: &str, limit: Duration) -> Result<()> {
             proc::wait_readable(pidfd.as_fd(), limit.saturating_sub(started.elapsed()).min(Duration::from_millis(500)))?;
         }
         if started.elapsed() >= limit {
-            return Err(Fault::new(Kind::DeadlineExceeded, format!("processes {pids:?} of control group {cgroups_path} survive SIGKILL")));
+            return Err(Fault::new(Kind::DeadlineExceeded, format!("processes {pids:?} of {} survive SIGKILL", dirs[0].display())));
         }
     }
+}
+
+/// How often the kernel killed a process of the group for lack of memory; `None` when it does not say.
+///
+/// *Source:* `memory.events` (`oom_kill`, version 2), `memory.oom_control` (`oom_kill`, version 1, Linux 4.13).
+pub fn oom_kills(cgroups_path: &str) -> Option<u64> {
+    directories(cgroups_path).iter().find_map(|dir| {
+        let text = ["memory.events", "memory.oom_control"].iter().find_map(|name| file::read_kernel(&dir.join(name)).ok())?;
+        text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+    })
+}
+
+/// Whether the processes of the group are frozen.
+pub fn is_frozen(cgroups_path: &str) -> bool {
+    directories(cgroups_path).iter().any(|dir| {
+        let says = |name: &str, frozen: &str| file::read_kernel(&dir.join(name)).is_ok_and(|text| text == frozen);
+        says("cgroup.freeze", "1") || says("freezer.state", "FROZEN")
+    })
 }
 
 /// Removes the empty directories of the group, deepest first; what is busy or gone is left.

@@ -1,119 +1,59 @@
-//! What a container changed: its writable layer against those below.
+//! Changes in directories: inotify(7).
 
-use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::Path;
+use std::time::Duration;
 
-use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag};
-use nix::sys::stat::{FileStat, fstatat};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
-use super::tree::{is_whiteout, open_beneath, open_path, open_root};
-use super::tree_xattr;
+use super::proc;
 use crate::fault::{Fault, Result, kind_of_errno};
-use crate::image::tar_path::TarPath;
 
-/// What became of a path. *Source:* docker diff.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Change {
-    /// It is new.
-    Added,
-    /// It was there and is another now.
-    Changed,
-    /// It is gone.
-    Deleted,
+/// Tells when something is written, made or moved in some directories.
+#[derive(Debug)]
+pub struct Changes {
+    inotify: Inotify,
 }
 
-/// Lists what the writable layer `upper` changed of `lowers` (highest first), by path.
-pub fn list(upper: &Path, lowers: &[PathBuf]) -> Result<Vec<(Change, String)>> {
-    let top = open_root(upper)?;
-    let lowers = lowers.iter().map(|lower| open_root(lower)).collect::<Result<Vec<_>>>()?;
-    let mut changes = Vec::new();
-    let mut waiting = vec![TarPath::root()];
-    while let Some(dir) = waiting.pop() {
-        let failed = |errno: Errno| Fault::new(kind_of_errno(errno), format!("reading {dir} of the container: {errno}"));
-        let open = match open_path(top.as_fd(), &dir) {
-            Ok(open) => open,
-            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => continue,
-            Err(errno) => return Err(failed(errno)),
-        };
-        let readable = open_path(open.as_fd(), &TarPath::root()).map_err(failed)?;
-        let mut names = Vec::new();
-        for entry in Dir::from_fd(readable).map_err(failed)? {
-            names.push(entry.map_err(failed)?.file_name().to_bytes().to_vec());
-        }
-        if !dir.is_root() && tree_xattr::is_opaque(open.as_fd()).map_err(failed)? {
-            changes.extend(hidden(&lowers, &dir, &names)?);
-        }
-        for name in names.into_iter().filter(|name| !matches!(name.as_slice(), b"." | b"..")) {
-            let path = TarPath::parse(&[dir.as_bytes(), b"/", &name].concat())?;
-            let Ok(stat) = fstatat(&open, name.as_slice(), AtFlags::AT_SYMLINK_NOFOLLOW) else { continue };
-            let below = find_below(&lowers, &path)?;
-            let change = match (is_whiteout(&stat), below) {
-                (true, None) => continue,
-                (true, Some(_)) => Change::Deleted,
-                (false, None) => Change::Added,
-                (false, Some(_)) => Change::Changed,
-            };
-            changes.push((change, format!("/{path}")));
-            if stat.st_mode & libc::S_IFMT == libc::S_IFDIR {
-                waiting.push(path);
-            }
-        }
-    }
-    changes.sort_by(|one, other| one.1.cmp(&other.1));
-    Ok(changes)
+fn failed(call: &'static str) -> impl FnOnce(Errno) -> Fault {
+    move |errno| Fault::new(kind_of_errno(errno), format!("{call}: {errno}"))
 }
 
-/// What an opaque directory of the writable layer hides, and does not have itself.
-fn hidden(lowers: &[std::os::fd::OwnedFd], dir: &TarPath, there: &[Vec<u8>]) -> Result<Vec<(Change, String)>> {
-    let mut gone = Vec::new();
-    for lower in lowers {
-        let Ok(open) = open_path(lower.as_fd(), dir) else { continue };
-        let Ok(names) = Dir::from_fd(open) else { continue };
-        for entry in names.into_iter().filter_map(std::result::Result::ok) {
-            let name = entry.file_name().to_bytes().to_vec();
-            if matches!(name.as_slice(), b"." | b"..") || there.contains(&name) {
-                continue;
-            }
-            let path = TarPath::parse(&[dir.as_bytes(), b"/", &name].concat())?;
-            let change = (Change::Deleted, format!("/{path}"));
-            if find_below(lowers, &path)?.is_some() && !gone.contains(&change) {
-                gone.push(change);
-            }
-        }
+impl Changes {
+    /// Looks at nothing yet.
+    pub fn new() -> Result<Self> {
+        Ok(Changes { inotify: Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).map_err(failed("inotify_init"))? })
     }
-    Ok(gone)
+
+    /// Looks at `dir` from now on.
+    pub fn of(&self, dir: &Path) -> Result<()> {
+        let what = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_DELETE_SELF;
+        self.inotify.add_watch(dir, what).map(drop).map_err(failed("inotify_add_watch"))
+    }
+
+    /// Waits for a change, or for something of `others`; false after `limit`.
+    pub fn wait(&self, others: &[BorrowedFd<'_>], limit: Duration) -> Result<bool> {
+        let mut all = vec![self.inotify.as_fd()];
+        all.extend_from_slice(others);
+        let came = proc::wait_any(&all, limit)?;
+        while self.inotify.read_events().is_ok_and(|events| !events.is_empty()) {}
+        Ok(came)
+    }
 }
 
-/// What the lower layers have at `path`, the highest first: a whiteout, an opaque directory or anything but a directory hides what is below.
-fn find_below(lowers: &[std::os::fd::OwnedFd], path: &TarPath) -> Result<Option<FileStat>> {
-    let failed = |errno: Errno| Fault::new(kind_of_errno(errno), format!("reading {path} of the image: {errno}"));
-    for lower in lowers {
-        let mut dir = open_path(lower.as_fd(), &TarPath::root()).map_err(failed)?;
-        let mut opaque = false;
-        let parts: Vec<&[u8]> = path.components().collect();
-        for (nth, part) in parts.iter().enumerate() {
-            let stat = match fstatat(&dir, *part, AtFlags::AT_SYMLINK_NOFOLLOW) {
-                Ok(stat) => stat,
-                Err(Errno::ENOENT) => break,
-                Err(errno) => return Err(failed(errno)),
-            };
-            if is_whiteout(&stat) {
-                return Ok(None);
-            }
-            if nth + 1 == parts.len() {
-                return Ok(Some(stat));
-            }
-            if stat.st_mode & libc::S_IFMT != libc::S_IFDIR {
-                return Ok(None);
-            }
-            dir = open_beneath(dir.as_fd(), part, OFlag::O_RDONLY | OFlag::O_DIRECTORY).map_err(failed)?;
-            opaque |= tree_xattr::is_opaque(dir.as_fd()).map_err(failed)?;
-        }
-        if opaque {
-            return Ok(None);
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_is_a_change() {
+        let world = tempfile::tempdir().unwrap();
+        let changes = Changes::new().unwrap();
+        changes.of(world.path()).unwrap();
+        assert!(!changes.wait(&[], Duration::from_millis(1)).unwrap());
+        std::fs::write(world.path().join("x"), "x").unwrap();
+        assert!(changes.wait(&[], Duration::from_secs(5)).unwrap());
+        assert!(!changes.wait(&[], Duration::from_millis(1)).unwrap());
     }
-    Ok(None)
 }

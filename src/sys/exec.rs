@@ -140,6 +140,8 @@ pub enum Bond {
     Helper,
     /// In a session of its own.
     Detached,
+    /// In a session of its own, killed when the thread that started it dies until [`super::reaper::outlive_parent`].
+    Monitor,
 }
 
 /// A program to be started.
@@ -169,6 +171,13 @@ impl Exec {
         command.env_clear().env("PATH", path).env("LANG", lang).current_dir("/");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         Exec { program: program.to_path_buf(), command }
+    }
+
+    /// Sets the name that the program sees as its own.
+    #[must_use]
+    pub fn arg0(mut self, name: &str) -> Self {
+        self.command.arg0(name);
+        self
     }
 
     /// Adds one argument.
@@ -232,10 +241,10 @@ fn prepare_child(bond: Bond, parent: u32) -> std::io::Result<()> {
     // SAFETY: plain system calls without pointers.
     unsafe {
         libc::umask(0o022);
-        if bond == Bond::Detached && libc::setsid() < 0 {
+        if bond != Bond::Helper && libc::setsid() < 0 {
             return Err(std::io::Error::last_os_error());
         }
-        if bond == Bond::Helper {
+        if bond != Bond::Detached {
             if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) < 0 {
                 return Err(std::io::Error::last_os_error());
             }
@@ -254,10 +263,8 @@ fn prepare_child(bond: Bond, parent: u32) -> std::io::Result<()> {
 /// Waits for a child of ours for at most `limit`; `None` when it is still there.
 pub fn wait_timeout(child: &mut Child, limit: Duration) -> std::result::Result<Option<ExitStatus>, ProcError> {
     let pidfd = proc::open_pidfd(child.id().cast_signed())?;
-    if !proc::wait_readable(pidfd.as_fd(), limit)? {
-        return Ok(None);
-    }
-    Ok(child.wait().ok())
+    let ended = proc::wait_readable(pidfd.as_fd(), limit)?;
+    Ok(if ended { child.wait().ok() } else { None })
 }
 
 /// The status as shells count it: the exit code, or 128 and the signal.

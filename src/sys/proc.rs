@@ -145,35 +145,45 @@ pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
     }
 }
 
-/// What an opened process runs, and whether that would see SIGTERM: has a handler for it or blocks it.
+/// Kills exactly the process that was opened; one that has ended is fine.
+pub fn send_kill(pidfd: BorrowedFd<'_>) -> Result<()> {
+    send_signal(pidfd, libc::SIGKILL)
+}
+
+/// What an opened process runs, and whether that would see a signal: has a handler for it or blocks it.
 #[derive(PartialEq, Eq)]
 struct Attention {
     program: Option<PathBuf>,
     sees: bool,
 }
 
-fn attention(pidfd: BorrowedFd<'_>) -> Attention {
+fn attention(pidfd: BorrowedFd<'_>, signal: i32) -> Attention {
     let info = std::fs::read_to_string(format!("/proc/thread-self/fdinfo/{}", pidfd.as_raw_fd())).unwrap_or_default();
     let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse::<i32>().ok()).filter(|pid| *pid > 0);
     let Some(pid) = pid else { return Attention { program: None, sees: false } };
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let set = |name: &str| status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix(name)?.trim(), 16).ok()).unwrap_or(0);
-    let sees = (set("SigBlk:") | set("SigCgt:")) & (1_u64 << (libc::SIGTERM - 1)) != 0;
+    let sees = (set("SigBlk:") | set("SigCgt:")) & (1_u64 << (signal - 1).clamp(0, 63)) != 0;
     Attention { program: std::fs::read_link(format!("/proc/{pid}/exe")).ok(), sees }
 }
 
 /// Asks a process to end with SIGTERM and waits for it; false after `grace`.
+pub fn terminate(pidfd: BorrowedFd<'_>, grace: Duration) -> Result<bool> {
+    ask_to_end(pidfd, libc::SIGTERM, grace)
+}
+
+/// Asks a process to end with `signal` and waits for it; false after `grace`.
 ///
 /// The kernel drops signals that the first process of a pid namespace has no handler for, and `runc run -d` returns before its
 /// init has executed the program. So the signal is sent again when it could not be seen, or when another program was executed since.
-pub fn terminate(pidfd: BorrowedFd<'_>, grace: Duration) -> Result<bool> {
+pub fn ask_to_end(pidfd: BorrowedFd<'_>, signal: i32, grace: Duration) -> Result<bool> {
     let deadline = Instant::now() + grace;
     let mut turn = Duration::from_millis(5);
     let mut told: Option<Attention> = None;
     loop {
-        let now = attention(pidfd);
+        let now = attention(pidfd, signal);
         if told.as_ref().is_none_or(|told| !told.sees || *told != now) {
-            send_signal(pidfd, libc::SIGTERM)?;
+            send_signal(pidfd, signal)?;
             told = Some(now);
         }
         let left = deadline.saturating_duration_since(Instant::now());
@@ -206,6 +216,17 @@ pub fn wait_any(fds: &[BorrowedFd<'_>], limit: Duration) -> Result<bool> {
             Ok(_) => return Ok(true),
             Err(errno) => return Err(ProcError::Poll { errno }),
         }
+    }
+}
+
+/// Waits until the process of a pidfd has been reaped by its parent; false after `limit`.
+pub fn wait_reaped(pidfd: BorrowedFd<'_>, limit: Duration) -> Result<bool> {
+    let mut watched = [PollFd::new(pidfd, PollFlags::empty())];
+    let timeout = PollTimeout::from(u16::try_from(limit.as_millis()).unwrap_or(u16::MAX));
+    match poll(&mut watched, timeout) {
+        Ok(0) | Err(Errno::EINTR) => Ok(false),
+        Ok(_) => Ok(true),
+        Err(errno) => Err(ProcError::Poll { errno }),
     }
 }
 

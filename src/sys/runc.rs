@@ -2,6 +2,9 @@
 //!
 //! `runc delete -f` is never used: it polls with sleeps of 100 ms after the kill. Processes are killed through a pidfd, then deleted.
 
+mod launch;
+mod verbs;
+
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
@@ -12,6 +15,9 @@ use serde::Deserialize;
 use super::exec::{self, Bond, Captured, Exec, Stream};
 use super::{CgroupDriver, Host, cgroup, file, proc, runc_log, scratch, signal};
 use crate::fault::{Context, Fault, Kind, Result};
+
+pub use launch::Verb;
+pub use verbs::ExecRequest;
 
 /// How long the runtime may take to start or delete a container.
 pub const START_LIMIT: Duration = Duration::from_secs(30);
@@ -293,7 +299,7 @@ fn find_cgroups_path(bundle: &Path) -> Result<Option<String>> {
 }
 
 /// Waits for a child while signals to us go to it; it is reaped only after the last could have been sent.
-fn wait_forwarding(child: &mut Child) -> Result<ExitStatus> {
+pub fn wait_forwarding(child: &mut Child) -> Result<ExitStatus> {
     let pid = child.id().cast_signed();
     let pidfd = proc::open_pidfd(pid)?;
     let forwarding = signal::Forwarding::to(pid)?;

@@ -119,6 +119,18 @@ pub fn find_blob_size(path: &Path) -> Result<Option<u64>> {
     }
 }
 
+/// The digest of what a stored blob holds.
+pub fn digest_blob(path: &Path) -> Result<Digest> {
+    let mut file = super::tree::open_blob(path, 0)?;
+    let (mut hash, mut buffer) = (Sha256::new(), vec![0; 256 << 10]);
+    loop {
+        match file.read(&mut buffer).map_err(failed("read", path))? {
+            0 => return Ok(Digest::from_hash(&hash.finalize().into())),
+            count => hash.update(&buffer[..count]),
+        }
+    }
+}
+
 /// All that some index entries lead to.
 #[derive(Debug, Default)]
 pub struct Reach {

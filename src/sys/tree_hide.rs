@@ -119,7 +119,7 @@ impl Writer<'_> {
     /// Removes below `top` what this layer does not have: everywhere, or in hidden directories only.
     fn prune(&mut self, top: &TarPath, everywhere: bool) -> Wrote<()> {
         let root = upper_of(self.merged.root())?;
-        let mut left = PathQueue::new(Rc::clone(&root));
+        let mut left = PathQueue::new(&root)?;
         // The moment of a path says whether it is hidden.
         let marked = |inside: bool| Moment { seconds: i64::from(inside), nanos: 0 };
         left.push(top, marked(everywhere)).map_err(call("write", top))?;

@@ -5,7 +5,6 @@ use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::rc::Rc;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, readlinkat};
@@ -17,7 +16,7 @@ use crate::image::tar_entry::Moment;
 use crate::image::tar_path::TarPath;
 
 use super::tree::{TreeError, Wrote, call, open_beneath, open_path};
-use super::tree_names::{PathQueue, PathSet, each_name};
+use super::tree_names::{PathQueue, PathSet, each_name, nameless};
 use super::tree_pending::Pending;
 use super::tree_xattr;
 
@@ -35,18 +34,23 @@ pub struct Listed {
     pub sealed: Moment,
 }
 
-/// Writes the list, or nothing at all.
+/// Writes the list, or nothing at all. What is no directory is noted aside while it is made, because the times of directories are
+/// known at the end only, and mtree(8) wants to read of a directory first.
 pub(super) struct Lister {
     file: Option<File>,
-    digest: Sha256,
+    root: OwnedFd,
+    /// What does not fit into `lines`.
+    aside: Option<File>,
     lines: Vec<u8>,
     /// Something that was listed is gone, or was never listed: the list is made from the finished tree instead.
     spoiled: bool,
 }
 
 impl Lister {
-    pub(super) fn new(file: Option<File>) -> Self {
-        Lister { file, digest: Sha256::new(), lines: HEAD.into(), spoiled: false }
+    /// A list of the tree at `root` that goes to `file`.
+    pub(super) fn new(file: Option<File>, root: &OwnedFd) -> nix::Result<Self> {
+        let root = root.try_clone().map_err(|error| errno(&error))?;
+        Ok(Lister { file, root, aside: None, lines: Vec::new(), spoiled: false })
     }
 
     /// Whether a list is written.
@@ -76,7 +80,7 @@ impl Lister {
         if !xattrs.is_empty() {
             record.xattrs = tree_xattr::listed(fd).map_err(call("fgetxattr", path))?;
         }
-        self.push(&record, path)
+        self.push(&record)
     }
 
     /// Lists a new symbolic link, device or FIFO.
@@ -87,7 +91,7 @@ impl Lister {
         let stat = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(call("fstatat", path))?;
         let mut record = record_of(path, &stat);
         record.kind = special_kind(dir, name, &stat, path)?;
-        self.push(&record, path)
+        self.push(&record)
     }
 
     /// Lists a new name of what is at `target`.
@@ -97,7 +101,7 @@ impl Lister {
         }
         let stat = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(call("fstatat", path))?;
         let kind = special_kind(dir, name, &stat, path)?;
-        self.push(&FileRecord { kind, link_of: Some(target.clone()), ..record_of(path, &stat) }, path)
+        self.push(&FileRecord { kind, link_of: Some(target.clone()), ..record_of(path, &stat) })
     }
 
     /// Lists a whiteout.
@@ -105,58 +109,93 @@ impl Lister {
         if !self.is_on() {
             return Ok(());
         }
-        self.push(&whiteout_record(path), path)
+        self.push(&whiteout_record(path))
     }
 
-    fn push(&mut self, record: &FileRecord, path: &TarPath) -> Wrote<()> {
+    fn push(&mut self, record: &FileRecord) -> Wrote<()> {
         record.write_to(&mut self.lines);
-        if self.lines.len() >= BUFFER { self.flush().map_err(call("write the list of", path)) } else { Ok(()) }
-    }
-
-    fn flush(&mut self) -> nix::Result<()> {
-        if let Some(file) = &mut self.file {
-            self.digest.update(&self.lines);
-            file.write_all(&self.lines).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
+        if self.lines.len() < BUFFER {
+            return Ok(());
         }
+        let aside = match &mut self.aside {
+            Some(aside) => aside,
+            none => none.insert(nameless(&self.root).map_err(call("open O_TMPFILE for the list of", &record.path))?),
+        };
+        aside.write_all(&self.lines).map_err(|error| call("write the list of", &record.path)(errno(&error)))?;
         self.lines.clear();
         Ok(())
     }
 
-    /// Lists the directories, whose times are set by now, or the whole tree when the list was spoiled.
-    pub(super) fn finish(mut self, root: &Rc<OwnedFd>, pending: &mut Pending) -> Wrote<Option<Listed>> {
-        let at_root = TarPath::root();
-        let Some(file) = &self.file else { return Ok(None) };
+    /// Writes the list: the directories, whose times are set by now, then all else; or the whole tree when what was noted is spoiled.
+    pub(super) fn finish(self, root: &OwnedFd, pending: &mut Pending) -> Wrote<Option<Listed>> {
+        let Some(file) = self.file else { return Ok(None) };
+        let mut out = Out { file, digest: Sha256::new(), lines: HEAD.into() };
+        out.push(&directory_record(&TarPath::root(), root)?)?;
         if self.spoiled {
-            let mut again = Lister::new(Some(emptied(file).map_err(call("ftruncate the list of", &at_root))?));
-            again.walk(root)?;
-            return again.seal(&at_root);
+            out.walk(root)?;
+            return out.seal();
         }
-        let mut listed = PathSet::new(Rc::clone(root));
-        pending.each(root.as_fd(), |path, dir, _| {
-            if listed.insert(path)? {
-                self.push(&directory_record(path, dir)?, path)?;
+        let mut listed = PathSet::new(root)?;
+        listed.insert(&TarPath::root())?;
+        pending.each(root.as_fd(), |path, dir, _| if listed.insert(path)? { out.push(&directory_record(path, dir)?) } else { Ok(()) })?;
+        if let Some(mut aside) = self.aside {
+            aside.rewind().map_err(|error| errno(&error))?;
+            let mut buffer = vec![0; BUFFER];
+            loop {
+                let count = aside.read(&mut buffer).map_err(|error| errno(&error))?;
+                if count == 0 {
+                    break;
+                }
+                out.lines.extend_from_slice(&buffer[..count]);
+                out.flush()?;
             }
-            Ok(())
-        })?;
-        self.seal(&at_root)
+        }
+        out.lines.extend_from_slice(&self.lines);
+        out.seal()
+    }
+}
+
+fn errno(error: &std::io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+/// The list itself.
+struct Out {
+    file: File,
+    digest: Sha256,
+    lines: Vec<u8>,
+}
+
+impl Out {
+    fn push(&mut self, record: &FileRecord) -> Wrote<()> {
+        record.write_to(&mut self.lines);
+        if self.lines.len() >= BUFFER { self.flush() } else { Ok(()) }
     }
 
-    fn seal(mut self, path: &TarPath) -> Wrote<Option<Listed>> {
-        self.flush().map_err(call("write the list of", path))?;
-        let Some(file) = &self.file else { return Ok(None) };
-        let stat = fstat(file).map_err(call("fstat", path))?;
+    fn flush(&mut self) -> Wrote<()> {
+        self.digest.update(&self.lines);
+        self.file.write_all(&self.lines).map_err(|error| call("write the list of", &TarPath::root())(errno(&error)))?;
+        self.lines.clear();
+        Ok(())
+    }
+
+    fn seal(mut self) -> Wrote<Option<Listed>> {
+        self.flush()?;
+        let stat = fstat(&self.file)?;
         let sealed = Moment { seconds: stat.st_ctime, nanos: u32::try_from(stat.st_ctime_nsec).unwrap_or(0) };
         Ok(Some(Listed { digest: format!("sha256:{}", crate::ids::hex(&self.digest.finalize())), sealed }))
     }
 
-    /// Lists a finished tree by reading it.
-    fn walk(&mut self, root: &Rc<OwnedFd>) -> Wrote<()> {
+    /// Lists a finished tree below its root by reading it.
+    fn walk(&mut self, root: &OwnedFd) -> Wrote<()> {
         let (mut names, mut held, mut again) = (HashMap::new(), 0, 0);
-        let mut left = PathQueue::new(Rc::clone(root));
+        let mut left = PathQueue::new(root)?;
         left.push(&TarPath::root(), Moment::default())?;
         while let Some((path, _)) = left.pop()? {
             let dir = open_path(root.as_fd(), &path).map_err(call("openat2", &path))?;
-            self.push(&directory_record(&path, &dir)?, &path)?;
+            if !path.is_root() {
+                self.push(&directory_record(&path, &dir)?)?;
+            }
             each_name(&dir, |name, is_directory| {
                 let child = path.join(name);
                 if is_directory {
@@ -165,8 +204,7 @@ impl Lister {
                 let stat = fstatat(&dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(call("fstatat", &child))?;
                 if let Some(first) = names.get(&stat.st_ino) {
                     let kind = special_kind(dir.as_fd(), name, &stat, &child)?;
-                    let record = FileRecord { kind, link_of: Some(TarPath::clone(first)), ..record_of(&child, &stat) };
-                    return self.push(&record, &child);
+                    return self.push(&FileRecord { kind, link_of: Some(TarPath::clone(first)), ..record_of(&child, &stat) });
                 }
                 if stat.st_nlink > 1 && held < LINKED.0 {
                     held += child.as_bytes().len() + 64;
@@ -177,20 +215,11 @@ impl Lister {
                         return Err(TreeError::TooMany);
                     }
                 }
-                self.push(&observe(dir.as_fd(), name, &stat, &child)?, &child)
+                self.push(&observe(dir.as_fd(), name, &stat, &child)?)
             })?;
         }
         Ok(())
     }
-}
-
-fn emptied(file: &File) -> nix::Result<File> {
-    let empty = || {
-        let mut file = file.try_clone()?;
-        file.set_len(0)?;
-        file.rewind().map(|()| file)
-    };
-    empty().map_err(|error: std::io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))
 }
 
 /// What the stat says, of a thing whose kind is not looked at yet.

@@ -5,7 +5,6 @@ use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::rc::Rc;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
@@ -26,6 +25,10 @@ pub(super) fn nameless(dir: &OwnedFd) -> nix::Result<File> {
     openat(dir, ".", OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::S_IRUSR | Mode::S_IWUSR).map(File::from)
 }
 
+fn again(dir: &OwnedFd) -> nix::Result<OwnedFd> {
+    dir.try_clone().map_err(|error| errno(&error))
+}
+
 fn errno(error: &std::io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
 }
@@ -36,7 +39,7 @@ pub(super) struct PathSet {
     key: RandomState,
     recent: HashSet<u64>,
     overflow: Option<(File, Vec<Run>)>,
-    dir: Rc<OwnedFd>,
+    dir: OwnedFd,
 }
 
 /// Sorted keys on the disk, from `at` on.
@@ -48,8 +51,8 @@ struct Run {
 
 impl PathSet {
     /// An empty set; `dir` is where it may overflow to.
-    pub(super) fn new(dir: Rc<OwnedFd>) -> Self {
-        PathSet { key: RandomState::new(), recent: HashSet::new(), overflow: None, dir }
+    pub(super) fn new(dir: &OwnedFd) -> nix::Result<Self> {
+        Ok(PathSet { key: RandomState::new(), recent: HashSet::new(), overflow: None, dir: again(dir)? })
     }
 
     /// Adds a path; answers whether it is new as far as memory goes: `true` may also be said of one that has overflowed.
@@ -134,13 +137,13 @@ pub(super) struct PathQueue {
     file: Option<File>,
     written: u64,
     read: u64,
-    dir: Rc<OwnedFd>,
+    dir: OwnedFd,
 }
 
 impl PathQueue {
     /// An empty queue; `dir` is where it may overflow to.
-    pub(super) fn new(dir: Rc<OwnedFd>) -> Self {
-        PathQueue { tail: Vec::new(), head: (Vec::new(), 0), file: None, written: 0, read: 0, dir }
+    pub(super) fn new(dir: &OwnedFd) -> nix::Result<Self> {
+        Ok(PathQueue { tail: Vec::new(), head: (Vec::new(), 0), file: None, written: 0, read: 0, dir: again(dir)? })
     }
 
     /// Adds a path at the end.
@@ -206,7 +209,7 @@ impl PathQueue {
 
     /// Gives all of it to `each`, in order, and keeps it.
     pub(super) fn each<E: From<nix::Error>>(&mut self, mut each: impl FnMut(&TarPath, Moment) -> Result<(), E>) -> Result<(), E> {
-        let mut kept = PathQueue::new(Rc::clone(&self.dir));
+        let mut kept = PathQueue::new(&self.dir)?;
         while let Some((path, moment)) = self.pop()? {
             each(&path, moment)?;
             kept.push(&path, moment)?;
@@ -239,9 +242,9 @@ pub(super) fn each_name<E: From<nix::Error>>(dir: &OwnedFd, mut each: impl FnMut
 mod tests {
     use super::*;
 
-    fn dir() -> (tempfile::TempDir, Rc<OwnedFd>) {
+    fn dir() -> (tempfile::TempDir, OwnedFd) {
         let world = tempfile::tempdir().unwrap();
-        let dir = Rc::new(OwnedFd::from(File::open(world.path()).unwrap()));
+        let dir = OwnedFd::from(File::open(world.path()).unwrap());
         (world, dir)
     }
 
@@ -252,7 +255,7 @@ mod tests {
     #[test]
     fn a_set_that_overflows_forgets_nothing() {
         let (world, dir) = dir();
-        let mut set = PathSet::new(dir);
+        let mut set = PathSet::new(&dir).unwrap();
         let count = 3 * RECENT + 7;
         for nth in 0..count {
             set.insert(&path(nth)).unwrap();
@@ -266,7 +269,7 @@ mod tests {
     #[test]
     fn a_queue_that_overflows_keeps_its_order() {
         let (_world, dir) = dir();
-        let mut queue = PathQueue::new(dir);
+        let mut queue = PathQueue::new(&dir).unwrap();
         let moment = |nth: usize| Moment { seconds: -(nth as i64), nanos: 5 };
         let (mut pushed, mut popped) = (0, 0);
         // Reading and writing take turns, at different speeds.

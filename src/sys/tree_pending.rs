@@ -1,7 +1,6 @@
 //! The attributes of directories: owner, mode and extended attributes at once, times at the end, when nothing more is made in them.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::rc::Rc;
 
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, fchmod, fstat, futimens};
@@ -28,8 +27,8 @@ pub(super) struct Pending {
 
 impl Pending {
     /// Nothing yet; `dir` is where it may overflow to.
-    pub(super) fn new(dir: &Rc<OwnedFd>) -> Self {
-        Pending { times: PathQueue::new(Rc::clone(dir)), known: PathSet::new(Rc::clone(dir)) }
+    pub(super) fn new(dir: &OwnedFd) -> nix::Result<Self> {
+        Ok(Pending { times: PathQueue::new(dir)?, known: PathSet::new(dir)? })
     }
 
     /// Gives an open directory these attributes; the last call wins.

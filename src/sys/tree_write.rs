@@ -13,7 +13,7 @@ use nix::sys::stat::{Mode, fstat, mkdirat};
 use nix::unistd::linkat;
 use sha2::{Digest, Sha256};
 
-use crate::fault::Result;
+use crate::fault::{Fault, Result};
 use crate::image::tar_entry::{Entry, EntryKind};
 use crate::image::tar_path::TarPath;
 use crate::image::tar_reader::TarReader;
@@ -52,12 +52,13 @@ impl<'a> Writer<'a> {
         let upper = open_root(root)?;
         let merged = Merged::new(form, upper, below);
         let root = upper_of(merged.root())?;
+        let failed = |errno| Fault::from(TreeError::from(errno));
         Ok(Writer {
             form,
-            pending: Pending::new(&root),
-            list: Lister::new(list),
-            made: PathSet::new(Rc::clone(&root)),
-            hidden: PathSet::new(root),
+            pending: Pending::new(&root).map_err(failed)?,
+            list: Lister::new(list, &root).map_err(failed)?,
+            made: PathSet::new(&root).map_err(failed)?,
+            hidden: PathSet::new(&root).map_err(failed)?,
             borrowed: false,
             opaque_root: false,
             root_described: form == Form::Flat,

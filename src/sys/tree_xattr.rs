@@ -105,6 +105,16 @@ pub(super) fn replace(fd: BorrowedFd<'_>, wanted: &[(Vec<u8>, Vec<u8>)]) -> nix:
     set_all(fd, wanted)
 }
 
+/// Makes `wanted` the only attributes of those that [`listed`] answers.
+pub(super) fn replace_listed(fd: BorrowedFd<'_>, wanted: &[(Vec<u8>, Vec<u8>)]) -> nix::Result<()> {
+    for (name, _) in listed(fd)? {
+        if !wanted.iter().any(|(known, _)| *known == name) {
+            remove(fd, &name)?;
+        }
+    }
+    set_all(fd, wanted)
+}
+
 /// Sets all of `wanted`. A file system without `user.*` (tmpfs before Linux 6.6) goes without them, as `tar` and umoci do.
 pub(super) fn set_all(fd: BorrowedFd<'_>, wanted: &[(Vec<u8>, Vec<u8>)]) -> nix::Result<()> {
     for (name, value) in wanted {

@@ -1,7 +1,7 @@
 //! Everything that can be seen of a world, as sorted lines of *what* and *how it is*.
 //!
 //! Left out by rule, and nothing else: indexes and handles that the kernel counts up, counters, timers, times of files, other
-//! processes of the machine, and `run/journals`, which is rkbox's memory of a command and not a change to the host.
+//! processes of the machine, `run/journals`, which is rkbox's memory of a command and not a change to the host, and `events`, its diary.
 
 use std::time::Duration;
 
@@ -40,6 +40,8 @@ impl Observation {
         let mut facts = kernel::links_routes_rules();
         facts.extend(kernel::mounts());
         facts.extend(files::below(&[super::world::DIR, "/run", "/etc/netns"], &world.run_dir().join("journals")));
+        let events = format!("file {}", world.root().join("events").display());
+        facts.retain(|(key, _)| !key.starts_with(&events));
         facts.extend(process::of(world).into_iter().map(|process| ("process".to_owned(), process.cmdline)));
         facts.extend(cgroup::below(&world.cgroup_parent).into_iter().map(|path| (format!("cgroup {path}"), String::new())));
         Observation { facts }.rewrite(|text| text.replace(&world.cgroup_parent, "/CGROUPS"))

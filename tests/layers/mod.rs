@@ -21,8 +21,9 @@ use nix::sched::{CloneFlags, unshare};
 use rkbox::fault::Result;
 use rkbox::step::blob::BlobSource;
 use rkbox::step::flatten::LayerBlob;
-use rkbox::step::layer::overlay_lowers;
+use rkbox::step::layer::{find_stamp, overlay_lowers};
 use rkbox::step::{Action, Flatten, Layer, Layers};
+use rkbox::sys::tree_verify::{self, Depth, Finding};
 use rkbox::sys::{CgroupDriver, Host};
 use sha2::{Digest, Sha256};
 
@@ -230,6 +231,7 @@ impl World {
         let steps = self.layer_steps(tars);
         let listed = (|| {
             run(&Layers { layers: steps.clone() }, &self.host)?;
+            steps.iter().for_each(|step| assert_eq!(verify(step, Depth::Whole), [], "the list of {} is wrong", step.path.display()));
             let layers: Vec<PathBuf> = steps.iter().rev().map(|step| step.path.clone()).collect();
             let mut lowers: Vec<String> = overlay_lowers(&layers)?.iter().map(|lower| lower.display().to_string()).collect();
             lowers.push(self.at("empty").display().to_string());
@@ -266,6 +268,12 @@ impl World {
         lines.extend(names(self.dir.path()));
         lines
     }
+}
+
+/// What differs from the list of a layer.
+pub fn verify(layer: &Layer, depth: Depth) -> Vec<Finding> {
+    let digest = find_stamp(&layer.path).unwrap().unwrap().list.unwrap();
+    tree_verify::verify(&layer.path.join("fs"), &layer.path.join("layer.mtree"), &digest, depth).unwrap().0
 }
 
 pub fn run<A: Action>(step: &A, host: &Host) -> Result<()> {

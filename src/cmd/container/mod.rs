@@ -1,5 +1,16 @@
-//! Containers: run in the foreground, listed, removed.
+//! Containers: made, run, watched, stopped, listed, removed.
 
+mod attach;
+mod create;
+mod events;
+mod exec;
+mod exec_process;
+mod foreground;
+mod inspect;
+mod kill;
+mod launch;
+mod logs;
+mod making;
 mod mounts;
 mod oci;
 mod options;
@@ -7,66 +18,33 @@ mod ps;
 mod remove;
 mod request;
 mod run;
+mod script;
+mod start;
+mod state;
 mod steps;
+mod stop;
+mod wait;
 
 use std::path::PathBuf;
 
-use clap::Args;
-
-use super::{PlanArgs, records};
+use super::records;
 use crate::fault::Result;
 use crate::ids::Id;
 use crate::sys::Host;
 
+pub use attach::{AttachArgs, run as attach};
+pub use create::{CreateArgs, run as create};
+pub use exec::{ExecArgs, run as exec};
+pub use inspect::{InspectArgs, run as inspect};
+pub use kill::{FreezeArgs, KillArgs, pause, run as kill, unpause};
+pub use logs::{LogsArgs, run as logs};
 pub use options::{ContainerArgs, GroupArgs, fitting, swap};
-pub use ps::run as ps;
-pub use remove::{reclaim, remove, run as rm, stop};
-pub use run::run;
-
-/// Arguments of `rkbox run`.
-#[derive(Debug, Args)]
-pub struct RunArgs {
-    /// Remove the container when it ends
-    #[arg(long)]
-    pub rm: bool,
-    /// `--explain`, `--timings`.
-    #[command(flatten)]
-    pub plan: PlanArgs,
-    /// The container.
-    #[command(flatten)]
-    pub container: ContainerArgs,
-}
-
-/// Arguments of `rkbox ps`.
-#[derive(Debug, Args)]
-pub struct PsArgs {
-    /// Also those that do not run
-    #[arg(short, long)]
-    pub all: bool,
-    /// Print only ids
-    #[arg(short, long)]
-    pub quiet: bool,
-    /// Print whole ids
-    #[arg(long)]
-    pub no_trunc: bool,
-}
-
-/// Arguments of `rkbox rm`.
-#[derive(Debug, Args)]
-pub struct RmArgs {
-    /// Names, ids or unique prefixes of ids
-    #[arg(required = true, value_name = "CONTAINER")]
-    pub keys: Vec<String>,
-    /// Kill what runs, pass over damage; a missing one is no error
-    #[arg(short, long)]
-    pub force: bool,
-    /// Also the anonymous volumes that only they use
-    #[arg(short, long)]
-    pub volumes: bool,
-    /// `--explain`, `--timings`.
-    #[command(flatten)]
-    pub plan: PlanArgs,
-}
+pub use ps::{PsArgs, run as ps};
+pub use remove::{RmArgs, end, reclaim, remove, run as rm};
+pub use run::{RunArgs, run};
+pub use start::{StartArgs, run as start};
+pub use stop::{StopArgs, run as stop};
+pub use wait::{WaitArgs, run as wait};
 
 /// The containers of a sandbox.
 pub fn of_sandbox(host: &Host, sandbox: &Id) -> Result<Vec<Id>> {

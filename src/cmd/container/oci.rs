@@ -73,6 +73,6 @@ fn oci_request(facts: &Facts<'_>, record: &ContainerRecord, hostname: &str) -> R
         mounts: mounts::entries(record),
         cgroups_path: record.runtime.cgroups_path.clone(),
         limits: facts.args.resources.limits()?,
-        annotations: [("org.rkbox.id".to_owned(), record.id.to_string())].into(),
+        annotations: record.annotations.clone().into_iter().chain([("org.rkbox.id".to_owned(), record.id.to_string())]).collect(),
     })
 }

@@ -8,6 +8,7 @@ use crate::cmd::image::store::Image;
 use crate::cmd::{Context, parse, records};
 use crate::fault::{Context as _, Result};
 use crate::ids::Id;
+use crate::record::life::Launch;
 use crate::record::{Attachment, ContainerRecord, ImageUsed, Metadata, RawConfig, SandboxRecord, VERSION};
 use crate::sys::{proc, rootfs, view};
 
@@ -29,6 +30,10 @@ pub struct Facts<'a> {
     pub args: &'a ContainerArgs,
     /// Whether it is removed when it ends.
     pub auto_remove: bool,
+    /// What its monitor does first; `None` for a container in the foreground, which has none.
+    pub launch: Option<Launch>,
+    /// Whether its output waits for a client.
+    pub awaits_client: bool,
     /// Whether anything is changed, or only explained.
     pub acting: bool,
     /// The id.
@@ -53,20 +58,19 @@ pub fn record(cx: &Context, facts: &Facts<'_>, net: Net) -> Result<ContainerReco
     let list = |pick: Option<&Option<Vec<String>>>| pick.cloned().flatten().unwrap_or_default();
     let entrypoint = process::parse_entrypoint(&args.process.entrypoint)?;
     let (image_entrypoint, image_cmd) = (list(config.map(|c| c.entrypoint())), list(config.map(|c| c.cmd())));
-    let changes =
-        args.process.env.iter().map(|text| process::parse_env(text, |name| std::env::var(name).ok())).collect::<Result<Vec<_>>>()?;
+    let changes = args.process.env_changes()?;
     let image_env = list(config.map(|c| c.env()));
     let text = |pick: Option<&Option<String>>| pick.cloned().flatten().unwrap_or_default();
     let wanted_user = args.process.user.clone().unwrap_or_else(|| text(config.map(|c| c.user())));
-    let identity =
-        user::resolve(&wanted_user, &view::read_accounts(facts.lowers)?, &[]).doing(|| format!("resolving user {wanted_user:?}"))?;
+    let identity = user::resolve(&wanted_user, &view::read_accounts(facts.lowers)?, &args.process.group_add)
+        .doing(|| format!("resolving user {wanted_user:?}"))?;
     Ok(ContainerRecord {
         v: VERSION,
         sandbox_id: facts.sandbox.map(|sandbox| sandbox.id.clone()),
         metadata: Metadata { name: name.to_string(), ..Metadata::default() },
         name,
         labels: args.process.labels.iter().cloned().collect(),
-        annotations: crate::record::Pairs::new(),
+        annotations: args.process.annotations.iter().cloned().collect(),
         image: ImageUsed {
             requested: args.image.clone(),
             reference: image.references.first().map(ToString::to_string).unwrap_or_default(),
@@ -82,9 +86,7 @@ pub fn record(cx: &Context, facts: &Facts<'_>, net: Net) -> Result<ContainerReco
         resources: args.resources.recorded()?,
         tty: args.process.tty,
         stdin: args.process.interactive,
-        stop_signal: Some(text(config.map(|c| c.stop_signal())))
-            .filter(|signal| !signal.is_empty())
-            .unwrap_or_else(|| "SIGTERM".to_owned()),
+        stop_signal: args.life.stop_signal(text(config.map(|c| c.stop_signal())))?,
         user: (identity.uid, identity.gid, identity.groups),
         auto_remove: facts.auto_remove,
         owner: "cli".to_owned(),
@@ -98,6 +100,7 @@ pub fn record(cx: &Context, facts: &Facts<'_>, net: Net) -> Result<ContainerReco
         root_attributes: rootfs::find_attributes(facts.lowers, ".")?.map_or((0o755, (0, 0)), |root| (root.mode, (root.uid, root.gid))),
         lowers: facts.lowers.to_vec(),
         runtime: records::runtime_facts(host, &facts.id, facts.sandbox.map(|sandbox| &sandbox.runtime))?,
+        life: args.life.life(&image.config_raw, &host.container_dir(facts.id.as_str()))?,
         config: RawConfig { kind: "rkbox.v1".to_owned(), raw: parse::command_line() },
         id: facts.id.clone(),
         extra: serde_json::Map::new(),

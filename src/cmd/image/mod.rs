@@ -9,6 +9,7 @@ mod history;
 pub mod inspect;
 pub mod load;
 pub mod ls;
+mod mount;
 pub mod need;
 mod open;
 mod progress;
@@ -25,6 +26,8 @@ pub mod sweep;
 mod tag;
 #[cfg(test)]
 mod tests;
+pub mod verify;
+mod verify_repair;
 
 use clap::{Args, Subcommand};
 
@@ -74,8 +77,15 @@ pub enum ImageCommand {
     Pin(tag::PinArgs),
     /// Take pins back
     Unpin(tag::PinArgs),
+    /// Show images as read-only directories; without IMAGE, list those shown
+    Mount(mount::MountArgs),
+    /// Take mounts of images off
+    #[command(visible_alias = "umount")]
+    Unmount(mount::UnmountArgs),
     /// Print how much room images take
     Df(df::DfArgs),
+    /// Compare blobs and unpacked files with what they were, and repair them
+    Verify(verify::VerifyArgs),
 }
 
 /// Arguments of `rkbox image load`.
@@ -119,7 +129,10 @@ pub fn run(cx: &Context, args: ImageArgs) -> Result<u8> {
         ImageCommand::Prune(args) => prune::run(cx, &args),
         ImageCommand::Pin(args) => tag::pin(cx, &args, true),
         ImageCommand::Unpin(args) => tag::pin(cx, &args, false),
+        ImageCommand::Mount(args) => mount::run(cx, &args),
+        ImageCommand::Unmount(args) => mount::unmount(cx, &args),
         ImageCommand::Df(args) => df::run(cx, &args),
+        ImageCommand::Verify(args) => verify::run(cx, &args),
         ImageCommand::Inspect(args) => inspect::run(cx, &args),
         ImageCommand::Rm(args) => rm::run(cx, &args),
     }

@@ -37,7 +37,7 @@ fn one(cx: &Context, args: &RemoveArgs, key: &str, extent: Extent) -> Result<()>
     }
     for member in &inside {
         match (extent, args.force) {
-            (Extent::Stop, _) => container::stop(&cx.host, member)?,
+            (Extent::Stop, _) => container::end(&cx.host, member)?,
             (Extent::All, true) => container::remove(&cx.host, member, Damage::Salvage)?,
             (Extent::All, false) => {
                 let fault = Fault::new(

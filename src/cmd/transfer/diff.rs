@@ -3,7 +3,7 @@
 use super::DiffArgs;
 use crate::cmd::{Context, Format, output, records};
 use crate::fault::Result;
-use crate::sys::changes::{self, Change};
+use crate::sys::tree_diff::{self, Change};
 
 /// Lists what a container added, changed and deleted of its image's files.
 pub fn run(cx: &Context, args: &DiffArgs) -> Result<u8> {
@@ -11,7 +11,7 @@ pub fn run(cx: &Context, args: &DiffArgs) -> Result<u8> {
     let record = records::container(&cx.host, &id)?;
     let mut lowers = vec![record.bundle.join("init")];
     lowers.extend(record.lowers.iter().cloned());
-    let changes = changes::list(&record.bundle.join("upper"), &lowers)?;
+    let changes = tree_diff::list(&record.bundle.join("upper"), &lowers)?;
     let letter = |change: &Change| match change {
         Change::Added => "A",
         Change::Changed => "C",

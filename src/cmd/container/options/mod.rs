@@ -1,20 +1,24 @@
 //! What can be said of a container: one group of options a file, shared by all commands that make one.
 
 mod image;
+mod life;
 mod mounts;
 mod network;
 mod process;
 mod resources;
 mod security;
+mod units;
 
 use clap::Args;
 
 pub use image::ImageArgs;
+pub use life::LifeArgs;
 pub use mounts::MountArgs;
 pub use network::NetworkArgs;
 pub use process::ProcessArgs;
 pub use resources::{GroupArgs, ResourceArgs, fitting, swap};
 pub use security::{Owns, SecurityArgs};
+pub use units::span;
 
 use crate::cmd::names::NamesArgs;
 use crate::ids::Name;
@@ -34,6 +38,9 @@ pub struct ContainerArgs {
     /// What it knows by name.
     #[command(flatten)]
     pub names: NamesArgs,
+    /// Its life.
+    #[command(flatten)]
+    pub life: LifeArgs,
     /// What it sees of the file system.
     #[command(flatten)]
     pub mounts: MountArgs,

@@ -1,0 +1,62 @@
+//! Repairing what `rkbox image verify` found, layer by layer: one that cannot be repaired does not stop the others.
+
+use std::path::PathBuf;
+
+use super::verify::{Damaged, Problem, Scope, verify_layer};
+use crate::cmd::{Context, carry, output};
+use crate::fault::{Fault, Result};
+use crate::image::Digest;
+use crate::image::layer_stamp::LIST;
+use crate::plan::{self, Keep, Plan, Timings};
+use crate::step::{Layer, Repair, Step};
+use crate::sys::{Host, tree_repair};
+
+/// Fetches damaged blobs again; says of each problem whether it is gone.
+pub(super) fn refetch(_cx: &Context, _scope: &Scope, _blobs: &mut [Problem]) {}
+
+/// Prints the script of all repairs.
+pub(super) fn explain(host: &Host, scope: &Scope, damaged: &[Damaged]) -> Result<u8> {
+    let steps = damaged.iter().filter_map(|layer| repair_of(scope, layer).transpose()).collect::<Result<_>>()?;
+    let plan = Plan::new("image-verify".to_owned(), "repair layers".to_owned(), steps);
+    carry::show(&plan::explain::explain(&plan, host)?);
+    Ok(0)
+}
+
+/// Repairs each damaged layer and marks what was put right.
+pub(super) fn repair(cx: &Context, scope: &Scope, damaged: &mut [Damaged]) {
+    for layer in damaged {
+        match repair_one(cx, scope, layer) {
+            Ok(()) => layer.problems.iter_mut().for_each(|problem| problem.repaired = true),
+            Err(fault) => output::fault(&fault),
+        }
+    }
+}
+
+fn repair_one(cx: &Context, scope: &Scope, damaged: &Damaged) -> Result<()> {
+    let (Some(step), Some(layer)) = (repair_of(scope, damaged)?, scope.layers.get(&damaged.chain)) else { return Ok(()) };
+    let box_id = format!("image-{}", std::process::id());
+    let command = format!("repair layer {}", damaged.chain.short());
+    let plan = |_: &mut Timings| Ok(Plan::new(box_id.clone(), command.clone(), vec![step.clone()]).kept(Keep::Result));
+    plan::attempt(&cx.host, &mut Timings::start(), plan)?;
+    match verify_layer(&damaged.chain, layer, false)? {
+        (None, _) => Ok(()),
+        (Some(left), _) => Err(Fault::new(
+            crate::fault::Kind::DataLoss,
+            format!("layer {} still has {} problems", damaged.chain.short(), left.problems.len()),
+        )),
+    }
+}
+
+fn repair_of(scope: &Scope, damaged: &Damaged) -> Result<Option<Step>> {
+    let Some(layer) = scope.layers.get(&damaged.chain).cloned() else { return Ok(None) };
+    let by_path = |path: &PathBuf| -> Option<Layer> {
+        let chain = Digest::from_hex(&path.file_name()?.to_string_lossy())?;
+        scope.layers.get(&chain).cloned()
+    };
+    let below = layer.lowers.iter().filter_map(by_path).collect();
+    let damages = match damaged.found.as_slice() {
+        [] => Vec::new(),
+        found => tree_repair::Repair::of(&layer.path.join(LIST), found)?.damages(),
+    };
+    Ok(Some(Repair { layer, below, damages }.into()))
+}

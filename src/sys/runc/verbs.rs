@@ -1,0 +1,64 @@
+//! The other verbs of the runtime: start, pause, resume, exec.
+
+use std::path::Path;
+
+use super::{Runc, START_LIMIT};
+use crate::fault::{Context as _, Result};
+use crate::sys::exec::{Captured, Exec};
+use crate::sys::subgroup::Subgroup;
+
+/// A process to be added to a container.
+#[derive(Clone, Copy, Debug)]
+pub struct ExecRequest<'a> {
+    /// The process as an OCI document (`--process`).
+    pub process: &'a Path,
+    /// Where the runtime writes its pid.
+    pub pid_file: &'a Path,
+    /// Where the runtime writes its log, JSON lines.
+    pub log: &'a Path,
+    /// A control group below the container's own for it and its children.
+    pub group: Option<&'a Subgroup>,
+}
+
+impl Runc {
+    fn verb(&self, words: &[&str], doing: &str) -> Result<()> {
+        let done: Captured = self.exec().args(words).capture(START_LIMIT).doing(|| doing.to_owned())?;
+        if done.status.success() { Ok(()) } else { Err(self.failure(doing, &done)) }
+    }
+
+    /// Starts the first process of a container that was created.
+    pub fn start(&self, id: &str) -> Result<()> {
+        self.verb(&["start", id], "starting the container")
+    }
+
+    /// Freezes the processes of a container.
+    pub fn pause(&self, id: &str) -> Result<()> {
+        self.verb(&["pause", id], "freezing the container")
+    }
+
+    /// Lets the processes of a container go on.
+    pub fn resume(&self, id: &str) -> Result<()> {
+        self.verb(&["resume", id], "thawing the container")
+    }
+
+    /// The command that adds a process to a container; the caller adds streams, and options between.
+    pub fn exec_process(&self, request: &ExecRequest<'_>, options: &[&str], id: &str) -> Exec {
+        let exec = self.exec().arg("--log").arg(request.log).args(["--log-format", "json", "exec"]).args(options);
+        let exec = exec.arg("--process").arg(request.process).arg("--pid-file").arg(request.pid_file);
+        let exec = match request.group {
+            Some(group) => exec.args(["--cgroup", group.word()]),
+            None => exec,
+        };
+        exec.arg(id)
+    }
+
+    /// The command that runs `words` in a container as its own user, for a health check.
+    pub fn exec_words(&self, id: &str, group: &Subgroup, words: &[String]) -> Exec {
+        self.exec().args(["exec", "--cgroup", group.word()]).arg(id).args(words)
+    }
+
+    /// Whether a container that runs waits to be started: runc keeps a FIFO for that.
+    pub fn is_created(&self, id: &str) -> bool {
+        self.state_dir(id).join("exec.fifo").exists()
+    }
+}
