@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{Context, Format, bundle, cni, container, doctor, gc, image, network, port, port_forward, repair, sandbox, seccomp, unit, volume};
+use super::{Context, Format, bundle, cni, container, doctor, gc, image, network, port, port_forward, repair, sandbox, seccomp, transfer, unit, usage, volume};
 use crate::cni::built_in::Policy;
 use crate::fault::{Fault, Kind, Result};
 use crate::ids::CgroupDriver;
@@ -115,6 +115,18 @@ enum Command {
     Inspect(container::InspectArgs),
     /// Remove containers
     Rm(container::RmArgs),
+    /// Copy files into and out of containers
+    Cp(transfer::CpArgs),
+    /// Show what a container changed of its image's files
+    Diff(transfer::DiffArgs),
+    /// Write the files of a container as a tar stream
+    Export(transfer::ExportArgs),
+    /// Show what containers use
+    Stats(usage::StatsArgs),
+    /// Show the processes of a container
+    Top(usage::TopArgs),
+    /// Change what containers may use
+    Update(Box<usage::UpdateArgs>),
     /// Show the published ports of a container or sandbox
     Port(port::PortArgs),
     /// Print what happened to containers
@@ -230,6 +242,11 @@ impl Cli {
             | Command::Doctor(_)
             | Command::Unit(_)
             | Command::Ps(_)
+            | Command::Cp(_)
+            | Command::Diff(_)
+            | Command::Export(_)
+            | Command::Stats(_)
+            | Command::Top(_)
             | Command::Inspect(_)
             | Command::Logs(_)
             | Command::Events(_)
@@ -241,6 +258,13 @@ impl Cli {
             Command::Volume(command) => command.changes_the_host(),
             Command::Run(_) | Command::Rm(_) | Command::Gc(_) | Command::PortForward(_) => true,
             Command::Run(_) | Command::Rm(_) | Command::Gc(_) | Command::Create(_) | Command::Start(_) | Command::Stop(_) => true,
+            Command::Run(_)
+            | Command::Update(_)
+            | Command::Rm(_)
+            | Command::Gc(_)
+            | Command::Create(_)
+            | Command::Start(_)
+            | Command::Stop(_) => true,
             Command::Kill(_) | Command::Pause(_) | Command::Unpause(_) | Command::Wait(_) | Command::Exec(_) | Command::Attach(_) => true,
             Command::Repair(_) => true,
         }
@@ -285,6 +309,12 @@ impl Command {
             Command::Ps(args) => container::ps(context, &args),
             Command::Inspect(args) => container::inspect(context, &args),
             Command::Rm(args) => container::rm(context, &args),
+            Command::Cp(args) => transfer::cp(context, &args),
+            Command::Diff(args) => transfer::diff(context, &args),
+            Command::Export(args) => transfer::export(context, &args),
+            Command::Stats(args) => usage::stats(context, &args),
+            Command::Top(args) => usage::top(context, &args),
+            Command::Update(args) => usage::update(context, &args),
             Command::Port(args) => port::run(context, &args),
             Command::Events(args) => container::events(context, &args),
             Command::Repair(args) => repair::run(context, &args),

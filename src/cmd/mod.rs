@@ -8,6 +8,7 @@ pub mod container;
 pub mod doctor;
 pub mod gc;
 pub mod image;
+pub mod names;
 pub mod network;
 pub mod output;
 pub mod parse;
@@ -19,7 +20,9 @@ pub mod repair;
 pub mod salvage;
 pub mod sandbox;
 pub mod seccomp;
+pub mod transfer;
 pub mod unit;
+pub mod usage;
 pub mod volume;
 
 use crate::sys::Host;
