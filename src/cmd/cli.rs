@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{Context, Format, bundle, cni, container, doctor, gc, image, network, port, port_forward, repair, sandbox, seccomp, transfer, unit, usage, volume};
+use super::{
+    Context, Format, bundle, cni, container, doctor, gc, image, network, port, port_forward, repair, sandbox, seccomp, transfer, unit,
+    usage, volume,
+};
 use crate::cni::built_in::Policy;
 use crate::fault::{Fault, Kind, Result};
 use crate::ids::CgroupDriver;
@@ -256,9 +259,8 @@ impl Cli {
             Command::Net(command) => !command.only_reads(),
             Command::Cni(_) => false,
             Command::Volume(command) => command.changes_the_host(),
-            Command::Run(_) | Command::Rm(_) | Command::Gc(_) | Command::PortForward(_) => true,
-            Command::Run(_) | Command::Rm(_) | Command::Gc(_) | Command::Create(_) | Command::Start(_) | Command::Stop(_) => true,
             Command::Run(_)
+            | Command::PortForward(_)
             | Command::Update(_)
             | Command::Rm(_)
             | Command::Gc(_)

@@ -5,13 +5,10 @@ use std::collections::BTreeMap;
 use clap::Args;
 
 use super::steps::{self, Texts};
-use crate::bundle::{etc, pause};
-use crate::cmd::network::several;
-use crate::cmd::publish::PortArgs;
 use crate::bundle::pause;
 use crate::cmd::names::{NamesArgs, Reach};
-use crate::cmd::network::{self, attach, networks};
-use crate::cmd::publish::{self, PortArgs};
+use crate::cmd::network::several;
+use crate::cmd::publish::PortArgs;
 use crate::cmd::{Context, Format, PlanArgs, carry, output, records};
 use crate::fault::{Fault, Result};
 use crate::ids::{Id, Name};
@@ -96,7 +93,6 @@ fn plan(cx: &Context, args: &CreateArgs, timings: &mut Timings) -> Result<(Plan,
         }
     }
     network.locks.iter().for_each(|lock| timings.waited(lock.waited()));
-    let addresses: Vec<IpAddr> = network.attachments.iter().flat_map(|a| &a.addresses).map(ipnetwork::IpNetwork::ip).collect();
     let attachments = std::mem::take(&mut network.attachments);
     let record = record(cx, args, id, attachments)?;
     let reach = if record.netns.is_some() { Reach::Own(&record.attachments) } else { Reach::Host };
