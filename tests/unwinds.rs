@@ -174,6 +174,7 @@ sweeps! {
     image_rm: Either, "rkbox image load BUSYBOX", "image rm busybox";
     run_volumes: Either, "rkbox image load LAYERED", "run --rm --net none -v cache:/c -v /tmp/rkbox-world/made/deep:/m layers";
     rm_volumes: Either, "rkbox image load LAYERED; rkbox run --net none --name c -v cache:/c layers", "rm -v c";
+    update: Either, "rkbox image load BUSYBOX; rkbox run --net none --name c busybox true", "update --memory 64m --pids-limit 9 c";
     volume_create: Before, "true", "volume create cache";
     volume_rm: Either, "rkbox volume create cache", "volume rm cache";
     image_tag: Before, "rkbox image load BUSYBOX", "image tag busybox other:1";

@@ -215,6 +215,10 @@ steps! {
     SourceDir in source_dir,
     Ownership in ownership,
     Pin in pin,
+    // Names.
+    SharedDir in shared_dir,
+    NetnsFiles in netns_files,
+    HostsName in hosts_name,
     // Namespaces and networks.
     NetnsRoot in netns_root,
     Namespaces in namespaces,
@@ -245,5 +249,6 @@ steps! {
     // Processes.
     CgroupParent in cgroup_parent,
     Process in process,
+    Bounds in bounds,
     Watched in watched,
 }

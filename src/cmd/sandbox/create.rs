@@ -1,12 +1,12 @@
 //! `rkbox sandbox create`.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use clap::Args;
 
 use super::steps::{self, Texts};
-use crate::bundle::{etc, pause};
+use crate::bundle::pause;
+use crate::cmd::names::{NamesArgs, Reach};
 use crate::cmd::network::several;
 use crate::cmd::publish::PortArgs;
 use crate::cmd::{Context, Format, PlanArgs, carry, output, records};
@@ -31,6 +31,9 @@ pub struct CreateArgs {
     /// Host name inside; by default the sandbox's name
     #[arg(long, value_parser = crate::cmd::parse::hostname)]
     pub hostname: Option<String>,
+    /// What it knows by name.
+    #[command(flatten)]
+    pub names: NamesArgs,
     /// Label, may be repeated
     #[arg(short, long = "label", value_name = "KEY=VALUE", value_parser = crate::cmd::parse::pair)]
     pub labels: Vec<(String, String)>,
@@ -90,14 +93,14 @@ fn plan(cx: &Context, args: &CreateArgs, timings: &mut Timings) -> Result<(Plan,
         }
     }
     network.locks.iter().for_each(|lock| timings.waited(lock.waited()));
-    let addresses: Vec<IpAddr> = network.attachments.iter().flat_map(|a| &a.addresses).map(ipnetwork::IpNetwork::ip).collect();
     let attachments = std::mem::take(&mut network.attachments);
     let record = record(cx, args, id, attachments)?;
+    let reach = if record.netns.is_some() { Reach::Own(&record.attachments) } else { Reach::Host };
     let texts = Texts {
         record: records::write(&record)?,
         config: pause_config(&record)?,
-        hosts: etc::hosts(&record.hostname, &addresses),
-        resolv_conf: etc::resolv_conf(&crate::cmd::parse::host_resolv_conf()),
+        hosts: args.names.hosts(&record.hostname, reach)?,
+        resolv_conf: args.names.resolv_conf(reach)?,
     };
     let steps = steps::steps(host, &record, texts, std::mem::take(&mut network.steps))?;
     let mut plan = Plan::new(record.id.as_str(), format!("create sandbox {}", record.name), steps.all);
