@@ -1,12 +1,24 @@
 //! Small questions about what is at a path.
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{Read as _, Seek as _, Write as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Result, failed};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use super::{Result, failed, failed_errno};
+
+/// An anonymous file that holds `content`, at its start: what a child reads without a pipe that both could wait on.
+pub fn anonymous(content: &[u8]) -> Result<OwnedFd> {
+    let path = Path::new("(anonymous file)");
+    let fd = memfd_create(c"rkbox", MFdFlags::MFD_CLOEXEC).map_err(failed_errno("memfd_create", path))?;
+    let mut file = fs::File::from(fd);
+    file.write_all(content).and_then(|()| file.rewind()).map_err(failed("write", path))?;
+    Ok(file.into())
+}
 
 /// Whether a directory (or a symlink to one) is at `path`.
 pub fn is_dir(path: &Path) -> Result<bool> {
