@@ -84,7 +84,7 @@ fn comparable(seen: &Observation) -> Observation {
             value.push_str(if opaque { "opaque root" } else { "no opaque root" });
         }
         // The same layers, said in the old and in the new mount call.
-        *value = value.replace(",lowerdir+=", ":").replacen("rw:", "rw,lowerdir=", 1);
+        *value = value.replace(",lowerdir+=", ":").replacen("rw:", "rw,lowerdir=", 1).replacen("ro:", "ro,lowerdir=", 1);
         // The kernel makes a new one for each upper layer.
         if let Some(at) = value.find(" trusted.overlay.uuid=") {
             value.truncate(at);
@@ -128,6 +128,8 @@ explains! {
     image_pin: "rkbox image load BUSYBOX", "image pin busybox";
     image_unpin: "rkbox image load BUSYBOX; rkbox image pin busybox", "image unpin busybox";
     image_save: "rkbox image load BUSYBOX", "image save busybox --to oci:/tmp/rkbox-world/out";
+    image_mount: "rkbox image load BUSYBOX", "image mount busybox";
+    image_unmount: "rkbox image load BUSYBOX; rkbox image mount busybox", "image unmount busybox";
     image_prune: "rkbox image load BUSYBOX", "image prune -a";
     bundle_create: "true", "bundle create oci:LAYERS:latest /tmp/rkbox-world/out";
     bundle_create_flat: "true", "bundle create --flat oci:LAYERS:latest /tmp/rkbox-world/out";

@@ -216,3 +216,39 @@ fn what_df_calls_reclaimable_is_what_prune_and_gc_free() {
     assert_eq!(total(&json(&world, "image df"), "size"), 0);
     assert!(world.rk("image df").ok().stdout.starts_with("TYPE "));
 }
+
+#[test]
+fn a_mounted_image_is_the_image_and_cannot_vanish() {
+    let world = world();
+    world.rk(&format!("image load oci:{}:latest --name layers:1", images().layout("layers"))).ok();
+    let path = world.rk("image mount layers:1").ok().stdout.trim().to_owned();
+    assert_eq!(world.rk("image mount layers:1").ok().stdout.trim(), path, "once is enough");
+    // umoci unpacks the same tree, but for what it makes of whiteouts' directories itself.
+    world.sh("rkbox bundle create --flat layers:1 $HOME/flat").ok();
+    world.sh(&format!("diff -r --no-dereference {path} $HOME/flat/rootfs")).ok();
+    world.sh(&format!("! touch {path}/x 2>/dev/null; ! rm -f {path}/bin/busybox 2>/dev/null")).ok();
+    let listed = &json(&world, "image mount")[0];
+    assert_eq!((listed["path"].as_str().unwrap(), listed["state"].as_str().unwrap()), (path.as_str(), "mounted"));
+    let refused = world.rk("image rm layers:1").fails(5);
+    assert!(refused.stderr.contains("image is mounted on") && refused.stderr.contains("image unmount"), "{refused}");
+    for line in ["image prune --all", "gc", "image untag layers:1", "gc"] {
+        world.rk(line).ok();
+    }
+    world.sh(&format!("diff -r --no-dereference {path} $HOME/flat/rootfs")).ok();
+    let id = listed["id"].as_str().unwrap();
+    // Somebody takes it off by hand, and mounts it again.
+    world.sh(&format!("umount {path}")).ok();
+    assert_eq!(json(&world, "image mount")[0]["state"], "gone");
+    assert_eq!(world.rk(&format!("image mount {id}")).ok().stdout.trim(), path);
+    world.rk(&format!("image unmount {id}")).ok();
+    world.rk(&format!("image unmount {id}")).fails(3).says("is not mounted");
+    world.rk(&format!("image umount --force {id}")).ok();
+    assert!(json(&world, "image mount").as_array().unwrap().is_empty());
+    // --force takes the mount off, but not from under a container.
+    world.rk(&format!("image mount {id}")).ok();
+    world.rk(&format!("image rm --force {id}")).ok();
+    assert!(!std::path::Path::new(&path).exists());
+    world.rk("image unmount --all").ok();
+    world.sh("! grep ' - overlay rkbox ' /proc/self/mountinfo").ok();
+    world.sh("rkbox gc; ! test -e $HOME/run/mounts").ok();
+}

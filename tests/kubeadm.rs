@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::World;
+use common::{Registry, World, images};
 use serde_json::Value;
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/kubeadm");
@@ -105,4 +105,41 @@ fn the_images_of_manifests_are_listed_and_a_bad_file_does_not_hide_them() {
     assert_eq!(both.lines().count(), 8, "{both}");
     world.rk("image list --manifests /tmp/rkbox-world/none").fails(3);
     world.sh("mkdir $HOME/empty; ! rkbox image list --manifests $HOME/empty").ok();
+}
+
+/// A mirror that has all images but kube-proxy's and, from its manifests, one more.
+fn mirrored() -> (World, Registry) {
+    let world = world(&format!("{CONFIG}imageRepository: 127.0.0.1:5000/k8s\n"));
+    let registry = Registry::start(&world, 5000, "");
+    let layout = format!("oci:{}:latest", images().layout("busybox"));
+    for image in IMAGES.iter().filter(|image| !image.contains("kube-proxy")) {
+        let name = image.trim_start_matches("registry.k8s.io/").replace("coredns/coredns", "coredns");
+        registry.push(&world, &layout, &format!("k8s/{name}"), "");
+    }
+    registry.push(&world, &layout, "extra:1", "");
+    let pod = "apiVersion: v1\nkind: Pod\nspec: {containers: [{image: '127.0.0.1:5000/extra:1'}, {image: 'Not/Valid'}]}\n";
+    std::fs::write(world.path("pod.yaml"), pod).unwrap();
+    (world, registry)
+}
+
+#[test]
+fn a_pull_brings_all_it_can_and_says_what_it_could_not() {
+    let (world, registry) = mirrored();
+    let pull = "image pull --kubeadm /tmp/rkbox-world/config.yaml --manifests /tmp/rkbox-world/pod.yaml";
+    let partly = world.rk(pull);
+    assert_ne!(partly.code, 0, "{partly}");
+    assert!(partly.stderr.contains("k8s/kube-proxy:v1.36.2") && partly.stderr.contains("Not/Valid"), "{partly}");
+    assert!(partly.stderr.contains("8 images: 7 pulled, 0 already there, 1 failed"), "{partly}");
+    assert_eq!(partly.stdout.lines().filter(|line| line.starts_with("Pulled image: 127.0.0.1:5000/")).count(), 7, "{partly}");
+    let have = world.rk("image ls -f reference=127.0.0.1:5000/*/* -f reference=127.0.0.1:5000/* --format json").ok().stdout;
+    assert_eq!(serde_json::from_str::<Value>(&have).unwrap().as_array().unwrap().len(), 7);
+    // What is there is not asked for again, as with kubeadm's IfNotPresent: no registry is needed.
+    let (config, two) = (world.path("config.yaml"), format!("{CONFIG}imageRepository: 127.0.0.1:5000/k8s\nproxy: {{disabled: true}}\n"));
+    std::fs::write(config, two).unwrap();
+    registry.stop();
+    let again = world.rk("image pull --kubeadm /tmp/rkbox-world/config.yaml").ok();
+    assert!(again.stderr.contains("6 images: 0 pulled, 6 already there, 0 failed"), "{again}");
+    let quiet = world.rk("image pull -q --kubeadm /tmp/rkbox-world/config.yaml").ok();
+    assert!(quiet.stderr.is_empty() && quiet.stdout.lines().all(|line| line.starts_with("sha256:")), "{quiet}");
+    world.rk("image pull").fails(2);
 }

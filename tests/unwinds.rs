@@ -177,6 +177,8 @@ sweeps! {
     image_untag: Before, "rkbox image load BUSYBOX", "image untag busybox";
     image_pin: Before, "rkbox image load BUSYBOX", "image pin busybox";
     image_save: Before, "rkbox image load BUSYBOX", "image save busybox --to oci:/tmp/rkbox-world/out";
+    image_mount: Before, "rkbox image load BUSYBOX", "image mount busybox";
+    image_unmount: Either, "rkbox image load BUSYBOX; rkbox image mount busybox", "image unmount busybox";
     image_prune: Either, "rkbox image load BUSYBOX", "image prune -a";
     bundle_create: Before, "true", "bundle create oci:LAYERS:latest /tmp/rkbox-world/out";
     bundle_create_flat: Before, "true", "bundle create --flat oci:LAYERS:latest /tmp/rkbox-world/out";

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{Context, Format, bundle, cni, container, doctor, gc, image, network, port, sandbox, seccomp, volume};
+use super::{Context, Format, bundle, cni, container, doctor, gc, image, network, port, sandbox, seccomp, unit, volume};
 use crate::cni::built_in::Policy;
 use crate::fault::{Fault, Kind, Result};
 use crate::ids::CgroupDriver;
@@ -121,6 +121,8 @@ enum Command {
     Gc(gc::GcArgs),
     /// Say what this host has and lacks, and what would mend it
     Doctor(doctor::DoctorArgs),
+    /// Print a systemd unit for a container, a sandbox or the boot
+    Unit(unit::UnitArgs),
     /// Print the default seccomp profile
     Seccomp(seccomp::SeccompArgs),
     /// Print a completion script for a shell
@@ -171,6 +173,25 @@ impl Global {
     }
 }
 
+/// How the words of a command that made a box divide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operands {
+    /// How many words at the end are image and command.
+    pub count: usize,
+    /// The word after which its options begin.
+    pub subcommand: &'static str,
+}
+
+/// Reads the words of a command that makes a container or a sandbox; `None` for any other.
+pub fn operands(words: &[String]) -> Option<Operands> {
+    match Cli::try_parse_from(words).ok()?.command {
+        Command::Run(args) => Some(Operands { count: 1 + args.container.command.len(), subcommand: "run" }),
+        Command::Create(args) => Some(Operands { count: 1 + args.container.command.len(), subcommand: "create" }),
+        Command::Sandbox(sandbox::Command::Create(_)) => Some(Operands { count: 0, subcommand: "create" }),
+        _ => None,
+    }
+}
+
 fn absolute(path: PathBuf) -> Result<PathBuf> {
     std::path::absolute(&path).map_err(|error| Fault::invalid(format!("{}: {error}", path.display())).hint("give an absolute path"))
 }
@@ -201,6 +222,7 @@ impl Cli {
             | Command::Completion(_)
             | Command::Seccomp(_)
             | Command::Doctor(_)
+            | Command::Unit(_)
             | Command::Ps(_)
             | Command::Inspect(_)
             | Command::Logs(_)
@@ -257,6 +279,7 @@ impl Command {
             Command::Port(args) => port::run(context, &args),
             Command::Gc(args) => gc::run(context, &args),
             Command::Doctor(args) => doctor::run(context, &args),
+            Command::Unit(args) => unit::run(context, &args),
             Command::Seccomp(args) => seccomp::run(context, &args),
             Command::Completion(_) => Ok(0),
         }
@@ -277,6 +300,16 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn the_words_of_a_command_divide_at_the_image() {
+        let of = |line: &str| operands(&line.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        let run = |count| Some(Operands { count, subcommand: "run" });
+        assert_eq!(of("rkbox --root /x run -e A=1 --name run busybox sh -c run --name"), run(5));
+        assert_eq!(of("rkbox run --rm busybox"), run(1));
+        assert_eq!(of("rkbox sandbox create web --net none"), Some(Operands { count: 0, subcommand: "create" }));
+        assert_eq!(of("rkbox ps"), None);
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod records;
 pub mod salvage;
 pub mod sandbox;
 pub mod seccomp;
+pub mod unit;
 pub mod volume;
 
 use crate::sys::Host;

@@ -7,6 +7,7 @@ mod container;
 pub mod life;
 mod mount;
 mod sandbox;
+pub mod unit;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -25,6 +25,11 @@ pub enum MountKind {
         /// Scratch of overlayfs beside the upper layer.
         work: PathBuf,
     },
+    /// overlayfs, read-only: an image as it is.
+    Layers {
+        /// The layers, highest first; two or more, as overlayfs wants them without a writable one.
+        lowers: Vec<PathBuf>,
+    },
     /// tmpfs.
     Tmpfs {
         /// Size in KiB.
@@ -37,7 +42,7 @@ pub enum MountKind {
 impl MountKind {
     fn file_system(&self) -> &'static str {
         match self {
-            MountKind::Overlay { .. } => "overlay",
+            MountKind::Overlay { .. } | MountKind::Layers { .. } => "overlay",
             MountKind::Tmpfs { .. } => "tmpfs",
         }
     }
@@ -68,9 +73,10 @@ impl Mount {
     fn options(&self) -> Result<String> {
         Ok(match &self.what {
             MountKind::Overlay { lowers, upper, work } => {
-                let options = script_options(lowers, upper, work)?;
+                let options = script_options(lowers, Some((upper, work)))?;
                 format!("nodev,{options}")
             }
+            MountKind::Layers { lowers } => format!("ro,nodev,{}", script_options(lowers, None)?),
             MountKind::Tmpfs { size_kib, mode } => format!("nosuid,nodev,noexec,size={size_kib}k,mode={mode:04o}"),
         })
     }
@@ -92,7 +98,7 @@ fn visible(lowers: &[PathBuf]) -> Result<&[PathBuf]> {
 /// The mount of layers that the same script unpacks: the shell looks which of them hides all below it.
 fn script_of_unmade(lowers: &[PathBuf], upper: &Path, work: &Path, target: &str, out: &mut Script) {
     let words = lowers.iter().map(|lower| quote(&lower.to_string_lossy())).collect::<Vec<_>>().join(" ");
-    let rest = script_options(&[], upper, work).unwrap_or_default();
+    let rest = script_options(&[], Some((upper, work))).unwrap_or_default();
     let rest = rest.strip_prefix("lowerdir=").unwrap_or(&rest);
     out.raw("lowers=");
     out.raw(&format!("for lower in {words}; do"));
@@ -102,8 +108,8 @@ fn script_of_unmade(lowers: &[PathBuf], upper: &Path, work: &Path, target: &str,
     out.raw(&format!("mount -t overlay {} -o nodev,lowerdir=\"$lowers\"{} {}", mount::SOURCE, quote(rest), quote(target)));
 }
 
-fn script_options(lowers: &[PathBuf], upper: &Path, work: &Path) -> Result<String> {
-    Ok(mount::overlay_options(mount::Overlay { lowers, upper, work })?.to_string_lossy().into_owned())
+fn script_options(lowers: &[PathBuf], writable: Option<(&Path, &Path)>) -> Result<String> {
+    Ok(mount::overlay_options(mount::Overlay { lowers, writable })?.to_string_lossy().into_owned())
 }
 
 impl Action for Mount {
@@ -120,8 +126,9 @@ impl Action for Mount {
     fn apply(&self, _: &(), _: &Host) -> Result<()> {
         match &self.what {
             MountKind::Overlay { lowers, upper, work } => {
-                mount::overlay(mount::Overlay { lowers: visible(lowers)?, upper, work }, &self.target)?
+                mount::overlay(mount::Overlay { lowers: visible(lowers)?, writable: Some((upper, work)) }, &self.target)?
             }
+            MountKind::Layers { lowers } => mount::overlay(mount::Overlay { lowers, writable: None }, &self.target)?,
             MountKind::Tmpfs { size_kib, mode } => mount::tmpfs(&self.target, *size_kib, *mode)?,
         }
         Ok(())
@@ -178,12 +185,17 @@ mod tests {
     }
 
     fn steps(at: &Path) -> Vec<Mount> {
-        for dir in ["low", "up", "work", "merged", "tmp"] {
+        for dir in ["low", "up", "work", "merged", "tmp", "shown"] {
             fs::create_dir(at.join(dir)).unwrap();
         }
         fs::write(at.join("low/file"), "x").unwrap();
         let what = MountKind::Overlay { lowers: vec![at.join("low")], upper: at.join("up"), work: at.join("work") };
-        vec![Mount { what, target: at.join("merged") }, Mount { what: MountKind::Tmpfs { size_kib: 64, mode: 0o1777 }, target: at.join("tmp") }]
+        let layers = MountKind::Layers { lowers: vec![at.join("low"), at.join("up")] };
+        vec![
+            Mount { what, target: at.join("merged") },
+            Mount { what: layers, target: at.join("shown") },
+            Mount { what: MountKind::Tmpfs { size_kib: 64, mode: 0o1777 }, target: at.join("tmp") },
+        ]
     }
 
     #[test]

@@ -76,15 +76,14 @@ fn failed(call: impl Into<String>, target: &Path) -> impl FnOnce(Errno) -> Mount
 pub struct Overlay<'a> {
     /// Read-only layers, highest first.
     pub lowers: &'a [PathBuf],
-    /// The writable layer.
-    pub upper: &'a Path,
-    /// Scratch beside the upper layer.
-    pub work: &'a Path,
+    /// The writable layer, and scratch beside it; without one the overlay is read-only and needs two layers.
+    pub writable: Option<(&'a Path, &'a Path)>,
 }
 
 /// Mounts an overlay, nodev, on `target`; with `lowerdir+` where the kernel has it (6.5), which takes 500 layers.
 pub fn overlay(overlay: Overlay<'_>, target: &Path) -> Result<()> {
-    let mut paths = overlay.lowers.iter().map(PathBuf::as_path).chain([overlay.upper, overlay.work]);
+    let writable = overlay.writable.map(|(upper, work)| [upper, work]);
+    let mut paths = overlay.lowers.iter().map(PathBuf::as_path).chain(writable.into_iter().flatten());
     // Kernels differ in whether they undo escapes in the single options; in the option string all of them do.
     if paths.all(|path| path.as_os_str().len() <= FSCONFIG_LIMIT && !path.as_os_str().as_bytes().contains(&b'\\')) {
         match overlay_by_parts(overlay, target) {
@@ -101,7 +100,8 @@ pub fn overlay(overlay: Overlay<'_>, target: &Path) -> Result<()> {
 
 fn overlay_by_string(overlay: Overlay<'_>, target: &Path) -> Result<()> {
     let options = overlay_options(overlay)?;
-    nix::mount::mount(Some(SOURCE), target, Some("overlay"), MsFlags::MS_NODEV, Some(options.as_os_str()))
+    let read_only = if overlay.writable.is_none() { MsFlags::MS_RDONLY } else { MsFlags::empty() };
+    nix::mount::mount(Some(SOURCE), target, Some("overlay"), MsFlags::MS_NODEV | read_only, Some(options.as_os_str()))
         .map_err(failed("mount overlay", target))
 }
 
@@ -119,14 +119,16 @@ fn overlay_by_parts(overlay: Overlay<'_>, target: &Path) -> Result<()> {
     for lower in overlay.lowers {
         set("lowerdir+", lower)?;
     }
-    set("upperdir", overlay.upper)?;
-    set("workdir", overlay.work)?;
+    if let Some((upper, work)) = overlay.writable {
+        set("upperdir", upper)?;
+        set("workdir", work)?;
+    }
     for (key, value) in OVERLAY_OPTIONS {
         set(key, Path::new(value))?;
     }
     let with_messages =
         |call: &str, errno| MountError::Call { call: call.to_owned(), target: target.to_path_buf(), errno, detail: fs_messages(&context) };
-    let mount = fs_mount(&context).map_err(|errno| with_messages("mount overlay", errno))?;
+    let mount = fs_mount(&context, overlay.writable.is_none()).map_err(|errno| with_messages("mount overlay", errno))?;
     move_mount(&mount, target).map_err(|errno| with_messages("move_mount", errno))
 }
 
@@ -139,7 +141,7 @@ pub fn overlay_options(overlay: Overlay<'_>) -> Result<OsString> {
         }
         options.extend(escape(lower, b"\\,:")?);
     }
-    for (key, path) in [("upperdir", overlay.upper), ("workdir", overlay.work)] {
+    for (key, path) in overlay.writable.into_iter().flat_map(|(upper, work)| [("upperdir", upper), ("workdir", work)]) {
         options.extend_from_slice(format!(",{key}=").as_bytes());
         options.extend(escape(path, b"\\,")?);
     }
@@ -274,15 +276,17 @@ pub(super) fn fs_config(context: &OwnedFd, key: &str, value: &Path) -> nix::Resu
 }
 
 #[allow(unsafe_code)]
-pub(super) fn fs_mount(context: &OwnedFd) -> nix::Result<OwnedFd> {
+pub(super) fn fs_mount(context: &OwnedFd, read_only: bool) -> nix::Result<OwnedFd> {
     const CMD_CREATE: u32 = 6;
     const FSMOUNT_CLOEXEC: u32 = 1;
+    const MOUNT_ATTR_RDONLY: u32 = 1;
     const MOUNT_ATTR_NODEV: u32 = 4;
+    let attributes = MOUNT_ATTR_NODEV | if read_only { MOUNT_ATTR_RDONLY } else { 0 };
     let none = std::ptr::null::<libc::c_char>();
     // SAFETY: the command takes neither key nor value.
     Errno::result(unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), CMD_CREATE, none, none, 0) })?;
     // SAFETY: no pointers; a descriptor that comes back is ours.
-    let fd = Errno::result(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FSMOUNT_CLOEXEC, MOUNT_ATTR_NODEV) })?;
+    let fd = Errno::result(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FSMOUNT_CLOEXEC, attributes) })?;
     Ok(file::own(i32::try_from(fd).unwrap_or(-1)))
 }
 
@@ -340,19 +344,19 @@ mod tests {
             fs::create_dir(at(dir)).unwrap();
         }
         let (upper, work, merged) = (at("upper,with:odd name"), at("work"), at("merged"));
-        overlay(Overlay { lowers: &lowers, upper: &upper, work: &work }, &merged).unwrap();
+        overlay(Overlay { lowers: &lowers, writable: Some((&upper, &work)) }, &merged).unwrap();
         assert_eq!(fs::read_to_string(merged.join("who")).unwrap(), "0");
         assert_eq!(fs::read_to_string(merged.join("f119")).unwrap(), "119");
         let row = find_at(&merged).unwrap().unwrap();
         assert_eq!((row.kind.as_str(), row.source.to_str()), ("overlay", Some(SOURCE)));
         assert!(unmount(&merged).unwrap());
         assert!(!unmount(&merged).unwrap() && !is_mountpoint(&merged).unwrap());
-        assert!(overlay_options(Overlay { lowers: &lowers, upper: &upper, work: &work }).is_err());
+        assert!(overlay_options(Overlay { lowers: &lowers, writable: Some((&upper, &work)) }).is_err());
         let upper = at("back\\slash");
-        overlay(Overlay { lowers: &lowers[..2], upper: &upper, work: &work }, &merged).unwrap();
+        overlay(Overlay { lowers: &lowers[..2], writable: Some((&upper, &work)) }, &merged).unwrap();
         fs::write(merged.join("new"), "x").unwrap();
         assert!(unmount(&merged).unwrap() && upper.join("new").exists());
-        let few = Overlay { lowers: &lowers[..2], upper: &upper, work: &work };
+        let few = Overlay { lowers: &lowers[..2], writable: Some((&upper, &work)) };
         let options = overlay_options(few).unwrap();
         nix::mount::mount(Some(SOURCE), &merged, Some("overlay"), MsFlags::MS_NODEV, Some(options.as_os_str())).unwrap();
         assert_eq!(below(&merged).unwrap().len(), 1);
@@ -365,7 +369,8 @@ mod tests {
         let merged = world.path().join("merged");
         fs::create_dir(&merged).unwrap();
         let none = world.path().join("none");
-        let fault = Fault::from(overlay(Overlay { lowers: std::slice::from_ref(&none), upper: &none, work: &none }, &merged).unwrap_err());
+        let fault =
+            Fault::from(overlay(Overlay { lowers: std::slice::from_ref(&none), writable: Some((&none, &none)) }, &merged).unwrap_err());
         assert_eq!(fault.kind(), Kind::NotFound, "{fault}");
     }
 

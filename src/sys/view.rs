@@ -33,7 +33,7 @@ fn merged(layers: &[PathBuf]) -> nix::Result<OwnedFd> {
         fs_config(&context, "lowerdir+", layer)?;
     }
     fs_config(&context, "redirect_dir", Path::new("nofollow"))?;
-    fs_mount(&context)
+    fs_mount(&context, false)
 }
 
 fn highest(layers: &[PathBuf]) -> Result<Accounts> {

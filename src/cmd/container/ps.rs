@@ -117,17 +117,9 @@ pub fn run(cx: &Context, args: &PsArgs) -> Result<u8> {
             continue;
         }
         let ports: Vec<Forward> = record.attachments.iter().flat_map(|attachment| attachment.ports.clone()).collect();
-        let mut shown_value = value(id, record, &state);
-        shown_value["ports"] = serde_json::json!(ports);
-        values.push(shown_value);
-        rows.push(vec![
-            shown,
-            record.image.requested.clone(),
-            state.text(),
-            publish::shown(&ports),
-            record.args.join(" "),
-            record.name.to_string(),
-        ]);
+        let (image, command) = (record.image.requested.clone(), record.args.join(" "));
+        rows.push(vec![shown, image, state.text(), publish::shown(&ports), command, record.name.to_string()]);
+        values.push(value(id, record, &state, &ports));
     }
     if args.quiet {
         values.iter().filter_map(|value| value["id"].as_str()).for_each(output::line);
@@ -140,12 +132,12 @@ pub fn run(cx: &Context, args: &PsArgs) -> Result<u8> {
     Ok(0)
 }
 
-fn value(id: &Id, record: &ContainerRecord, state: &State) -> serde_json::Value {
+fn value(id: &Id, record: &ContainerRecord, state: &State, ports: &[Forward]) -> serde_json::Value {
     serde_json::json!({
         "id": id, "name": record.name, "image": record.image.requested, "image_id": record.image_id, "state": state.word(),
         "status": state.text(), "exit_code": state.exit.as_ref().map(|exit| exit.exit_code), "pid": state.pid, "restarts": state.restarts,
         "health": state.health_word(), "labels": record.labels, "sandbox_id": record.sandbox_id, "command": record.args,
-        "created_at": record.created_at,
+        "created_at": record.created_at, "ports": ports,
     })
 }
 

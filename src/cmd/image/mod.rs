@@ -9,6 +9,7 @@ mod history;
 pub mod inspect;
 pub mod load;
 pub mod ls;
+mod mount;
 pub mod need;
 mod open;
 mod progress;
@@ -76,6 +77,11 @@ pub enum ImageCommand {
     Pin(tag::PinArgs),
     /// Take pins back
     Unpin(tag::PinArgs),
+    /// Show images as read-only directories; without IMAGE, list those shown
+    Mount(mount::MountArgs),
+    /// Take mounts of images off
+    #[command(visible_alias = "umount")]
+    Unmount(mount::UnmountArgs),
     /// Print how much room images take
     Df(df::DfArgs),
     /// Compare blobs and unpacked files with what they were, and repair them
@@ -85,7 +91,8 @@ pub enum ImageCommand {
 /// Arguments of `rkbox image load`.
 #[derive(Debug, Args)]
 pub struct LoadArgs {
-    /// PATH, oci:DIR[:TAG], oci-archive:PATH[:TAG] or docker-archive:PATH[:REF];
+    /// PATH, oci:DIR[:TAG], oci-archive:PATH[:TAG], docker-archive:PATH[:REF], or
+    /// docker://REFERENCE for what image pull does;
     /// archives may be compressed, - and nothing stand for standard input
     pub source: Option<String>,
     /// The same as SOURCE, for those who are used to docker load
@@ -123,6 +130,8 @@ pub fn run(cx: &Context, args: ImageArgs) -> Result<u8> {
         ImageCommand::Prune(args) => prune::run(cx, &args),
         ImageCommand::Pin(args) => tag::pin(cx, &args, true),
         ImageCommand::Unpin(args) => tag::pin(cx, &args, false),
+        ImageCommand::Mount(args) => mount::run(cx, &args),
+        ImageCommand::Unmount(args) => mount::unmount(cx, &args),
         ImageCommand::Df(args) => df::run(cx, &args),
         ImageCommand::Verify(args) => verify::run(cx, &args),
         ImageCommand::Inspect(args) => inspect::run(cx, &args),

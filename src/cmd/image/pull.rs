@@ -7,7 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::LoadArgs;
+use super::catalog::Catalog;
 use super::load::home_dirs;
+use super::need::{self, NeedArgs};
 use super::registry_args::{RegistryArgs, Talk};
 use super::remote::{self, Remote};
 use crate::cmd::{Context, PlanArgs, carry, output};
@@ -34,8 +37,12 @@ there, and rkbox gc takes it away.";
 #[command(after_help = WHERE)]
 pub struct PullArgs {
     /// [docker://][REGISTRY/]NAME[:TAG][@DIGEST]
-    #[arg(required = true, value_name = "REFERENCE")]
+    #[arg(required_unless_present = "need", value_name = "REFERENCE")]
     pub references: Vec<String>,
+    /// Images that a cluster needs, besides; those that are in the store stay
+    /// as they are.
+    #[command(flatten)]
+    pub need: NeedArgs,
     /// Platform to choose from an image for several ones
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub platform: Option<Platform>,
@@ -79,6 +86,9 @@ pub struct Pulled {
     pub up_to_date: bool,
 }
 
+/// How many blobs come at the same time, when nothing is said of it.
+pub const JOBS: usize = 6;
+
 /// Reads a reference, with or without skopeo's name of the transport.
 pub fn reference(text: &str) -> Result<Reference> {
     text.strip_prefix("docker://").unwrap_or(text).parse()
@@ -93,13 +103,18 @@ pub fn run(cx: &Context, args: &PullArgs) -> Result<u8> {
             references.push(reference);
         }
     }
+    let mut faults = Faults::default();
+    let there = needed(cx, args, &mut references, &mut faults)?;
     let talk = if args.quiet || args.plan.explain { Talk::Quiet } else { Talk::Progress };
     let session = args.registry.session(usize::from(args.jobs), talk)?;
     let wanted = Wanted { platform: args.platform.clone(), names: Vec::new(), jobs: usize::from(args.jobs), plan: args.plan };
-    let mut faults = Faults::default();
     let mut facts = Vec::new();
-    for (_, outcome) in pull_all(cx, &session, &references, &wanted) {
+    let (mut new, mut same, mut failed) = (0, 0, 0);
+    let outcomes = pull_all(cx, &session, &references, &wanted).into_iter().map(|(_, outcome)| outcome);
+    for outcome in outcomes.chain(there.into_iter().map(|pulled| Ok(Some(pulled)))) {
+        failed += usize::from(outcome.is_err());
         let Some(pulled) = faults.keep(outcome).flatten() else { continue };
+        *(if pulled.up_to_date { &mut same } else { &mut new }) += 1;
         match (cx.format, args.quiet) {
             (output::Format::Json, _) => facts.push(pulled.facts),
             (output::Format::Table, true) => output::line(&pulled.id),
@@ -107,10 +122,38 @@ pub fn run(cx: &Context, args: &PullArgs) -> Result<u8> {
             (output::Format::Table, false) => output::line(&format!("Pulled image: {}", pulled.reference)),
         }
     }
+    if args.need.is_asked() && !args.quiet && !args.plan.explain {
+        output::note(&format!("{} images: {new} pulled, {same} already there, {failed} failed", new + same + failed));
+    }
     if cx.format == output::Format::Json && !args.plan.explain {
         output::json(&facts)?;
     }
     faults.or(0)
+}
+
+/// Adds what a cluster needs to `references`; answers what of it is in the store, as kubeadm's `IfNotPresent` leaves it alone.
+fn needed(cx: &Context, args: &PullArgs, references: &mut Vec<Reference>, faults: &mut Faults) -> Result<Vec<Pulled>> {
+    let mut there: Vec<Pulled> = Vec::new();
+    if !args.need.is_asked() {
+        return Ok(there);
+    }
+    let (texts, told) = need::images(&args.need);
+    faults.keep(told.or(()));
+    let catalog = Catalog::read(&cx.host)?;
+    for text in texts {
+        let Some(reference) = faults.keep(reference(&text).doing(|| format!("cannot pull {text:?}"))) else { continue };
+        if references.contains(&reference) || there.iter().any(|pulled| pulled.reference == reference) {
+            continue;
+        }
+        match catalog.find(&reference.to_string()) {
+            Ok(image) => {
+                let facts = json!({"reference": reference, "id": image.id, "up_to_date": true});
+                there.push(Pulled { reference, id: image.id.clone(), facts, up_to_date: true });
+            }
+            Err(_) => references.push(reference),
+        }
+    }
+    Ok(there)
 }
 
 /// Pulls several images side by side; one that fails does not stop the others. Answers in the order of `references`; `None` for one that
@@ -178,4 +221,25 @@ fn facts(reference: &Reference, remote: &Remote, host: &Host) -> Result<Pulled> 
         "platform": remote.platform.to_string(), "size": remote.size, "fetched": remote.missing, "up_to_date": up_to_date,
     });
     Ok(Pulled { reference: reference.clone(), id: remote.id.to_string(), facts, up_to_date })
+}
+
+/// `rkbox image load docker://REFERENCE`: a pull, under the names that were asked for.
+pub fn load(cx: &Context, source: &str, args: &LoadArgs) -> Result<u8> {
+    if let Some(name) = args.name.iter().find(|name| name.digest().is_some()) {
+        return Err(Fault::invalid(format!("name {name} has a digest")).hint("name it with a tag"));
+    }
+    let reference = reference(source)?;
+    let talk = if args.plan.explain { Talk::Quiet } else { Talk::Progress };
+    let session = RegistryArgs::default().session(JOBS, talk)?;
+    let wanted = Wanted { platform: args.platform.clone(), names: args.name.clone(), jobs: 1, plan: args.plan };
+    for (reference, outcome) in pull_all(cx, &session, std::slice::from_ref(&reference), &wanted) {
+        let Some(pulled) = outcome? else { continue };
+        if cx.format == output::Format::Json {
+            output::json(&[pulled.facts])?;
+            continue;
+        }
+        let names = if args.name.is_empty() { std::slice::from_ref(&reference) } else { args.name.as_slice() };
+        names.iter().for_each(|name| output::line(&format!("Loaded image: {name}")));
+    }
+    Ok(0)
 }

@@ -17,23 +17,32 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The largest container record, in bytes.
 const RECORD_LIMIT: u64 = 16 << 20;
 
-/// What a container holds of the store.
+/// Who holds something of the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// A container, by its name, or its id when it has none.
+    Container(String),
+    /// `image mount`, which shows it here.
+    Mount(PathBuf),
+}
+
+/// What a container or a mount holds of the store.
 #[derive(Clone, Debug)]
 pub struct Use {
-    /// Its name, or its id when it has none.
-    pub container: String,
+    /// Who.
+    pub holder: Holder,
     /// `sha256:HEX`.
     pub image_id: String,
     /// Chain ids of its layers.
     pub chains: Vec<Digest>,
 }
 
-/// Reads from the container records which images are used.
+/// Reads from the container records and the journals of mounts which images are used.
 ///
 /// *Errors:* `DataLoss` for a record that cannot be read, because then nobody knows what it uses.
 pub fn uses(host: &Host) -> Result<Vec<Use>> {
     let dir = host.root.join("containers");
-    let mut uses = Vec::new();
+    let mut uses = super::mount::uses(host)?;
     for id in file::list(&dir)? {
         let path = dir.join(&id).join("record.json");
         let Some(bytes) = file::find(&path, RECORD_LIMIT)? else { continue };
@@ -46,10 +55,11 @@ pub fn uses(host: &Host) -> Result<Vec<Use>> {
         // The images that are mounted in it, each for itself.
         for mount in record["mounts"].as_array().into_iter().flatten().filter(|mount| mount["from"]["type"] == "image") {
             let chains = mount["from"]["chain"].as_array().into_iter().flatten().filter_map(|chain| chain.as_str()?.parse().ok()).collect();
-            let container = text(&record["name"]).unwrap_or_else(|| id.clone());
-            uses.push(Use { container, image_id: text(&mount["from"]["image_id"]).unwrap_or_default(), chains });
+            let holder = Holder::Container(text(&record["name"]).unwrap_or_else(|| id.clone()));
+            uses.push(Use { holder, image_id: text(&mount["from"]["image_id"]).unwrap_or_default(), chains });
         }
-        uses.push(Use { container: text(&record["name"]).unwrap_or(id), image_id, chains: chains.collect() });
+        let holder = Holder::Container(text(&record["name"]).unwrap_or(id));
+        uses.push(Use { holder, image_id, chains: chains.collect() });
     }
     Ok(uses)
 }
