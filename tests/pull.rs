@@ -92,6 +92,20 @@ fn skopeo_and_umoci_see_the_same() {
     assert_eq!(world.rk("image pull -q 127.0.0.1:5000/same:1").ok().stdout.trim(), format!("sha256:{}", id.trim()));
 }
 
+/// skopeo's name of the transport works where images are loaded and bundles are made.
+#[test]
+fn docker_is_a_transport() {
+    let (world, registry) = world();
+    registry.push(&world, &layout("layers"), "named:1", "");
+    world.rk("image load -n mine:2 -n other docker://127.0.0.1:5000/named:1").ok().prints("Loaded image: docker.io/library/mine:2");
+    world.rk("image load docker://127.0.0.1:5000/named:1").ok().prints("Loaded image: 127.0.0.1:5000/named:1");
+    assert_eq!(world.rk("image ls -q").ok().stdout.lines().count(), 1);
+    world.rk("bundle create docker://127.0.0.1:5000/named:1 /tmp/rkbox-world/out").ok().prints("/tmp/rkbox-world/out");
+    world.sh("test -e $HOME/out/rootfs/etc/passwd; rkbox bundle rm $HOME/out; rkbox image inspect mine:2 other").ok();
+    world.rk("image load docker://127.0.0.1:5000/absent").fails(3).says("MANIFEST_UNKNOWN");
+    world.rk("bundle create docker://nowhere.example/x:1 /tmp/rkbox-world/out").fails(8).says("https://nowhere.example/v2: ");
+}
+
 /// An image that buildah made and pushed runs.
 #[test]
 fn an_image_of_buildah_is_pulled_and_run() {

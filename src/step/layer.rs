@@ -14,8 +14,8 @@ use crate::image::tar_reader::Limits;
 use crate::script::{Script, quote};
 use crate::sys::registry::BlobReader;
 use crate::sys::tree::{self, Below, Form, Place};
-use crate::sys::tree_partial::{self, Committed, Partial};
-use crate::sys::{Host, file, store};
+use crate::sys::tree_partial::{self, Committed, Partial, Turn};
+use crate::sys::{Host, file, signal, store};
 
 use super::{Action, Undone, Way};
 
@@ -87,6 +87,12 @@ impl Layer {
         }
     }
 
+    /// Waits for the turn to unpack this layer; `None` when somebody else did meanwhile.
+    pub(super) fn turn(&self, go_on: impl Fn() -> Result<()>) -> Result<Option<Turn>> {
+        let turn = Turn::take(&self.path, go_on)?;
+        Ok(if find_stamp(&self.path)?.is_some_and(|stamp| stamp.diff_id == self.diff_id) { None } else { Some(turn) })
+    }
+
     fn unpack(&self, partial: &Path, made_by: &str, blob: impl Read + Send, below: Below<'_>) -> Result<()> {
         let root = partial.join(TREE);
         file::create_dir(&root, 0o755)?;
@@ -146,6 +152,7 @@ impl Action for Layer {
         if before.present {
             return Ok(());
         }
+        let Some(_turn) = self.turn(signal::check)? else { return Ok(()) };
         let below = Box::new(|| overlay_lowers(&self.lowers));
         let unpacked = BlobReader::open(&self.blob, host).and_then(|blob| self.apply_from(before, blob, below));
         BlobReader::judge(unpacked, &self.digest, host)

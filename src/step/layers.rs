@@ -121,8 +121,10 @@ impl Work {
         }
         // Whatever happens, nobody waits for this layer for ever.
         let mut end = End { work: self, path: &layer.path, whole: false };
-        let unpacked = self.go_on().and_then(|()| open(layer)).and_then(|blob| {
-            layer.apply_from(before, Stoppable { blob, work: self }, Box::new(|| self.below(layer)))
+        let unpacked = self.go_on().and_then(|()| layer.turn(|| self.go_on())).and_then(|turn| match turn {
+            None => Ok(()),
+            Some(_turn) => open(layer)
+                .and_then(|blob| layer.apply_from(before, Stoppable { blob, work: self }, Box::new(|| self.below(layer)))),
         });
         let unpacked = judge(layer, unpacked);
         end.whole = unpacked.is_ok();

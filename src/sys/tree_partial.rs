@@ -8,6 +8,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
@@ -99,6 +100,46 @@ impl Drop for Partial {
             // What stays is found by its name and its free lock.
             let _ = file::remove_tree(&self.path);
         }
+    }
+}
+
+/// The turn to make a directory: one maker at a time, in this process and all others. Dropping it lets the next one.
+///
+/// *Shape:* `NAME.partial-turn`, an empty directory with a flock, which goes with the turn; that of a dead maker is as any partial one.
+#[derive(Debug)]
+pub struct Turn {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// How often somebody who waits for a turn looks again.
+const GLANCE: Duration = Duration::from_millis(10);
+
+impl Turn {
+    /// Waits for the turn to make `target`; `go_on` is asked meanwhile, and its fault ends the wait.
+    pub fn take(target: &Path, go_on: impl Fn() -> Result<()>) -> Result<Self> {
+        let mut name = target.file_name().unwrap_or_default().to_os_string();
+        name.push(format!("{INFIX}turn"));
+        let path = target.with_file_name(name);
+        loop {
+            match fs::DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => {}
+                Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
+                Err(error) => return Err(fault(&error, "mkdir", &path)),
+            }
+            if let Some(lock) = try_lock(&path)? {
+                return Ok(Turn { path, _lock: lock });
+            }
+            go_on()?;
+            std::thread::sleep(GLANCE);
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        // The lock is still held: whoever waits makes a new one.
+        let _ = fs::remove_dir(&self.path);
     }
 }
 
@@ -195,5 +236,20 @@ mod tests {
         assert_eq!(two.commit().unwrap(), Committed::Theirs);
         assert_eq!(file::list(world.path()).unwrap(), ["layer"]);
         assert!(target.join("mine").is_file());
+    }
+
+    #[test]
+    fn one_at_a_time_has_the_turn() {
+        let world = tempfile::tempdir().unwrap();
+        let target = world.path().join("layer");
+        let first = Turn::take(&target, || Ok(())).unwrap();
+        let busy = Turn::take(&target, || Err(Fault::invalid("no patience"))).unwrap_err();
+        assert_eq!(busy.to_string(), "no patience");
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| Turn::take(&target, || Ok(())).map(drop));
+            drop(first);
+            second.join().unwrap().unwrap();
+        });
+        assert!(file::list(world.path()).unwrap().is_empty());
     }
 }

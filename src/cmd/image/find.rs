@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use super::pull::{self, Wanted, pull_all};
+use super::pull::{self, JOBS, Wanted, pull_all};
 use super::registry_args::{RegistryArgs, Talk};
 use super::store::{self, Image};
 use crate::cmd::{Context, output};
@@ -71,9 +71,6 @@ fn pulled(cx: &Context, reference: &Reference, finding: &Finding<'_>) -> Result<
     }
     store::find(&cx.host, &reference.to_string())
 }
-
-/// How many blobs come at the same time.
-const JOBS: usize = 6;
 
 fn newer(cx: &Context, image: Image, reference: &Reference, finding: &Finding<'_>) -> Result<Image> {
     // What a digest names does not change.

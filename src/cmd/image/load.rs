@@ -280,6 +280,9 @@ fn spooled(cx: &Context, source: &Transport, explain: bool) -> Result<Option<Spo
 pub fn run(cx: &Context, args: &LoadArgs) -> Result<u8> {
     let mut timings = Timings::start();
     let source = args.source.as_deref().or(args.input.as_deref()).unwrap_or("-");
+    if source.starts_with("docker://") {
+        return super::pull::load(cx, source, args);
+    }
     let asked: Transport = source.parse()?;
     let origin = Origin { source: source.to_owned(), at: proc::now_rfc3339(), repo_digests: Vec::new() };
     let stem = Some(asked.stem().to_owned());

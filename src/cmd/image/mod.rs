@@ -91,7 +91,8 @@ pub enum ImageCommand {
 /// Arguments of `rkbox image load`.
 #[derive(Debug, Args)]
 pub struct LoadArgs {
-    /// PATH, oci:DIR[:TAG], oci-archive:PATH[:TAG] or docker-archive:PATH[:REF];
+    /// PATH, oci:DIR[:TAG], oci-archive:PATH[:TAG], docker-archive:PATH[:REF], or
+    /// docker://REFERENCE for what image pull does;
     /// archives may be compressed, - and nothing stand for standard input
     pub source: Option<String>,
     /// The same as SOURCE, for those who are used to docker load

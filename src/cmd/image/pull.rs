@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::LoadArgs;
 use super::catalog::Catalog;
 use super::load::home_dirs;
 use super::need::{self, NeedArgs};
@@ -84,6 +85,9 @@ pub struct Pulled {
     /// Whether nothing had to be fetched and nothing was changed.
     pub up_to_date: bool,
 }
+
+/// How many blobs come at the same time, when nothing is said of it.
+pub const JOBS: usize = 6;
 
 /// Reads a reference, with or without skopeo's name of the transport.
 pub fn reference(text: &str) -> Result<Reference> {
@@ -217,4 +221,25 @@ fn facts(reference: &Reference, remote: &Remote, host: &Host) -> Result<Pulled> 
         "platform": remote.platform.to_string(), "size": remote.size, "fetched": remote.missing, "up_to_date": up_to_date,
     });
     Ok(Pulled { reference: reference.clone(), id: remote.id.to_string(), facts, up_to_date })
+}
+
+/// `rkbox image load docker://REFERENCE`: a pull, under the names that were asked for.
+pub fn load(cx: &Context, source: &str, args: &LoadArgs) -> Result<u8> {
+    if let Some(name) = args.name.iter().find(|name| name.digest().is_some()) {
+        return Err(Fault::invalid(format!("name {name} has a digest")).hint("name it with a tag"));
+    }
+    let reference = reference(source)?;
+    let talk = if args.plan.explain { Talk::Quiet } else { Talk::Progress };
+    let session = RegistryArgs::default().session(JOBS, talk)?;
+    let wanted = Wanted { platform: args.platform.clone(), names: args.name.clone(), jobs: 1, plan: args.plan };
+    for (reference, outcome) in pull_all(cx, &session, std::slice::from_ref(&reference), &wanted) {
+        let Some(pulled) = outcome? else { continue };
+        if cx.format == output::Format::Json {
+            output::json(&[pulled.facts])?;
+            continue;
+        }
+        let names = if args.name.is_empty() { std::slice::from_ref(&reference) } else { args.name.as_slice() };
+        names.iter().for_each(|name| output::line(&format!("Loaded image: {name}")));
+    }
+    Ok(0)
 }
