@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{Context, Format, bundle, cni, container, doctor, gc, image, network, port, sandbox, seccomp, transfer, unit, usage, volume};
+use super::{
+    Context, Format, bundle, cni, container, doctor, gc, image, network, port, repair, sandbox, seccomp, transfer, unit, usage, volume,
+};
 use crate::cni::built_in::Policy;
 use crate::fault::{Fault, Kind, Result};
 use crate::ids::CgroupDriver;
@@ -129,6 +131,10 @@ enum Command {
     Update(Box<usage::UpdateArgs>),
     /// Show the published ports of a container or sandbox
     Port(port::PortArgs),
+    /// Print what happened to containers
+    Events(container::EventsArgs),
+    /// Give containers that lost their monitor a new one
+    Repair(repair::RepairArgs),
     /// Undo what killed commands left behind
     Gc(gc::GcArgs),
     /// Say what this host has and lacks, and what would mend it
@@ -243,6 +249,7 @@ impl Cli {
             | Command::Top(_)
             | Command::Inspect(_)
             | Command::Logs(_)
+            | Command::Events(_)
             | Command::Port(_)
             | Command::Bundle(_) => false,
             Command::Sandbox(command) => !matches!(command, sandbox::Command::Ls(_) | sandbox::Command::Inspect(_)),
@@ -257,6 +264,7 @@ impl Cli {
             | Command::Start(_)
             | Command::Stop(_) => true,
             Command::Kill(_) | Command::Pause(_) | Command::Unpause(_) | Command::Wait(_) | Command::Exec(_) | Command::Attach(_) => true,
+            Command::Repair(_) => true,
         }
     }
 }
@@ -306,6 +314,8 @@ impl Command {
             Command::Top(args) => usage::top(context, &args),
             Command::Update(args) => usage::update(context, &args),
             Command::Port(args) => port::run(context, &args),
+            Command::Events(args) => container::events(context, &args),
+            Command::Repair(args) => repair::run(context, &args),
             Command::Gc(args) => gc::run(context, &args),
             Command::Doctor(args) => doctor::run(context, &args),
             Command::Unit(args) => unit::run(context, &args),

@@ -15,6 +15,7 @@ pub mod parse;
 pub mod port;
 pub mod publish;
 mod records;
+pub mod repair;
 pub mod salvage;
 pub mod sandbox;
 pub mod seccomp;

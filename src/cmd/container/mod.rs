@@ -1,5 +1,6 @@
 //! Containers: made, run, watched, stopped, listed, removed.
 
+mod adopt;
 mod attach;
 mod create;
 mod events;
@@ -32,8 +33,10 @@ use crate::fault::Result;
 use crate::ids::Id;
 use crate::sys::Host;
 
+pub use adopt::adopt_all;
 pub use attach::{AttachArgs, run as attach};
 pub use create::{CreateArgs, run as create};
+pub use events::{EventsArgs, run as events};
 pub use exec::{ExecArgs, run as exec};
 pub use inspect::{InspectArgs, run as inspect};
 pub use kill::{FreezeArgs, KillArgs, pause, run as kill, unpause};
