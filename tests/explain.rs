@@ -105,6 +105,7 @@ macro_rules! explains {
 
 explains! {
     net_add: "ip netns add connet", "net add connet connet";
+    net_create: "true", "net create mine";
     net_add_second: "ip netns add one; ip netns add two; rkbox net add connet one", "net add connet two";
     net_del: "ip netns add connet; rkbox net add connet connet", "net del connet connet";
     sandbox_create: "true", "sandbox create -p 8080:80 -p 5353:53/udp -p 127.0.0.1:9090-9091:90-91 web";

@@ -64,3 +64,123 @@ fn ports_are_reached_from_everywhere_they_should_be() {
 fn ports_are_reached_with_bridges_that_show_their_frames_to_ip() {
     matrix(true);
 }
+
+/// The same in IPv6, on a network of both families.
+#[test]
+fn ports_are_reached_in_both_families() {
+    for bridge_netfilter in [false, true] {
+        let mut lab = Lab::new();
+        lab.bridge_netfilter(bridge_netfilter);
+        lab.world.configure("10-connet.conflist", &lab::network("connet", "cni0", &["10.88.0.0/16", "fd00:88::/64"]));
+        let ports = "-p 8080:80 -p 8080:80/udp -p [2001:db8::1]:8081:80 -p [2001:db8::1]:8081:80/udp -p 192.0.2.1:8083:80";
+        lab.world.rk(&format!("sandbox create web {ports}")).ok();
+        lab.world.rk("sandbox create db").ok();
+        lab.serve("web", "", &["80", "81"]);
+        expect(&lab, "lan", &[("2001:db8::1 8080", "2001:db8::9"), ("192.0.2.1 8080", "192.0.2.9"), ("2001:db8::1 8083", "refused")]);
+        expect(&lab, "host", &[("2001:db8::1 8080", "2001:db8::1"), ("fd00:88::1 8080", "fd00:88::1"), ("127.0.0.1 8080", GATEWAY)]);
+        // No way leads back to ::1, so it refuses at once and clients go on to 127.0.0.1.
+        lab.expect("host", &[("tcp ::1 8080", "refused")]);
+        for inside in ["web", "db"] {
+            expect(&lab, inside, &[("2001:db8::1 8080", "fd00:88::1"), ("fd00:88::1 8080", "fd00:88::1"), ("192.0.2.1 8080", GATEWAY)]);
+        }
+        expect(&lab, "lan", &[("2001:db8::1 8081", "2001:db8::9"), ("192.0.2.1 8081", "refused")]);
+        expect(&lab, "db", &[("2001:db8::1 8081", "fd00:88::1"), ("fd00:88::1 8081", "refused")]);
+        expect(&lab, "db", &[("fd00:88::2 81", "fd00:88::3"), ("10.88.0.2 81", "10.88.0.3")]);
+        expect(
+            &lab,
+            "lan",
+            &[("fd00:88::2 80", "silence"), ("fd00:88::2 81", "silence"), ("fd00:88::3 80", "silence"), ("fd00:88::1 8080", "silence")],
+        );
+        lab.world.sh("nft flush ruleset").ok();
+        lab.world.rk("net repair").ok();
+        expect(&lab, "lan", &[("2001:db8::1 8080", "2001:db8::9"), ("fd00:88::2 81", "silence")]);
+    }
+}
+
+#[test]
+fn port_forward_leads_inside_without_any_rule() {
+    let mut lab = Lab::new();
+    lab.world.rk("sandbox create web").ok();
+    lab.serve("web", "", &["127.0.0.1@80", "::1@81"]);
+    let before = lab.host_facts();
+    let said = lab.world.path("said");
+    let mut command = lab.world.command(&lab.world.program);
+    command.args(["port-forward", "web", "8080:80", "8081:81", "8082:80/udp", ":80", "8083:9"]);
+    let mut child = command.stdout(std::fs::File::create(&said).unwrap()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let text = || std::fs::read_to_string(&said).unwrap();
+    let ready = common::until(std::time::Duration::from_secs(10), text, |text| text.lines().count() == 10);
+    let lines = ready.unwrap();
+    assert!(
+        lines.contains("Forwarding from 127.0.0.1:8080 -> 80\n") && lines.contains("Forwarding from [::1]:8082 -> 80/udp\n"),
+        "{lines}"
+    );
+    let free = lines
+        .lines()
+        .filter_map(|line| line.strip_prefix("Forwarding from 127.0.0.1:")?.strip_suffix(" -> 80"))
+        .find(|port| *port != "8080");
+    lab.expect(
+        "host",
+        &[
+            ("tcp 127.0.0.1 8080", "127.0.0.1"),
+            ("tcp ::1 8080", "127.0.0.1"),
+            ("tcp 127.0.0.1 8081", "::1"),
+            ("udp 127.0.0.1 8082", "127.0.0.1"),
+            ("udp ::1 8082", "127.0.0.1"),
+            (&format!("tcp 127.0.0.1 {}", free.unwrap()), "127.0.0.1"),
+            // Accepted, and closed again: nobody listens inside.
+            ("tcp 127.0.0.1 8083", ""),
+        ],
+    );
+    lab.expect("lan", &[("tcp 192.0.2.1 8080", "refused")]);
+    let many: Vec<String> = vec!["tcp 127.0.0.1 8080".to_owned(); 200];
+    assert!(lab.ask("host", &many).iter().all(|answer| answer == "127.0.0.1"));
+    common::Observation::assert_same(&before, &lab.host_facts());
+    lab.world.rk("port-forward web 8080:80").fails(4).says("8080");
+    lab.world.rk("port-forward nobody 80").fails(3);
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap()), nix::sys::signal::Signal::SIGINT).unwrap();
+    let ended = common::until(std::time::Duration::from_secs(10), || child.try_wait().unwrap(), Option::is_some);
+    assert!(ended.unwrap().unwrap().success());
+}
+
+/// Eight megabytes each way at once, and each half closed on its own.
+#[test]
+fn port_forward_keeps_every_byte() {
+    let lab = Lab::new();
+    lab.world.rk("sandbox create web").ok();
+    let program = r#"
+import socket, threading, hashlib, subprocess, sys, time
+def echo():
+    s = socket.socket(); s.bind(("127.0.0.1", 80)); s.listen()
+    print("ready", flush=True)
+    c, _ = s.accept()
+    while data := c.recv(65536):
+        c.sendall(data)
+    c.sendall(b"end")
+    c.close()
+echo()
+"#;
+    std::fs::write(lab.world.path("echo.py"), program).unwrap();
+    let client = r#"
+import socket, threading, hashlib, os
+payload = os.urandom(8 << 20)
+s = socket.create_connection(("127.0.0.1", 8080))
+def send():
+    s.sendall(payload); s.shutdown(socket.SHUT_WR)
+t = threading.Thread(target=send); t.start()
+back = b""
+while data := s.recv(65536):
+    back += data
+t.join()
+assert back == payload + b"end", len(back)
+"#;
+    std::fs::write(lab.world.path("client.py"), client).unwrap();
+    let program = lab.world.program.display();
+    lab.world
+        .sh(&format!(
+            "nsenter --net=/run/netns/web python3 $HOME/echo.py > $HOME/echoed & echo=$!
+             {program} port-forward web 8080:80 > $HOME/forwarded & relay=$!
+             for n in $(seq 200); do [ -s $HOME/echoed ] && [ -s $HOME/forwarded ] && break; sleep 0.05; done
+             python3 $HOME/client.py; wait $echo; kill -INT $relay; wait $relay"
+        ))
+        .ok();
+}

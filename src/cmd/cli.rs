@@ -6,7 +6,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use super::{
-    Context, Format, bundle, cni, container, doctor, gc, image, network, port, repair, sandbox, seccomp, transfer, unit, usage, volume,
+    Context, Format, bundle, cni, container, doctor, gc, image, network, port, port_forward, repair, sandbox, seccomp, transfer, unit,
+    usage, volume,
 };
 use crate::cni::built_in::Policy;
 use crate::fault::{Fault, Kind, Result};
@@ -135,6 +136,8 @@ enum Command {
     Events(container::EventsArgs),
     /// Give containers that lost their monitor a new one
     Repair(repair::RepairArgs),
+    /// Lead local ports to ports inside a sandbox, until Ctrl-C
+    PortForward(port_forward::PortForwardArgs),
     /// Undo what killed commands left behind
     Gc(gc::GcArgs),
     /// Say what this host has and lacks, and what would mend it
@@ -257,6 +260,7 @@ impl Cli {
             Command::Cni(_) => false,
             Command::Volume(command) => command.changes_the_host(),
             Command::Run(_)
+            | Command::PortForward(_)
             | Command::Update(_)
             | Command::Rm(_)
             | Command::Gc(_)
@@ -316,6 +320,7 @@ impl Command {
             Command::Port(args) => port::run(context, &args),
             Command::Events(args) => container::events(context, &args),
             Command::Repair(args) => repair::run(context, &args),
+            Command::PortForward(args) => port_forward::run(context, &args),
             Command::Gc(args) => gc::run(context, &args),
             Command::Doctor(args) => doctor::run(context, &args),
             Command::Unit(args) => unit::run(context, &args),

@@ -13,6 +13,7 @@ pub mod network;
 pub mod output;
 pub mod parse;
 pub mod port;
+pub mod port_forward;
 pub mod publish;
 mod records;
 pub mod repair;

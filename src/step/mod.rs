@@ -241,6 +241,9 @@ steps! {
     Macvlan in macvlan,
     Loopback in loopback,
     Interface in interface,
+    Tuning in tuning,
+    Bandwidth in bandwidth,
+    Firewall in firewall,
     Plugin in plugin,
     CachedResult in cached_result,
     // Processes.

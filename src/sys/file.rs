@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::errno::Errno;
+use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::fault::{Fault, Kind, kind_of_errno};
 
@@ -80,6 +81,16 @@ fn failed(call: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Fil
 fn failed_errno(call: &'static str, path: &Path) -> impl FnOnce(Errno) -> FileError {
     let path = path.to_path_buf();
     move |errno| FileError::Call { call, path, errno }
+}
+
+/// An anonymous file that holds `content`, at its start: what a child reads without a pipe that both could wait on.
+pub fn anonymous(content: &[u8]) -> Result<OwnedFd> {
+    use std::io::Seek as _;
+    let path = Path::new("(anonymous file)");
+    let fd = memfd_create(c"rkbox", MFdFlags::MFD_CLOEXEC).map_err(failed_errno("memfd_create", path))?;
+    let mut file = fs::File::from(fd);
+    file.write_all(content).and_then(|()| file.rewind()).map_err(failed("write", path))?;
+    Ok(file.into())
 }
 
 /// Whether a write must survive a power cut.
