@@ -234,8 +234,13 @@ impl Cli {
             Command::Net(command) => !command.only_reads(),
             Command::Cni(_) => false,
             Command::Volume(command) => command.changes_the_host(),
-            Command::Run(_) | Command::Rm(_) | Command::Gc(_) | Command::PortForward(_) => true,
-            Command::Run(_) | Command::Rm(_) | Command::Gc(_) | Command::Create(_) | Command::Start(_) | Command::Stop(_) => true,
+            Command::Run(_)
+            | Command::Rm(_)
+            | Command::Gc(_)
+            | Command::Create(_)
+            | Command::Start(_)
+            | Command::Stop(_)
+            | Command::PortForward(_) => true,
             Command::Kill(_) | Command::Pause(_) | Command::Unpause(_) | Command::Wait(_) | Command::Exec(_) | Command::Attach(_) => true,
         }
     }
