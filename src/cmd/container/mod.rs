@@ -1,5 +1,6 @@
 //! Containers: made, run, watched, stopped, listed, removed.
 
+mod adopt;
 mod attach;
 mod create;
 mod events;
@@ -32,13 +33,15 @@ use crate::fault::Result;
 use crate::ids::Id;
 use crate::sys::Host;
 
+pub use adopt::adopt_all;
 pub use attach::{AttachArgs, run as attach};
 pub use create::{CreateArgs, run as create};
+pub use events::{EventsArgs, run as events};
 pub use exec::{ExecArgs, run as exec};
 pub use inspect::{InspectArgs, run as inspect};
 pub use kill::{FreezeArgs, KillArgs, pause, run as kill, unpause};
 pub use logs::{LogsArgs, run as logs};
-pub use options::ContainerArgs;
+pub use options::{ContainerArgs, GroupArgs, fitting, swap};
 pub use ps::{PsArgs, run as ps};
 pub use remove::{RmArgs, end, reclaim, remove, run as rm};
 pub use run::{RunArgs, run};

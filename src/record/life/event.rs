@@ -18,12 +18,12 @@ pub enum EventKind {
     Restart,
     /// A check said another thing than the one before.
     Health,
+    /// It has a new monitor.
+    Adopt,
     /// Its processes are frozen.
     Pause,
     /// They go on.
     Unpause,
-    /// It has another name.
-    Rename,
     /// It is gone.
     Remove,
 }
@@ -38,9 +38,9 @@ impl EventKind {
             EventKind::Oom => "oom",
             EventKind::Restart => "restart",
             EventKind::Health => "health",
+            EventKind::Adopt => "adopt",
             EventKind::Pause => "pause",
             EventKind::Unpause => "unpause",
-            EventKind::Rename => "rename",
             EventKind::Remove => "remove",
         }
     }
@@ -65,7 +65,7 @@ pub struct Event {
     /// How it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<u8>,
-    /// What a check said, or the new name.
+    /// What a check said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
 }

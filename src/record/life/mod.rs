@@ -28,8 +28,6 @@ pub struct Life {
     pub restart: RestartPolicy,
     /// Seconds between the stop signal and SIGKILL.
     pub stop_timeout: Option<u32>,
-    /// Whether a small init is its first process.
-    pub init: bool,
     /// Where its output goes; `None` when nobody keeps it.
     pub log: Option<LogOrder>,
     /// How it is asked whether it is well.

@@ -22,9 +22,6 @@ pub struct LifeArgs {
     /// Seconds from there to SIGKILL (10)
     #[arg(long, value_name = "SECONDS")]
     pub stop_timeout: Option<u32>,
-    /// A small init is its first process: it hands on signals and reaps
-    #[arg(long)]
-    pub init: bool,
     /// Size at which a log file is put away (10m)
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub log_max_size: Option<u64>,
@@ -65,7 +62,7 @@ impl LifeArgs {
         if log.max_bytes < 4096 {
             return Err(Fault::invalid("--log-max-size is less than 4096 bytes").hint("a single record can be longer: give 1m or more"));
         }
-        Ok(Life { restart: self.restart, stop_timeout: self.stop_timeout, init: self.init, log: Some(log), health: self.health(image) })
+        Ok(Life { restart: self.restart, stop_timeout: self.stop_timeout, log: Some(log), health: self.health(image) })
     }
 
     /// The signal that asks it to end; `image` is what the image says.
