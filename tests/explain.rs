@@ -23,7 +23,7 @@ fn assert_the_script_does_the_same(prepare: &str, command: &str) {
         world
     };
     let words = command.split_whitespace();
-    let verb = if command.starts_with("run ") { 1 } else { 2 };
+    let verb = if command.starts_with("run ") || command.starts_with("update ") { 1 } else { 2 };
 
     let world = ready();
     let before = world.observe();
@@ -105,6 +105,7 @@ macro_rules! explains {
 
 explains! {
     net_add: "ip netns add connet", "net add connet connet";
+    net_create: "true", "net create mine";
     net_add_second: "ip netns add one; ip netns add two; rkbox net add connet one", "net add connet two";
     net_del: "ip netns add connet; rkbox net add connet connet", "net del connet connet";
     sandbox_create: "true", "sandbox create -p 8080:80 -p 5353:53/udp -p 127.0.0.1:9090-9091:90-91 web";
@@ -118,6 +119,7 @@ explains! {
     run_volumes: "rkbox image load LAYERED", "run --rm --net none -v cache:/c -v /tmp/rkbox-world/made:/m layers pwd";
     run_volumes_kept: "rkbox image load LAYERED; mkdir /tmp/rkbox-world/dir", "run --net none --name c -v /tmp/rkbox-world/dir:/d:ro,U layers pwd";
     rm_volumes: "rkbox image load LAYERED; rkbox run --net none --name c -v cache:/c layers", "rm c";
+    update: "rkbox image load BUSYBOX; rkbox run --net none --name c busybox true", "update --memory 64m --pids-limit 9 c";
     volume_create: "true", "volume create --label a=b cache";
     volume_rm: "rkbox volume create cache", "volume rm cache";
     image_load: "true", "image load BUSYBOX";

@@ -11,7 +11,8 @@ use rkbox::ids::Id;
 use rkbox::script::Script;
 use rkbox::step::volume_use::{Release, VolumeUse};
 use rkbox::step::{
-    CgroupParent, CopyUp, Directory, File, Home, Ownership, Pin, Reservation, SourceDir, Step, Undone, Volume, VolumeRemoval,
+    CgroupParent, CopyUp, Directory, File, Home, HostsName, NetnsFiles, Ownership, Pin, Reservation, SharedDir, SourceDir, Step, Undone,
+    Volume, VolumeRemoval,
 };
 use rkbox::sys::Host;
 
@@ -198,6 +199,31 @@ fn pin() {
             Pin { source: base.join("dir"), below: Some("below/file".to_owned()), target: base.join("mounts/0"), shared: false }.into()
         },
     );
+}
+
+#[test]
+fn shared_dir() {
+    assert_laws("true", |host| SharedDir { path: host.root.parent().unwrap().join("it's"), mode: 0o755 }.into());
+}
+
+#[test]
+fn netns_files() {
+    for prepare in ["true", "mkdir web", "mkdir web; touch web/hosts"] {
+        assert_laws(prepare, |host| {
+            NetnsFiles { dir: host.root.parent().unwrap().join("web"), resolv_conf: "nameserver 192.0.2.1\n".to_owned() }.into()
+        });
+    }
+}
+
+#[test]
+fn hosts_name() {
+    let prepare = "mkdir names; for n in 1 2; do printf '127.0.0.1\\tlocalhost\\n' >hosts$n; done; printf '127.0.0.1\\tlocalhost\\n' >own
+        for n in 1 2; do printf '%s\\n10.0.0.%s\\tn%s\\t# rkbox:%s\\n' $PWD/hosts$n $n $n $n >names/$n; chmod 600 names/$n; done";
+    assert_laws(prepare, |host| {
+        let base = host.root.parent().unwrap();
+        let lines = vec!["10.0.0.9\tweb".to_owned(), "2001:db8::9\tweb".to_owned()];
+        HostsName { network: base.join("names"), id: id(), hosts: base.join("own"), lines }.into()
+    });
 }
 
 #[test]

@@ -174,7 +174,7 @@ fn every_difference_is_reported() {
 #[test]
 fn a_network_that_is_not_understood_is_refused_by_name() {
     let world = ready();
-    let cases = [(json!({"vlan": 7}), "\"vlan\""), (json!({"macspoofchk": true}), "\"macspoofchk\"")];
+    let cases = [(json!({"vlan": 7}), "\"vlan\""), (json!({"vlanTrunk": [{"id": 5}]}), "\"vlanTrunk\"")];
     for (more, expected) in cases {
         world.configure("n.conflist", &list(&world, "1.0.0", more).to_string());
         world.rk("net add n web").fails(9).says(expected);

@@ -64,3 +64,91 @@ fn ports_are_reached_from_everywhere_they_should_be() {
 fn ports_are_reached_with_bridges_that_show_their_frames_to_ip() {
     matrix(true);
 }
+
+#[test]
+fn port_forward_leads_inside_without_any_rule() {
+    let mut lab = Lab::new();
+    lab.world.rk("sandbox create web").ok();
+    lab.serve("web", "", &["127.0.0.1@80", "::1@81"]);
+    let before = lab.host_facts();
+    let said = lab.world.path("said");
+    let mut command = lab.world.command(&lab.world.program);
+    command.args(["port-forward", "web", "8080:80", "8081:81", "8082:80/udp", ":80", "8083:9"]);
+    let mut child = command.stdout(std::fs::File::create(&said).unwrap()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let text = || std::fs::read_to_string(&said).unwrap();
+    let ready = common::until(std::time::Duration::from_secs(10), text, |text| text.lines().count() == 10);
+    let lines = ready.unwrap();
+    assert!(
+        lines.contains("Forwarding from 127.0.0.1:8080 -> 80\n") && lines.contains("Forwarding from [::1]:8082 -> 80/udp\n"),
+        "{lines}"
+    );
+    let free = lines
+        .lines()
+        .filter_map(|line| line.strip_prefix("Forwarding from 127.0.0.1:")?.strip_suffix(" -> 80"))
+        .find(|port| *port != "8080");
+    lab.expect(
+        "host",
+        &[
+            ("tcp 127.0.0.1 8080", "127.0.0.1"),
+            ("tcp ::1 8080", "127.0.0.1"),
+            ("tcp 127.0.0.1 8081", "::1"),
+            ("udp 127.0.0.1 8082", "127.0.0.1"),
+            ("udp ::1 8082", "127.0.0.1"),
+            (&format!("tcp 127.0.0.1 {}", free.unwrap()), "127.0.0.1"),
+            // Accepted, and closed again: nobody listens inside.
+            ("tcp 127.0.0.1 8083", ""),
+        ],
+    );
+    lab.expect("lan", &[("tcp 192.0.2.1 8080", "refused")]);
+    let many: Vec<String> = vec!["tcp 127.0.0.1 8080".to_owned(); 200];
+    assert!(lab.ask("host", &many).iter().all(|answer| answer == "127.0.0.1"));
+    common::Observation::assert_same(&before, &lab.host_facts());
+    lab.world.rk("port-forward web 8080:80").fails(4).says("8080");
+    lab.world.rk("port-forward nobody 80").fails(3);
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap()), nix::sys::signal::Signal::SIGINT).unwrap();
+    let ended = common::until(std::time::Duration::from_secs(10), || child.try_wait().unwrap(), Option::is_some);
+    assert!(ended.unwrap().unwrap().success());
+}
+
+/// Eight megabytes each way at once, and each half closed on its own.
+#[test]
+fn port_forward_keeps_every_byte() {
+    let lab = Lab::new();
+    lab.world.rk("sandbox create web").ok();
+    let program = r#"
+import socket, threading, hashlib, subprocess, sys, time
+def echo():
+    s = socket.socket(); s.bind(("127.0.0.1", 80)); s.listen()
+    print("ready", flush=True)
+    c, _ = s.accept()
+    while data := c.recv(65536):
+        c.sendall(data)
+    c.sendall(b"end")
+    c.close()
+echo()
+"#;
+    std::fs::write(lab.world.path("echo.py"), program).unwrap();
+    let client = r#"
+import socket, threading, hashlib, os
+payload = os.urandom(8 << 20)
+s = socket.create_connection(("127.0.0.1", 8080))
+def send():
+    s.sendall(payload); s.shutdown(socket.SHUT_WR)
+t = threading.Thread(target=send); t.start()
+back = b""
+while data := s.recv(65536):
+    back += data
+t.join()
+assert back == payload + b"end", len(back)
+"#;
+    std::fs::write(lab.world.path("client.py"), client).unwrap();
+    let program = lab.world.program.display();
+    lab.world
+        .sh(&format!(
+            "nsenter --net=/run/netns/web python3 $HOME/echo.py > $HOME/echoed & echo=$!
+             {program} port-forward web 8080:80 > $HOME/forwarded & relay=$!
+             for n in $(seq 200); do [ -s $HOME/echoed ] && [ -s $HOME/forwarded ] && break; sleep 0.05; done
+             python3 $HOME/client.py; wait $echo; kill -INT $relay; wait $relay"
+        ))
+        .ok();
+}

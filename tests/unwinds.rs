@@ -154,6 +154,9 @@ macro_rules! sweeps {
 sweeps! {
     net_add: Before, "ip netns add connet", "net add connet connet";
     net_add_second: Before, "ip netns add one; ip netns add two; rkbox net add connet one", "net add connet two";
+    net_create: Before, "true", "net create mine";
+    net_connect: Before, "rkbox net create mine --subnet 10.61.0.0/24; rkbox sandbox create web", "net connect mine web";
+    net_disconnect: Either, "rkbox net create mine --subnet 10.61.0.0/24; rkbox sandbox create web; rkbox net connect mine web", "net disconnect mine web";
     net_del: Either, "ip netns add connet; rkbox net add connet connet", "net del connet connet";
     sandbox_create: Before, "true", "sandbox create -p 8080:80 -p 5353:53/udp -p 127.0.0.1:9090-9091:90-91 web";
     sandbox_create_second: Before, "rkbox sandbox create db", "sandbox create web";
@@ -171,6 +174,7 @@ sweeps! {
     image_rm: Either, "rkbox image load BUSYBOX", "image rm busybox";
     run_volumes: Either, "rkbox image load LAYERED", "run --rm --net none -v cache:/c -v /tmp/rkbox-world/made/deep:/m layers";
     rm_volumes: Either, "rkbox image load LAYERED; rkbox run --net none --name c -v cache:/c layers", "rm -v c";
+    update: Either, "rkbox image load BUSYBOX; rkbox run --net none --name c busybox true", "update --memory 64m --pids-limit 9 c";
     volume_create: Before, "true", "volume create cache";
     volume_rm: Either, "rkbox volume create cache", "volume rm cache";
     image_tag: Before, "rkbox image load BUSYBOX", "image tag busybox other:1";

@@ -217,3 +217,77 @@ fn resources_and_devices_reach_the_kernel() {
         .fails(125)
         .says("not this container's own");
 }
+
+/// R4: a container turns a directory of a shared volume into a link to the host's root while another is started with it.
+#[test]
+fn a_turning_source_never_leads_to_the_host() {
+    let world = with("busybox");
+    world.sh("echo of the host >$HOME/canary; mkdir -p $HOME/vol/a; : >$HOME/vol/a/inside").ok();
+    let script = r#"
+        flip='while [ ! -e /vol/done ]; do mv -T /vol/a /vol/b; ln -s / /vol/a; rm /vol/a; mv -T /vol/b /vol/a; done'
+        rkbox run --rm --net none -v $HOME/vol:/vol busybox sh -c "$flip" 2>/dev/null & bind=$!
+        rkbox run --rm --net none -v named:/vol busybox sh -c "mkdir /vol/a; : >/vol/a/inside; $flip" 2>/dev/null & named=$!
+        until [ -e $RKBOX_ROOT/volumes/named/data/a/inside ]; do sleep 0.05; done
+        try() { rkbox run --rm --net none "$@" busybox sh -c "cat /x$HOME/canary /x/tmp/rkbox-world/canary /vol2/a$HOME/canary; [ -e /x/inside ] && echo good" 2>/dev/null || true; }
+        for n in $(seq 40); do
+            try -v $HOME/vol/a:/x; try --mount type=volume,source=named,target=/x,volume-subpath=a
+            try -v $HOME/vol:/vol2 -v $HOME/vol/a:/vol2/a
+        done
+        touch $HOME/vol/done $RKBOX_ROOT/volumes/named/data/done; wait $bind $named"#;
+    let out = world.sh(script).ok().stdout;
+    assert!(!out.contains("of the host"), "{out}");
+    assert!(out.contains("good"), "it never worked either");
+    // Where a container may write, a link is nobody's word for another place.
+    world.sh("rm -rf $HOME/vol/a; ln -s / $HOME/vol/a").ok();
+    world.sh("rkbox run --name holder --net none -v $HOME/vol:/vol busybox true").ok();
+    let at = format!("{}:/x", world.path("vol/a").display());
+    world.rkbox(["run", "--rm", "--net", "none", "-v", &at, "busybox", "true"]).fails(125).says("could lead anywhere");
+    world.rk("rm holder").ok();
+    world
+        .rkbox(["run", "--rm", "--net", "none", "--mount", "type=volume,source=named,target=/x,volume-subpath=../..", "busybox", "true"])
+        .fails(125);
+}
+
+/// R7: what an image puts where its VOLUME is cannot bring anything of the host into the volume.
+#[test]
+fn a_volume_is_filled_with_the_images_own_things_only() {
+    let world = with("busybox");
+    world.sh("echo of the host >$HOME/canary").ok();
+    let dir = world.path("").display().to_string();
+    // An image whose volume is behind a link that leads out, and full of links, devices and hard links.
+    let script = format!(
+        r#"cd $HOME; cp -r {layout} evil; umoci unpack --image evil:latest bundle >/dev/null; cd bundle/rootfs
+        mkdir -p real/dir; ln -s {dir}/canary real/out; ln -s / real/root; mknod real/null c 1 3; echo x >real/one; ln real/one real/two; ln -s ../../../../../../../..{dir} up; ln -s /real way
+        cd $HOME; umoci repack --image evil:latest bundle; umoci config --image evil:latest --config.volume /way --config.volume /up --config.volume /real/root/deep
+        rkbox image load oci:evil:latest >&2; rm -rf bundle"#,
+        layout = images().layout("busybox")
+    );
+    world.sh(&script).ok();
+    let name = world.rkbox(["--format", "json", "image", "ls"]).ok().json();
+    let evil = name.as_array().unwrap().iter().find(|image| image.to_string().contains("evil")).map(|_| "evil").unwrap_or("evil");
+    let out = world.rkbox([
+        "run",
+        "--name",
+        "c",
+        "--net",
+        "none",
+        evil,
+        "sh",
+        "-c",
+        "cat /way/one; stat -c %h /way/two; cat /way/out /up/canary 2>&1; head -c1 /way/null 2>&1 | wc -c",
+    ]);
+    assert!(!out.stdout.contains("of the host"), "{out}");
+    assert!(
+        out.stdout.starts_with(
+            "x
+2
+"
+        ),
+        "{out}"
+    );
+    assert!(
+        !world.sh("grep -rl 'of the host' $RKBOX_ROOT/volumes || true").ok().stdout.contains("data"),
+        "nothing of the host in a volume"
+    );
+    world.rk("rm -v c").ok();
+}

@@ -22,4 +22,5 @@ pub mod size;
 pub mod spec;
 pub mod sysctl;
 pub mod ulimit;
+pub mod usage;
 pub mod user;

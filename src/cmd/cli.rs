@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{Context, Format, bundle, cni, container, doctor, gc, image, network, port, repair, sandbox, seccomp, unit, volume};
+use super::{
+    Context, Format, bundle, cni, container, doctor, gc, image, network, port, port_forward, repair, sandbox, seccomp, transfer, unit,
+    usage, volume,
+};
 use crate::cni::built_in::Policy;
 use crate::fault::{Fault, Kind, Result};
 use crate::ids::CgroupDriver;
@@ -115,12 +118,26 @@ enum Command {
     Inspect(container::InspectArgs),
     /// Remove containers
     Rm(container::RmArgs),
+    /// Copy files into and out of containers
+    Cp(transfer::CpArgs),
+    /// Show what a container changed of its image's files
+    Diff(transfer::DiffArgs),
+    /// Write the files of a container as a tar stream
+    Export(transfer::ExportArgs),
+    /// Show what containers use
+    Stats(usage::StatsArgs),
+    /// Show the processes of a container
+    Top(usage::TopArgs),
+    /// Change what containers may use
+    Update(Box<usage::UpdateArgs>),
     /// Show the published ports of a container or sandbox
     Port(port::PortArgs),
     /// Print what happened to containers
     Events(container::EventsArgs),
     /// Give containers that lost their monitor a new one
     Repair(repair::RepairArgs),
+    /// Lead local ports to ports inside a sandbox, until Ctrl-C
+    PortForward(port_forward::PortForwardArgs),
     /// Undo what killed commands left behind
     Gc(gc::GcArgs),
     /// Say what this host has and lacks, and what would mend it
@@ -228,6 +245,11 @@ impl Cli {
             | Command::Doctor(_)
             | Command::Unit(_)
             | Command::Ps(_)
+            | Command::Cp(_)
+            | Command::Diff(_)
+            | Command::Export(_)
+            | Command::Stats(_)
+            | Command::Top(_)
             | Command::Inspect(_)
             | Command::Logs(_)
             | Command::Events(_)
@@ -237,7 +259,14 @@ impl Cli {
             Command::Net(command) => !command.only_reads(),
             Command::Cni(_) => false,
             Command::Volume(command) => command.changes_the_host(),
-            Command::Run(_) | Command::Rm(_) | Command::Gc(_) | Command::Create(_) | Command::Start(_) | Command::Stop(_) => true,
+            Command::Run(_)
+            | Command::PortForward(_)
+            | Command::Update(_)
+            | Command::Rm(_)
+            | Command::Gc(_)
+            | Command::Create(_)
+            | Command::Start(_)
+            | Command::Stop(_) => true,
             Command::Kill(_) | Command::Pause(_) | Command::Unpause(_) | Command::Wait(_) | Command::Exec(_) | Command::Attach(_) => true,
             Command::Repair(_) => true,
         }
@@ -282,9 +311,16 @@ impl Command {
             Command::Ps(args) => container::ps(context, &args),
             Command::Inspect(args) => container::inspect(context, &args),
             Command::Rm(args) => container::rm(context, &args),
+            Command::Cp(args) => transfer::cp(context, &args),
+            Command::Diff(args) => transfer::diff(context, &args),
+            Command::Export(args) => transfer::export(context, &args),
+            Command::Stats(args) => usage::stats(context, &args),
+            Command::Top(args) => usage::top(context, &args),
+            Command::Update(args) => usage::update(context, &args),
             Command::Port(args) => port::run(context, &args),
             Command::Events(args) => container::events(context, &args),
             Command::Repair(args) => repair::run(context, &args),
+            Command::PortForward(args) => port_forward::run(context, &args),
             Command::Gc(args) => gc::run(context, &args),
             Command::Doctor(args) => doctor::run(context, &args),
             Command::Unit(args) => unit::run(context, &args),

@@ -27,6 +27,11 @@ pub fn hostname(text: &str) -> Result<String> {
     Err(Fault::invalid(format!("host name {text:?} is not valid")).hint("use letters, digits, - and ., at most 64 in all"))
 }
 
+/// The host's resolv.conf as it is, for who shares its network; empty when there is none.
+pub fn own_resolv_conf() -> String {
+    file::read_following(Path::new("/etc/resolv.conf"), 1 << 20).map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default()
+}
+
 /// The host's resolv.conf, the stub of systemd-resolved replaced by what stands behind it; empty when there is none.
 pub fn host_resolv_conf() -> String {
     let at = |path: &str| file::read_following(Path::new(path), 1 << 20).map(|text| String::from_utf8_lossy(&text).into_owned());

@@ -58,7 +58,6 @@ impl BridgeConf {
     /// `loadNetConf`, `cmdAdd` and `cmdCheck`.
     pub fn read(plugin: &Plugin, version: Version, args: &CniArgs) -> Result<BridgeConf> {
         let keys = plugin.keys();
-        keys.refuse(&["vlan", "vlanTrunk", "macspoofchk"])?;
         refuse_iptables(&keys)?;
         let bridge = keys.text("bridge")?;
         let bridge: IfName = if bridge.is_empty() { DEFAULT_BRIDGE } else { bridge }.parse()?;
@@ -70,8 +69,14 @@ impl BridgeConf {
         // In this order: the keys of the plugin itself are refused before those of its IPAM.
         let mac = read_mac(&keys, args, &["MAC"])?;
         let vlans = vlan::read(&keys)?;
+        // Needs CONFIG_BRIDGE_VLAN_FILTERING, which is not there to be tried.
+        keys.refuse(&["vlan", "vlanTrunk"])?;
         let (mtu, disable_interface) = (read_mtu(&keys)?, keys.flag("disableContainerInterface")?);
         let ipam = Ipam::read(&keys, version, args)?;
+        if keys.flag("macspoofchk")? && ipam == Ipam::None {
+            let fault = Fault::new(Kind::Unimplemented, "\"macspoofchk\" of bridge without \"ipam\" is not supported");
+            return Err(fault.hint("the guard binds a port to its addresses too, and here it has none"));
+        }
         if disable_interface && ipam != Ipam::None {
             return Err(Fault::invalid("cannot use IPAM when DisableContainerInterface flag is set"));
         }

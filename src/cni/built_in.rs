@@ -13,7 +13,7 @@ use super::version::Version;
 use crate::fault::{Fault, Result};
 
 /// Types of the plugins that make or change interfaces, and are built in.
-pub const INTERFACE_PLUGINS: [&str; 4] = ["bridge", "ptp", "macvlan", "loopback"];
+pub const INTERFACE_PLUGINS: [&str; 7] = ["bridge", "ptp", "macvlan", "loopback", "tuning", "bandwidth", "firewall"];
 /// Types of the plugins that give addresses, and are built in.
 pub const IPAM_PLUGINS: [&str; 2] = ["host-local", "static"];
 

@@ -11,6 +11,7 @@ pub mod bridge;
 pub mod built_in;
 pub mod cache;
 pub mod config;
+pub mod draft;
 pub mod firewall;
 pub mod host_local;
 pub mod inject;

@@ -13,7 +13,7 @@ use crate::cni::result::CniResult;
 use crate::fault::{Fault, Kind};
 use crate::ids::veth_names;
 use crate::network::call::{self, Call};
-use crate::network::{check, direct};
+use crate::network::{check, direct, upstream};
 use crate::sys::nft::Nft;
 use crate::sys::ns;
 
@@ -90,7 +90,12 @@ pub fn del(session: &Session) -> Answer<()> {
     };
     let interface =
         if session.netns.is_empty() || kinds.is_empty() { Ok(()) } else { direct::delete_interface(call.netns, call.ifname, kinds) };
-    let steps = direct::del(&session.host, &steps);
+    let steps = direct::del(&session.host, &steps).and_then(|()| {
+        let ours = previous.as_ref().is_some_and(|previous| is_ours(&call, previous));
+        let masquerades =
+            matches!(&built_in, BuiltIn::Bridge(conf) if conf.ip_masq) || matches!(&built_in, BuiltIn::Ptp(conf) if conf.ip_masq);
+        if masquerades && !ours { upstream::remove_masquerade(call.network, call.owner) } else { Ok(()) }
+    });
     let delegated = match built_in.ipam() {
         Ipam::Foreign(kind) => delegate::call(session, kind, "DEL").map(drop),
         _ => Ok(()),

@@ -27,6 +27,12 @@ pub fn plan_add(call: &Call<'_>, conf: &BridgeConf, given: Option<CniResult>) ->
         steps.push(step::Loopback { netns: call.netns.to_path_buf(), own_netns: call.own_netns }.into());
     }
     let inner_mac = conf.mac.unwrap_or(names.inner_mac);
+    if conf.mac_spoof_check && !call.lo {
+        // A runtime of rkbox guards every port anyway; as a plugin it does when it is told to.
+        let addresses = result.ips.iter().map(|ip| ip.address.ip()).collect();
+        steps.push(step::SpoofTable {}.into());
+        steps.push(step::SpoofGuard { port: names.host.clone(), mac: inner_mac, addresses }.into());
+    }
     let veth = wiring::veth(call, VethNames { inner_mac, ..names });
     let bridge = Some(conf.bridge.clone());
     steps.push(step::Veth { bridge, mtu: conf.mtu, hairpin: conf.hairpin, isolated: conf.isolated, ..veth }.into());
@@ -54,6 +60,10 @@ pub fn plan_del(call: &Call<'_>, conf: &BridgeConf, previous: Option<&CniResult>
         steps.extend(wiring::masquerades(call, &wiring::known_addresses(&steps, previous)));
     }
     let names = wiring::told_names(call, previous, 1);
+    if conf.mac_spoof_check {
+        let addresses = wiring::known_addresses(&steps, previous);
+        steps.push(step::SpoofGuard { port: names.host.clone(), mac: names.inner_mac, addresses }.into());
+    }
     steps.push(step::Veth { bridge: Some(conf.bridge.clone()), ..wiring::veth(call, names) }.into());
     Ok(steps)
 }

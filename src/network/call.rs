@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use super::{bridge, loopback, macvlan, ptp};
-use crate::cni::built_in::{self, BuiltIn};
+use super::{bridge, chained, loopback, macvlan, ptp};
+use crate::cni::built_in::BuiltIn;
 use crate::cni::result::CniResult;
 use crate::cni::version::Version;
-use crate::fault::{Fault, Result};
+use crate::fault::Result;
 use crate::ids::{IfName, NetworkName};
 use crate::step::Step;
 use crate::sys::Host;
@@ -55,9 +55,9 @@ pub fn plan_add(call: &Call<'_>, built_in: &BuiltIn, previous: Option<&CniResult
         BuiltIn::Ptp(conf) => ptp::plan_add(call, conf, given),
         BuiltIn::Macvlan(conf) => macvlan::plan_add(call, conf, given),
         BuiltIn::Loopback => loopback::plan_add(call, previous),
-        BuiltIn::Tuning(_) | BuiltIn::Bandwidth(_) | BuiltIn::Firewall(_) => {
-            Err(previous.map_or_else(|| built_in::without_previous("tuning"), |_| Fault::internal("not yet")))
-        }
+        BuiltIn::Tuning(conf) => chained::plan_tuning(call, conf, previous),
+        BuiltIn::Bandwidth(conf) => chained::plan_bandwidth(call, *conf, previous),
+        BuiltIn::Firewall(conf) => chained::plan_firewall(conf, previous),
     }
 }
 
@@ -68,6 +68,11 @@ pub fn plan_del(call: &Call<'_>, built_in: &BuiltIn, previous: Option<&CniResult
         BuiltIn::Ptp(conf) => ptp::plan_del(call, conf, previous),
         BuiltIn::Macvlan(conf) => macvlan::plan_del(call, conf, previous),
         BuiltIn::Loopback => Ok(loopback::plan_del(call)),
-        BuiltIn::Tuning(_) | BuiltIn::Bandwidth(_) | BuiltIn::Firewall(_) => Ok(Vec::new()),
+        BuiltIn::Tuning(conf) => Ok(chained::tuning(call, conf)),
+        BuiltIn::Bandwidth(conf) => Ok(vec![chained::bandwidth(call, *conf, "lo".parse()?)?.into()]),
+        BuiltIn::Firewall(conf) => {
+            let step = previous.map(|previous| chained::firewall(conf, previous)).transpose()?.flatten();
+            Ok(step.map(Step::from).into_iter().collect())
+        }
     }
 }

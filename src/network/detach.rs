@@ -12,7 +12,7 @@ use crate::cni::list::List;
 use crate::cni::result::CniResult;
 use crate::cni::version::Version;
 use crate::fault::{Context as _, Fault, Kind, Result};
-use crate::ids::{IfName, NetworkName};
+use crate::ids::{IfName, NetworkName, veth_names};
 use crate::record;
 use crate::step::{self, Step};
 use crate::sys::{Host, file};
@@ -108,7 +108,8 @@ pub fn steps_of(host: &Host, attachment: &record::Attachment, netns: Option<&Pat
         let masquerade = step::Masquerade { network: handle.network.clone(), address: network.ip(), owner: handle.owner.clone() };
         steps.push(masquerade.into());
     }
-    let result = CniResult::from_json(&attachment.result)?;
+    // Null where another program gave it: then the cache, which is gone, was the only one to know.
+    let result = if attachment.result.is_null() { CniResult::default() } else { CniResult::from_json(&attachment.result)? };
     if let Some(netns) = netns {
         let call = Call {
             host,
@@ -142,4 +143,11 @@ fn handle_of(attachment: &record::Attachment) -> Result<Handle> {
     let network = attachment.network.parse().map_err(bad)?;
     let ifname = attachment.ifname.parse().map_err(bad)?;
     Ok(Handle { network, owner: attachment.owner.clone(), ifname })
+}
+
+/// Whether rkbox made an attachment: its host link has the name that rkbox derives.
+pub fn is_ours(handle: &Handle, cached: &cache::Attachment) -> bool {
+    let ours = veth_names(&handle.network, &handle.owner, &handle.ifname);
+    let result = CniResult::from_json(&cached.result).unwrap_or_default();
+    result.interfaces.iter().any(|interface| interface.name == ours.host.as_ref())
 }

@@ -5,6 +5,7 @@ pub mod addresses;
 pub mod attach;
 mod bridge;
 pub mod call;
+mod chained;
 pub mod check;
 pub mod detach;
 pub mod direct;
@@ -15,6 +16,7 @@ mod macvlan;
 pub mod networks;
 mod ptp;
 pub mod publish;
+pub mod upstream;
 mod wiring;
 
 pub use addresses::{held_by, pool_dir};

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 
@@ -19,6 +20,9 @@ use crate::step::{Action, Undone, Way};
 use crate::sys::netlink::{AddressManner, Netlink, NewRoute, Setup};
 use crate::sys::{Host, ns, sysctl};
 
+
+/// How long duplicate address detection may take; the kernel needs one to two seconds.
+const SETTLE: Duration = Duration::from_secs(10);
 
 /// A route through an interface.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +86,7 @@ impl Action for Interface {
             sysctl::ready_for_ipv6(&self.netns, name)?;
         }
         let routes: Vec<NewRoute> = self.routes.iter().map(|r| NewRoute { dst: r.dst, gw: r.gw, src: r.src, metrics: r.metrics }).collect();
+        let dad = self.dad && self.addresses.iter().any(IpNetwork::is_ipv6);
         let setup = Setup {
             link: (&self.ifname, link.index),
             loopback: self.loopback,
@@ -95,7 +100,11 @@ impl Action for Interface {
                 self.netns.file_name().unwrap_or_default().to_string_lossy()
             )),
             fault => fault,
-        })
+        })?;
+        if dad && !inside.settle_addresses(link.index, SETTLE)? {
+            return Err(Fault::new(Kind::AlreadyExists, format!("an IPv6 address of {name} is in use, or did not settle within {SETTLE:?}")));
+        }
+        Ok(())
     }
 
     /// Nothing: addresses and routes die with the interface, which the undo of its veth or the death of the namespace takes away.

@@ -215,6 +215,10 @@ steps! {
     SourceDir in source_dir,
     Ownership in ownership,
     Pin in pin,
+    // Names.
+    SharedDir in shared_dir,
+    NetnsFiles in netns_files,
+    HostsName in hosts_name,
     // Namespaces and networks.
     NetnsRoot in netns_root,
     Namespaces in namespaces,
@@ -237,10 +241,14 @@ steps! {
     Macvlan in macvlan,
     Loopback in loopback,
     Interface in interface,
+    Tuning in tuning,
+    Bandwidth in bandwidth,
+    Firewall in firewall,
     Plugin in plugin,
     CachedResult in cached_result,
     // Processes.
     CgroupParent in cgroup_parent,
     Process in process,
+    Bounds in bounds,
     Watched in watched,
 }

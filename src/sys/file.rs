@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::errno::Errno;
+use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::fault::{Fault, Kind, kind_of_errno};
 
@@ -80,6 +81,16 @@ fn failed(call: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Fil
 fn failed_errno(call: &'static str, path: &Path) -> impl FnOnce(Errno) -> FileError {
     let path = path.to_path_buf();
     move |errno| FileError::Call { call, path, errno }
+}
+
+/// An anonymous file that holds `content`, at its start: what a child reads without a pipe that both could wait on.
+pub fn anonymous(content: &[u8]) -> Result<OwnedFd> {
+    use std::io::Seek as _;
+    let path = Path::new("(anonymous file)");
+    let fd = memfd_create(c"rkbox", MFdFlags::MFD_CLOEXEC).map_err(failed_errno("memfd_create", path))?;
+    let mut file = fs::File::from(fd);
+    file.write_all(content).and_then(|()| file.rewind()).map_err(failed("write", path))?;
+    Ok(file.into())
 }
 
 /// Whether a write must survive a power cut.
@@ -194,6 +205,14 @@ pub fn append(path: &Path, line: &str) -> Result<()> {
     file.write_all(line.as_bytes()).map_err(failed("write", path))
 }
 
+/// Writes a file that is there anew without giving it another inode: those who have it mounted see it. Never follows a final symlink.
+pub fn write_in_place(path: &Path, content: &[u8]) -> Result<()> {
+    let mut file =
+        fs::OpenOptions::new().write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path).map_err(failed("open", path))?;
+    file.write_all(content).map_err(failed("write", path))?;
+    file.set_len(content.len() as u64).map_err(failed("ftruncate", path))
+}
+
 /// Makes one directory that must be new, with exactly `mode`.
 pub fn create_dir(path: &Path, mode: u32) -> Result<()> {
     fs::DirBuilder::new().mode(mode).create(path).map_err(failed("mkdir", path))?;
@@ -219,6 +238,17 @@ pub fn write_atomic(path: &Path, mode: u32, content: &[u8], durable: Durable) ->
     }
     written?;
     if durable == Durable::Yes { sync_parent(path) } else { Ok(()) }
+}
+
+/// Writes a file through `write`, under a temporary dot-name that then takes the place of `path`; nothing stays when it fails.
+pub fn replace_with(path: &Path, mode: u32, write: impl FnOnce(&mut fs::File) -> crate::fault::Result<()>) -> crate::fault::Result<()> {
+    let temp = temporary_beside(path);
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temp).map_err(failed("create", &temp))?;
+    let written = write(&mut file).and_then(|()| Ok(fs::rename(&temp, path).map_err(failed("rename", path))?));
+    if written.is_err() {
+        let _ = fs::remove_file(&temp);
+    }
+    written
 }
 
 /// Writes a file that must be new and appears complete or not at all (`link` of a temporary dot-name); `EEXIST` when it is there.

@@ -99,6 +99,16 @@ impl Host {
         }
     }
 
+    /// Files for `ip netns exec`, a directory for each namespace: `/etc/netns`.
+    pub fn netns_files(&self) -> PathBuf {
+        if self.netns == Path::new("/run/netns") { PathBuf::from("/etc/netns") } else { self.netns.with_file_name("etc-netns") }
+    }
+
+    /// Which sandboxes of a network know each other by name.
+    pub fn names_of(&self, network: &str) -> PathBuf {
+        self.run.join("hosts").join(network)
+    }
+
     /// Record directory of sandbox `id`.
     pub fn sandbox_dir(&self, id: &str) -> PathBuf {
         self.root.join("sandboxes").join(id)

@@ -7,6 +7,8 @@ pub(in crate::sys) mod channel;
 mod error;
 mod inside;
 mod read;
+mod traffic;
+mod tune;
 pub(in crate::sys) mod wire;
 mod write;
 
@@ -21,6 +23,8 @@ use crate::ids::Mac;
 pub use channel::{ChannelError, Refusal};
 pub use error::{NetlinkError, Request};
 pub use inside::{Inside, forget};
+pub use traffic::TokenBucket;
+pub use tune::Tune;
 pub use write::{AddressManner, NewMacvlan, NewRoute, NewVeth, Setup};
 
 /// The ifindex of lo: the kernel gives it the first one of every namespace.
@@ -50,6 +54,10 @@ pub struct Link {
     pub up: bool,
     /// Whether it is promiscuous by its own flag.
     pub promisc: bool,
+    /// Whether it receives all multicast frames by its own flag.
+    pub allmulti: bool,
+    /// Length of its transmit queue in packets.
+    pub tx_queue: u32,
     /// The ifindex of its bridge or bond.
     pub master: Option<u32>,
     /// The ifindex of a veth's other end, in that end's namespace.
@@ -88,6 +96,19 @@ impl Netlink {
     /// Opens a socket in the network namespace at `netns`, by a thread that enters it and ends; the last one is used again.
     pub fn open_in(netns: &Path) -> Result<Inside, NetlinkError> {
         Inside::open(netns)
+    }
+
+    /// Waits until no IPv6 address of a link is tentative; answers whether all can be used.
+    pub fn settle_addresses(&mut self, index: u32, limit: Duration) -> Result<bool, NetlinkError> {
+        let started = Instant::now();
+        loop {
+            match self.address_flags(index)? {
+                flags if flags & read::DAD_FAILED != 0 => return Ok(false),
+                flags if flags & read::TENTATIVE == 0 => return Ok(true),
+                _ if started.elapsed() >= limit => return Ok(false),
+                _ => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
     }
 
     /// Waits until the bridge with ifindex `bridge` has no ports; answers whether it has none.

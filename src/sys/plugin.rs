@@ -1,15 +1,13 @@
 //! CNI plugins that are other programs: found in the search path, started with a clean environment, given a deadline.
 
 use std::fmt::Write as _;
-use std::io::{Seek, Write};
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde_json::Value;
 
 use super::exec::{Exec, ExecError, Stream, exit_code};
+use super::file::{self, FileError};
 use crate::cni::request;
 use crate::fault::{Fault, Kind};
 
@@ -76,8 +74,8 @@ pub enum PluginError {
         stderr: String,
     },
     /// Its input could not be made ready.
-    #[error("preparing the input of a plugin: {0}")]
-    Input(std::io::Error),
+    #[error(transparent)]
+    Input(#[from] FileError),
 }
 
 impl PluginError {
@@ -140,7 +138,7 @@ pub fn run(call: &PluginCall<'_>) -> Result<Vec<u8>, PluginError> {
     for (key, value) in call.env {
         exec = exec.env(key, value);
     }
-    let input = input(call.stdin).map_err(PluginError::Input)?;
+    let input = file::anonymous(call.stdin)?;
     let captured = exec.streams(Stream::Fd(input), Stream::Null, Stream::Null).capture(call.limit)?;
     if captured.status.success() {
         return Ok(captured.stdout);
@@ -163,12 +161,4 @@ pub fn run(call: &PluginCall<'_>) -> Result<Vec<u8>, PluginError> {
             Err(PluginError::Garbage { command, program, what, stderr })
         }
     }
-}
-
-/// An anonymous file with what a plugin reads: no pipe that both could wait on.
-fn input(text: &[u8]) -> std::io::Result<OwnedFd> {
-    let mut file = std::fs::File::from(memfd_create(c"cni-input", MFdFlags::MFD_CLOEXEC).map_err(std::io::Error::from)?);
-    file.write_all(text)?;
-    file.rewind()?;
-    Ok(file.into())
 }

@@ -331,6 +331,11 @@ pub fn may_raise_limits() -> bool {
     caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SYS_RESOURCE).unwrap_or(false)
 }
 
+/// Effective uid and gid of this process.
+pub fn own_ids() -> (u32, u32) {
+    (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())
+}
+
 /// How soon this process is killed when memory runs out.
 pub fn oom_score_adj() -> i32 {
     file::read_kernel(std::path::Path::new("/proc/self/oom_score_adj")).ok().and_then(|text| text.parse().ok()).unwrap_or(0)

@@ -184,6 +184,20 @@ impl Runc {
         if says_absent(&done.stderr) { Ok(None) } else { Err(self.failure(&format!("asking the state of container {id}"), &done)) }
     }
 
+    /// Changes what a container may use: `resources` is a part of `linux.resources`.
+    pub fn update(&self, id: &str, resources: &serde_json::Value) -> Result<()> {
+        use std::io::{Seek as _, Write as _};
+        let internal = |error: std::io::Error| Fault::internal(error.to_string()).doing("making a file in memory");
+        let mut input = scratch::create().map_err(|error| Fault::internal(error.to_string()).doing("making a file in memory"))?;
+        input.write_all(resources.to_string().as_bytes()).and_then(|()| input.rewind()).map_err(internal)?;
+        let exec = self.exec().args(["update", "--resources", "-", id]);
+        let done = exec
+            .streams(Stream::Fd(input.into()), Stream::Null, Stream::Null)
+            .capture(START_LIMIT)
+            .doing(|| format!("updating container {id}"))?;
+        if done.status.success() { Ok(()) } else { Err(self.failure(&format!("updating container {id}"), &done)) }
+    }
+
     /// Deletes a container that has stopped; absence is fine.
     pub fn delete(&self, id: &str) -> Result<()> {
         let done = self.exec().args(["delete", id]).capture(START_LIMIT).doing(|| format!("deleting container {id}"))?;

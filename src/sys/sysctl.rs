@@ -6,7 +6,7 @@ use nix::errno::Errno;
 
 use super::file::{self, FileError};
 use super::ns;
-use crate::fault::Result;
+use crate::fault::{Fault, Result};
 
 /// The boot id; empty where the kernel does not show one.
 pub fn boot_id_or_empty() -> String {
@@ -31,6 +31,18 @@ pub fn ready_for_ipv6(netns: &Path, link: &str) -> Result<()> {
         file::write_kernel(&parameter("ipv6", link, "keep_addr_on_down"), "1")
     };
     Ok(ns::inside(netns, write)??)
+}
+
+/// How many ticks of the packet scheduler a microsecond has.
+///
+/// *Source:* `/proc/net/psched`, as `tc` reads it: ticks and microseconds of a common time, then the resolution of the clock.
+pub fn ticks_per_microsecond() -> Result<f64> {
+    let text = file::read_kernel(Path::new("/proc/net/psched"))?;
+    let numbers: Vec<f64> = text.split_whitespace().filter_map(|word| u32::from_str_radix(word, 16).ok()).map(f64::from).collect();
+    match numbers[..] {
+        [ticks, microseconds, resolution, ..] if microseconds > 0.0 => Ok(ticks / microseconds * resolution / 1e6),
+        _ => Err(Fault::internal("/proc/net/psched is not as expected")),
+    }
 }
 
 fn parameter(family: &str, link: &str, name: &str) -> PathBuf {

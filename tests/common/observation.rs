@@ -39,7 +39,7 @@ impl Observation {
     pub fn glance(world: &World) -> Self {
         let mut facts = kernel::links_routes_rules();
         facts.extend(kernel::mounts());
-        facts.extend(files::below(&[super::world::DIR, "/run"], &world.run_dir().join("journals")));
+        facts.extend(files::below(&[super::world::DIR, "/run", "/etc/netns"], &world.run_dir().join("journals")));
         let events = format!("file {}", world.root().join("events").display());
         facts.retain(|(key, _)| !key.starts_with(&events));
         facts.extend(process::of(world).into_iter().map(|process| ("process".to_owned(), process.cmdline)));

@@ -42,10 +42,13 @@ impl World {
         // Tests abort rkbox on purpose, a hundred times.
         nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0).unwrap();
         fs::create_dir_all(DIR).unwrap();
+        // `ip netns` knows no other place; a world has a tmpfs there.
+        fs::create_dir_all("/etc/netns").unwrap();
         unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("cannot unshare net and mount namespaces");
         nix::unistd::fchdir(&old_dir).unwrap();
         mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).expect("cannot make / private");
         tmpfs("/run");
+        tmpfs("/etc/netns");
         tmpfs(DIR);
         for dir in ["/var/lib/cni", "/var/lib/rkbox", "/etc/cni", "/var/lib/containers"] {
             if Path::new(dir).is_dir() {

@@ -17,7 +17,7 @@ def listen(family, kind, port, address=""):
 
 
 def serve_tcp(s, greeting):
-    s.listen(64)
+    s.listen(1024)
     while True:
         client, peer = s.accept()
         note(peer)

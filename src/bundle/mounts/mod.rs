@@ -128,6 +128,11 @@ pub enum Shm {
     Shared(PathBuf),
 }
 
+/// Resolves `.`, `..` and doubled slashes of a path in a container by their letters.
+pub fn clean(text: &str) -> String {
+    clean_absolute(text)
+}
+
 /// Cleans the destination of a mount.
 ///
 /// *Errors:* `InvalidArgument` for a relative one, one with `..`, `/`, `/dev` itself, and `/proc` and `/sys` with all below: the runtime's

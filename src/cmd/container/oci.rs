@@ -8,8 +8,9 @@ use super::request::{Facts, hostname};
 use super::steps::Texts;
 use crate::bundle::mounts::{Bind, Shm};
 use crate::bundle::spec::{self, ContainerRequest, Isolation, Namespace};
-use crate::bundle::{etc, user};
-use crate::cmd::{parse, records};
+use crate::bundle::user;
+use crate::cmd::names::Reach;
+use crate::cmd::records;
 use crate::fault::{Fault, Result};
 use crate::record::ContainerRecord;
 use crate::sys::privilege;
@@ -21,11 +22,16 @@ const SHM_KIB: u64 = 64 << 10;
 pub fn texts(facts: &Facts<'_>, record: &ContainerRecord) -> Result<Texts> {
     let hostname = hostname(facts);
     let files = match facts.sandbox {
+        Some(_) if !facts.args.names.is_empty() => {
+            return Err(Fault::invalid("the names of a container in a sandbox are the sandbox's")
+                .hint("give --dns and --add-host to rkbox sandbox create"));
+        }
         Some(_) => Vec::new(),
         None => {
-            let addresses: Vec<_> = record.attachments.iter().flat_map(|a| &a.addresses).map(ipnetwork::IpNetwork::ip).collect();
-            let resolv_conf = etc::resolv_conf(&parse::host_resolv_conf());
-            vec![("hosts", etc::hosts(&hostname, &addresses)), ("hostname", format!("{hostname}\n")), ("resolv.conf", resolv_conf)]
+            let reach = if record.netns.is_some() { Reach::Own(&record.attachments) } else { Reach::Host };
+            let names = &facts.args.names;
+            let (hosts, resolv_conf) = (names.hosts(&hostname, reach)?, names.resolv_conf(reach)?);
+            vec![("hosts", hosts), ("hostname", format!("{hostname}\n")), ("resolv.conf", resolv_conf)]
         }
     };
     let config = spec::container_json(&oci_request(facts, record, &hostname)?)?;

@@ -1,11 +1,10 @@
 //! `rkbox image load`: finds the images of a source and plans their blobs, layers and tags.
 
 use std::collections::BTreeSet;
-use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
-use super::LoadArgs;
 use super::source::{Form, Source};
+use super::{LoadArgs, stream};
 use crate::cmd::{Context, carry, output};
 use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::image::entry::Origin;
@@ -15,8 +14,7 @@ use crate::plan::{Keep, Plan, Timings};
 use crate::step::blob::BlobSource;
 use crate::step::{Blob, Home, Layer, Layers, Step, Tag};
 use crate::sys::archive::Span;
-use crate::sys::new_file::{self, Spool};
-use crate::sys::{Host, file, proc, signal, store};
+use crate::sys::{Host, file, proc, store};
 
 /// What the caller wants beside the source.
 #[derive(Clone, Debug, Default)]
@@ -255,27 +253,6 @@ pub(super) fn steps(host: &Host, found: &[Found], origin: Option<&Origin>) -> Re
     Ok(blobs)
 }
 
-/// A plain copy of an archive that is compressed or cannot be sought in; it lives as long as the answer.
-fn spooled(cx: &Context, source: &Transport, explain: bool) -> Result<Option<Spool>> {
-    if matches!(source, Transport::Oci { .. }) {
-        return Ok(None);
-    }
-    let path = source.path();
-    let (is_input, input) = (path == Path::new("-"), std::io::stdin());
-    if is_input && input.is_terminal() {
-        return Err(Fault::invalid("standard input is a terminal").hint("name an archive, or redirect standard input"));
-    }
-    // Nothing is to be taken back yet: an interrupted read may end at once.
-    signal::restore()?;
-    let plain = new_file::spool((!is_input).then_some(path), &cx.host.images())?;
-    signal::install()?;
-    if explain && (is_input || plain.is_some()) {
-        let fault = Fault::new(Kind::Unimplemented, "a script cannot read a stream twice");
-        return Err(fault.hint("unpack the archive into a plain file first: gzip -dc, or zstd -dc"));
-    }
-    Ok(plain)
-}
-
 /// Runs `rkbox image load`.
 pub fn run(cx: &Context, args: &LoadArgs) -> Result<u8> {
     let mut timings = Timings::start();
@@ -287,7 +264,7 @@ pub fn run(cx: &Context, args: &LoadArgs) -> Result<u8> {
     let origin = Origin { source: source.to_owned(), at: proc::now_rfc3339(), repo_digests: Vec::new() };
     let stem = Some(asked.stem().to_owned());
     let wish = Wish { names: args.name.clone(), platform: args.platform.clone(), origin: Some(origin), stem };
-    let spooled = spooled(cx, &asked, args.plan.explain).doing(|| format!("cannot load {source:?}"))?;
+    let spooled = stream::spooled(cx, &asked, args.plan.explain).doing(|| format!("cannot load {source:?}"))?;
     let transport = match &spooled {
         Some(plain) => asked.at(plain.path()),
         None if asked.path() == Path::new("-") => asked.at(PathBuf::from("/dev/stdin")),

@@ -22,6 +22,7 @@ pub mod rm;
 mod save;
 mod source;
 pub mod store;
+mod stream;
 pub mod sweep;
 mod tag;
 #[cfg(test)]

@@ -1,10 +1,14 @@
 //! `rkbox net add`.
 
+use std::path::Path;
+
 use clap::Args;
 
 use super::attach::{self, Attached};
+use super::detach::Handle;
 use super::{Target, networks};
 use crate::cmd::{Context, Format, PlanArgs, carry, output};
+use crate::cni::inject::Asked;
 use crate::cni::result::CniResult;
 use crate::fault::{Context as _, Result};
 use crate::network::publish;
@@ -25,43 +29,57 @@ pub struct AddArgs {
 /// Attaches a namespace; prints the CNI result, or one line per address.
 pub fn run(cx: &Context, args: &AddArgs) -> Result<u8> {
     let mut timings = Timings::start();
+    let (handle, netns) = (args.target.handle(&cx.host)?, args.target.netns_path(&cx.host)?);
+    let asked = args.asked.read()?;
     let mut made = None;
     let carried = carry::carry(cx, args.plan, &mut timings, |timings| {
-        let (plan, attached) = plan(cx, args, timings)?;
+        let what = Attachable { handle: &handle, netns: &netns, asked: &asked, name: &args.target.netns };
+        let (plan, attached) = plan_attachment(cx, &what, args.plan.explain, timings)?;
         made = Some(attached);
         Ok(plan)
     })?;
     let (Some(carried), Some(attached)) = (carried, made) else { return Ok(0) };
     carried.release();
-    print(cx, args, attached)?;
+    print_attached(cx, &handle, attached)?;
     carry::report(cx, args.plan, timings);
     Ok(0)
 }
 
-fn plan(cx: &Context, args: &AddArgs, timings: &mut Timings) -> Result<(Plan, Attached)> {
-    let host = &cx.host;
-    let target = &args.target;
-    let network = networks::find_network(host, Some(&target.network))?;
-    let handle = target.handle(host)?;
-    if !args.plan.explain {
+/// What is to be attached.
+#[derive(Clone, Copy, Debug)]
+pub struct Attachable<'a> {
+    /// Network, container id and interface.
+    pub handle: &'a Handle,
+    /// The namespace.
+    pub netns: &'a Path,
+    /// What is asked beside the configuration.
+    pub asked: &'a Asked,
+    /// What people call it.
+    pub name: &'a str,
+}
+
+/// Plans the attachment of a namespace that stands.
+pub fn plan_attachment(cx: &Context, what: &Attachable<'_>, explain: bool, timings: &mut Timings) -> Result<(Plan, Attached)> {
+    let (host, handle) = (&cx.host, what.handle);
+    let network = networks::find_network(host, Some(&handle.network))?;
+    if !explain {
         finish_interrupted(cx, &handle.box_id())?;
     }
-    let netns = target.netns_path(host)?;
     let ask = attach::Attach {
         network: &network,
         owner: &handle.owner,
         ifname: &handle.ifname,
-        netns: &netns,
+        netns: what.netns,
         own_netns: false,
-        acting: !args.plan.explain,
-        asked: &args.asked.read()?,
+        acting: !explain,
+        asked: what.asked,
     };
     let mut attached = attach::plan_attach(host, &ask)?;
     super::tell(&attached);
     publish::secure(&mut attached, &network, &handle.owner, &[])?;
     let steps = std::mem::take(&mut attached.steps);
     let leases = steps.iter().rposition(|step| matches!(step, crate::step::Step::Lease(_)));
-    let mut plan = Plan::new(handle.box_id(), format!("attach {} to {}", target.netns, network.name), steps);
+    let mut plan = Plan::new(handle.box_id(), format!("attach {} to {}", what.name, network.name), steps);
     if let (Some(lock), Some(index)) = (attached.lock.take(), leases) {
         timings.waited(lock.waited());
         plan = plan.release_after(index, lock);
@@ -84,10 +102,11 @@ fn finish_interrupted(cx: &Context, box_id: &str) -> Result<()> {
     .doing(|| "taking back what an interrupted command left")
 }
 
-fn print(cx: &Context, args: &AddArgs, mut attached: Attached) -> Result<()> {
+/// Prints what was attached: the result as JSON, or one line per address.
+pub fn print_attached(cx: &Context, handle: &Handle, mut attached: Attached) -> Result<()> {
     if attached.result.is_null() {
         // Another program gave it.
-        attached.result = args.target.handle(&cx.host)?.find_cached(&cx.host)?.map(|cached| cached.result).unwrap_or_default();
+        attached.result = handle.find_cached(&cx.host)?.map(|cached| cached.result).unwrap_or_default();
         let result = CniResult::from_json(&attached.result).unwrap_or_default();
         attached.addresses = result.ips.iter().map(|ip| ip.address).collect();
         attached.gateway = result.ips.iter().find_map(|ip| ip.gateway);
@@ -97,11 +116,11 @@ fn print(cx: &Context, args: &AddArgs, mut attached: Attached) -> Result<()> {
     }
     let via = |is_ipv4: bool| attached.gateway.filter(|gateway| gateway.is_ipv4() == is_ipv4).map(|gateway| format!("  via {gateway}"));
     if attached.addresses.is_empty() {
-        output::line(&format!("{}  {}", args.target.network, args.target.ifname));
+        output::line(&format!("{}  {}", handle.network, handle.ifname));
     }
     for address in &attached.addresses {
         let via = via(address.is_ipv4()).unwrap_or_default();
-        output::line(&format!("{}  {}  {address}{via}", args.target.network, args.target.ifname));
+        output::line(&format!("{}  {}  {address}{via}", handle.network, handle.ifname));
     }
     Ok(())
 }

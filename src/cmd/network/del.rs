@@ -62,6 +62,12 @@ fn written_down(host: &Host, handle: &Handle) -> Result<Vec<Step>> {
 /// Takes back steps, and when all are gone the entry that tells of them.
 pub fn take_back(host: &Host, handle: &Handle, command: &str, steps: Vec<Step>) -> Result<()> {
     plan::unwind_plan(Plan::new(handle.box_id(), command, steps), host)?;
+    if let Some(cached) = handle.find_cached(host)?.filter(|cached| !detach::is_ours(handle, cached)) {
+        // Another tool's: its plugins masquerade in iptables.
+        if cached.config().is_ok_and(|config| String::from_utf8_lossy(&config).contains("ipMasq")) {
+            crate::network::upstream::remove_masquerade(&handle.network, &handle.owner)?;
+        }
+    }
     plan::unwind_plan(Plan::new(handle.box_id(), command, vec![detach::cache_file(host, handle)]), host)
 }
 

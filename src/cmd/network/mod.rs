@@ -3,6 +3,8 @@
 mod add;
 mod asked;
 mod check;
+mod connect;
+mod create;
 mod del;
 mod gc;
 mod inspect;
@@ -10,12 +12,15 @@ mod leases;
 mod ls;
 mod reclaim;
 mod repair;
+pub mod several;
 mod status;
 
 use std::path::PathBuf;
 
 pub use crate::network::{attach, detach, networks};
+use add::{Attachable, plan_attachment, print_attached};
 pub use asked::AskedArgs;
+pub use connect::release;
 pub use reclaim::reclaim;
 
 use clap::{Args, Subcommand};
@@ -49,6 +54,14 @@ pub enum Command {
     Conf(inspect::InspectArgs),
     /// List who holds which address
     Leases(leases::LeasesArgs),
+    /// Write the configuration of a new network
+    Create(create::CreateArgs),
+    /// Remove networks that rkbox has created
+    Rm(create::RmArgs),
+    /// Attach a sandbox that lives to one more network
+    Connect(connect::ConnectArgs),
+    /// Detach it again
+    Disconnect(connect::DisconnectArgs),
 }
 
 impl Command {
@@ -71,6 +84,10 @@ pub fn run(cx: &Context, command: Command) -> Result<u8> {
         Command::Inspect(args) => inspect::run(cx, &args),
         Command::Conf(args) => inspect::conf(cx, &args),
         Command::Leases(args) => leases::run(cx, &args),
+        Command::Create(args) => create::create(cx, &args),
+        Command::Rm(args) => create::rm(cx, &args),
+        Command::Connect(args) => connect::connect(cx, &args),
+        Command::Disconnect(args) => connect::disconnect(cx, &args),
     }
 }
 

@@ -3,9 +3,7 @@
 use super::del;
 use super::detach::{self, Handle};
 use crate::cni::cache;
-use crate::cni::result::CniResult;
 use crate::fault::{Context as _, Faults, Result};
-use crate::ids::veth_names;
 use crate::network::publish;
 use crate::plan::journal;
 use crate::sys::ns::{self, NsKind};
@@ -28,7 +26,7 @@ fn one(host: &Host, name: &str) -> Result<Option<String>> {
     let Some(cached) = text.and_then(|text| cache::Attachment::parse(&text).ok()) else { return Ok(None) };
     let (Ok(network), Ok(ifname)) = (cached.network_name.parse(), cached.if_name.parse()) else { return Ok(None) };
     let handle = Handle { network, ifname, owner: cached.container_id.clone() };
-    if !handle.owner.starts_with("cnitool-") || !is_ours(&handle, &cached) {
+    if !handle.owner.starts_with("cnitool-") || !detach::is_ours(&handle, &cached) {
         return Ok(None);
     }
     let is_there = ns::is_namespace(cached.netns.as_ref(), NsKind::Net).unwrap_or(false);
@@ -39,10 +37,4 @@ fn one(host: &Host, name: &str) -> Result<Option<String>> {
     steps.extend(detach::steps_of_cached(host, &handle, &cached)?);
     del::take_back(host, &handle, "take back an attachment", steps)?;
     Ok(Some(format!("attachment of {} to {}, whose namespace is gone", cached.netns, handle.network)))
-}
-
-fn is_ours(handle: &Handle, cached: &cache::Attachment) -> bool {
-    let ours = veth_names(&handle.network, &handle.owner, &handle.ifname);
-    let result = CniResult::from_json(&cached.result).unwrap_or_default();
-    result.interfaces.iter().any(|interface| interface.name == ours.host.as_ref())
 }

@@ -1,18 +1,17 @@
 //! `rkbox sandbox create`.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use clap::Args;
 
 use super::steps::{self, Texts};
-use crate::bundle::{etc, pause};
-use crate::cmd::network::{self, attach, networks};
-use crate::cmd::publish::{self, PortArgs};
+use crate::bundle::pause;
+use crate::cmd::names::{NamesArgs, Reach};
+use crate::cmd::network::several;
+use crate::cmd::publish::PortArgs;
 use crate::cmd::{Context, Format, PlanArgs, carry, output, records};
-use crate::cni::inject::Asked;
 use crate::fault::{Fault, Result};
-use crate::ids::{Id, IfName, Name};
+use crate::ids::{Id, Name};
 use crate::plan::{Plan, Timings};
 use crate::record::{Attachment, Metadata, Pairs, RawConfig, SandboxRecord, VERSION};
 use crate::sys::{privilege, proc, security};
@@ -22,15 +21,19 @@ use crate::sys::{privilege, proc, security};
 pub struct CreateArgs {
     /// Name of the sandbox, and of its namespace for `ip -n`
     pub name: Name,
-    /// CNI network to attach to; `none` for only lo, `host` for the host's
+    /// CNI network to attach to, may be repeated: NAME[:ip=,mac=,ifname=];
+    /// `none` for only lo, `host` for the host's
     #[arg(long = "net", alias = "network", value_name = "NETWORK")]
-    pub network: Option<String>,
+    pub networks: Vec<String>,
     /// What of it is reachable from outside.
     #[command(flatten)]
     pub ports: PortArgs,
     /// Host name inside; by default the sandbox's name
     #[arg(long, value_parser = crate::cmd::parse::hostname)]
     pub hostname: Option<String>,
+    /// What it knows by name.
+    #[command(flatten)]
+    pub names: NamesArgs,
     /// Label, may be repeated
     #[arg(short, long = "label", value_name = "KEY=VALUE", value_parser = crate::cmd::parse::pair)]
     pub labels: Vec<(String, String)>,
@@ -40,6 +43,17 @@ pub struct CreateArgs {
     /// `--explain`, `--timings`.
     #[command(flatten)]
     pub plan: PlanArgs,
+}
+
+impl CreateArgs {
+    /// Whether the sandbox is on the host's own network.
+    fn is_on_host(&self) -> Result<bool> {
+        let special = self.networks.iter().find(|name| matches!(name.as_str(), "host" | "none"));
+        match special {
+            Some(name) if self.networks.len() > 1 => Err(Fault::invalid(format!("--net {name} stands alone"))),
+            other => Ok(other.is_some_and(|name| name == "host")),
+        }
+    }
 }
 
 /// Makes a sandbox; prints its id.
@@ -65,54 +79,32 @@ pub fn run(cx: &Context, args: &CreateArgs) -> Result<u8> {
 fn plan(cx: &Context, args: &CreateArgs, timings: &mut Timings) -> Result<(Plan, SandboxRecord)> {
     let host = &cx.host;
     let id = Id::from_bytes(proc::random::<32>()?);
-    let netns = (args.network.as_deref() != Some("host")).then(|| host.netns_path(args.name.as_ref()));
-    args.ports.refuse_without_network(args.network.as_deref())?;
-    let mut network = attach::Attached::default();
-    let mut attachments = Vec::new();
+    let netns = (!args.is_on_host()?).then(|| host.netns_path(args.name.as_ref()));
+    let mut network = several::Several::default();
+    args.ports.refuse_without_network(args.networks.first().map(String::as_str))?;
     if let Some(netns) = &netns {
-        let ifname: IfName = "eth0".parse()?;
-        if args.network.as_deref() == Some("none") {
+        if args.networks == ["none"] {
             network.steps.push(crate::step::Loopback { netns: netns.clone(), own_netns: true }.into());
         } else {
-            let wanted = args.network.as_deref().map(str::parse).transpose()?;
-            let conf = networks::find_network(host, wanted.as_ref())?;
-            let ask = attach::Attach {
-                network: &conf,
-                owner: id.as_str(),
-                ifname: &ifname,
-                netns,
-                own_netns: true,
-                acting: !args.plan.explain,
-                asked: &Asked::default(),
-            };
-            network = attach::plan_attach(host, &ask)?;
-            network::tell(&network);
-            let ports = publish::secure(cx, &conf, &mut network, id.as_str(), (&args.ports.publish, args.ports.force_publish))?;
-            attachments.push(Attachment {
-                network: conf.name.to_string(),
-                ifname: ifname.to_string(),
-                owner: id.to_string(),
-                addresses: network.addresses.clone(),
-                gateway: network.gateway,
-                result: network.result.clone(),
-                ports,
-            });
+            let named = args.networks.iter().map(|text| several::read(text)).collect::<Result<Vec<_>>>()?;
+            let wishes = if named.is_empty() { vec![several::read("")?] } else { named };
+            let of = several::Box { owner: id.as_str(), netns, acting: !args.plan.explain };
+            network = several::plan(cx, &wishes, of, (&args.ports.publish, args.ports.force_publish))?;
         }
     }
-    if let Some(lock) = &network.lock {
-        timings.waited(lock.waited());
-    }
+    network.locks.iter().for_each(|lock| timings.waited(lock.waited()));
+    let attachments = std::mem::take(&mut network.attachments);
     let record = record(cx, args, id, attachments)?;
-    let addresses: Vec<IpAddr> = network.addresses.iter().map(ipnetwork::IpNetwork::ip).collect();
+    let reach = if record.netns.is_some() { Reach::Own(&record.attachments) } else { Reach::Host };
     let texts = Texts {
         record: records::write(&record)?,
         config: pause_config(&record)?,
-        hosts: etc::hosts(&record.hostname, &addresses),
-        resolv_conf: etc::resolv_conf(&crate::cmd::parse::host_resolv_conf()),
+        hosts: args.names.hosts(&record.hostname, reach)?,
+        resolv_conf: args.names.resolv_conf(reach)?,
     };
     let steps = steps::steps(host, &record, texts, std::mem::take(&mut network.steps))?;
     let mut plan = Plan::new(record.id.as_str(), format!("create sandbox {}", record.name), steps.all);
-    if let Some(lock) = network.lock {
+    for lock in network.locks {
         plan = plan.release_after(steps.network_end, lock);
     }
     Ok((plan, record))
@@ -133,7 +125,7 @@ fn record(cx: &Context, args: &CreateArgs, id: Id, attachments: Vec<Attachment>)
         created_at: proc::now_rfc3339(),
         boot_id: proc::boot_id()?,
         rkbox: env!("CARGO_PKG_VERSION").to_owned(),
-        netns: (args.network.as_deref() != Some("host")).then(|| host.netns_path(args.name.as_ref())),
+        netns: (args.networks != ["host"]).then(|| host.netns_path(args.name.as_ref())),
         ipcns: run.join("ipc"),
         utsns: run.join("uts"),
         shm: run.join("shm"),

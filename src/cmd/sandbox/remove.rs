@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{RemoveArgs, steps};
-use crate::cmd::network::detach;
+use crate::cmd::network::{self, detach};
 use crate::cmd::salvage::{self, Damage, Unwound};
 use crate::cmd::{Context, carry, container, records};
 use crate::fault::{Context as _, Fault, Kind, Result};
@@ -60,6 +60,7 @@ fn one(cx: &Context, args: &RemoveArgs, key: &str, extent: Extent) -> Result<()>
 
 /// Takes a sandbox back, by its journal where there is one.
 pub fn remove(host: &Host, id: &Id, extent: Extent, damage: Damage) -> Result<()> {
+    network::release(host, id, None)?;
     let by_journal = down_to(host, id, extent).and_then(|down_to| plan::unwind(id.as_str(), host, down_to));
     let held = match salvage::after(host, id, by_journal, damage)? {
         Unwound::Yes => return Ok(()),

@@ -8,7 +8,10 @@ use crate::fault::Result;
 use crate::ids::CgroupDriver;
 use crate::record::{RuntimeFacts, SandboxRecord};
 use crate::step::mount::MountKind;
-use crate::step::{CgroupParent, Directory, File, Home, Mount, Namespaces, NetnsRoot, Process, Reservation, Skeleton, Step};
+use crate::step::{
+    CgroupParent, Directory, File, Home, HostsName, Mount, Namespaces, NetnsFiles, NetnsRoot, Process, Reservation, SharedDir, Skeleton,
+    Step,
+};
 use crate::sys::Host;
 
 /// Size of `/dev/shm`, as docker, containerd and podman make it.
@@ -74,13 +77,18 @@ pub fn steps(host: &Host, record: &SandboxRecord, texts: Texts, network: Vec<Ste
     all.push(Namespaces { net: record.netns.clone(), ipc, uts, hostname: Some(record.hostname.clone()) }.into());
     all.extend(network);
     let network_end = all.len() - 1;
+    let named = netns_files(host, record, &texts.resolv_conf);
     let file = |name: &str, content: String| File { path: dir.join(name), mode: 0o644, content, durable: false }.into();
-    all.extend::<[Step; 8]>([
+    all.extend::<[Step; 5]>([
         Directory::new(record.shm.clone(), 0o755).into(),
         Mount { what: MountKind::Tmpfs { size_kib: SHM_KIB, mode: 0o1777 }, target: record.shm.clone() }.into(),
         file("hosts", texts.hosts),
         file("hostname", format!("{}\n", record.hostname)),
         file("resolv.conf", texts.resolv_conf),
+    ]);
+    all.extend(named);
+    all.extend(names(host, record));
+    all.extend::<[Step; 3]>([
         Skeleton { path: dir.join("rootfs"), pause: true, like: Vec::new() }.into(),
         File { path: dir.join("config.json"), mode: 0o600, content: texts.config, durable: false }.into(),
         Process {
@@ -95,4 +103,27 @@ pub fn steps(host: &Host, record: &SandboxRecord, texts: Texts, network: Vec<Ste
         .into(),
     ]);
     Ok(Steps { all, stop_at, network_end })
+}
+
+/// The resolver of the sandbox for `ip netns exec`.
+fn netns_files(host: &Host, record: &SandboxRecord, resolv_conf: &str) -> Vec<Step> {
+    if record.netns.is_none() {
+        return Vec::new();
+    }
+    let dir = host.netns_files().join(record.name.as_ref());
+    vec![SharedDir { path: host.netns_files(), mode: 0o755 }.into(), NetnsFiles { dir, resolv_conf: resolv_conf.to_owned() }.into()]
+}
+
+/// Its name for the other sandboxes of its networks, and theirs for it.
+fn names(host: &Host, record: &SandboxRecord) -> Vec<Step> {
+    let mut all: Vec<Step> = Vec::new();
+    for attachment in &record.attachments {
+        let network = host.names_of(&attachment.network);
+        let names =
+            if record.hostname == record.name.as_ref() { record.hostname.clone() } else { format!("{} {}", record.name, record.hostname) };
+        let lines = attachment.addresses.iter().map(|address| format!("{}\t{names}", address.ip())).collect();
+        all.push(Home { dirs: vec![host.run.join("hosts"), network.clone()] }.into());
+        all.push(HostsName { network, id: record.id.clone(), hosts: record.files.join("hosts"), lines }.into());
+    }
+    all
 }

@@ -18,6 +18,11 @@ const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
 const NLM_F_DUMP: u16 = 0x300;
 const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
+/// An IPv6 address that is not sure to be free yet.
+pub(super) const TENTATIVE: u32 = 0x40;
+/// An IPv6 address that somebody else has.
+pub(super) const DAD_FAILED: u32 = 0x08;
+const IFA_FLAGS: u16 = 8;
 const RT_TABLE_MAIN: u8 = 254;
 const RTN_UNICAST: u8 = 1;
 
@@ -72,6 +77,21 @@ impl Netlink {
             m.raw(&[&[0; 4][..], &index.to_ne_bytes()].concat());
         })?;
         parse_all(&Request::ListAddresses, &replies, RTM_NEWADDR, |body| address_in(body, index))
+    }
+
+    /// The flags of all addresses of a link, put together.
+    pub(super) fn address_flags(&mut self, index: u32) -> Result<u32, NetlinkError> {
+        let replies = self.dump(&Request::ListAddresses, RTM_GETADDR, |m| {
+            m.raw(&[&[0; 4][..], &index.to_ne_bytes()].concat());
+        })?;
+        let flags = parse_all(&Request::ListAddresses, &replies, RTM_NEWADDR, |body| {
+            let (Some(&short), Some(of), Some(rest)) = (body.get(2), body.get(4..8), body.get(8..)) else {
+                return Err(Malformed("address header"));
+            };
+            let long = wire::find(rest, IFA_FLAGS)?.map(|value| wire::u32_of(value, "address flags")).transpose()?;
+            Ok((wire::u32_of(of, "address index")? == index).then_some(long.unwrap_or(u32::from(short))))
+        })?;
+        Ok(flags.into_iter().fold(0, |all, flags| all | flags))
     }
 
     /// The unicast routes of the main table, both families.
@@ -132,6 +152,7 @@ fn link_in(body: &[u8]) -> Result<Link, Malformed> {
         index: wire::u32_of(index, "link index")?,
         up: flags & libc::IFF_UP as u32 != 0,
         promisc: flags & libc::IFF_PROMISC as u32 != 0,
+        allmulti: flags & libc::IFF_ALLMULTI as u32 != 0,
         ..Link::default()
     };
     for attribute in wire::attributes(rest) {
@@ -140,6 +161,7 @@ fn link_in(body: &[u8]) -> Result<Link, Malformed> {
             libc::IFLA_IFNAME => link.name = wire::string_of(value),
             libc::IFLA_ADDRESS => link.mac = value.try_into().ok().map(Mac),
             libc::IFLA_MTU => link.mtu = wire::u32_of(value, "MTU")?,
+            libc::IFLA_TXQLEN => link.tx_queue = wire::u32_of(value, "queue length")?,
             libc::IFLA_MASTER => link.master = Some(wire::u32_of(value, "master")?),
             libc::IFLA_LINK => link.peer = Some(wire::u32_of(value, "peer")?),
             libc::IFLA_LINKINFO => read_info(value, &mut link)?,

@@ -220,7 +220,7 @@ impl Netlink {
         self.set_link(Request::SetPromisc { name: name.to_owned() }, message)
     }
 
-    fn set_link(&mut self, request: Request, message: LinkMessage) -> Result<(), NetlinkError> {
+    pub(super) fn set_link(&mut self, request: Request, message: LinkMessage) -> Result<(), NetlinkError> {
         self.carry_out(vec![Ask::new(request, 0, RouteNetlinkMessage::SetLink(message))])
     }
 

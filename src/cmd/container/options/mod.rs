@@ -16,10 +16,11 @@ pub use life::LifeArgs;
 pub use mounts::MountArgs;
 pub use network::NetworkArgs;
 pub use process::ProcessArgs;
-pub use resources::ResourceArgs;
+pub use resources::{GroupArgs, ResourceArgs, fitting, swap};
 pub use security::{Owns, SecurityArgs};
 pub use units::span;
 
+use crate::cmd::names::NamesArgs;
 use crate::ids::Name;
 
 /// The arguments that describe a container.
@@ -34,6 +35,9 @@ pub struct ContainerArgs {
     /// What it runs.
     #[command(flatten)]
     pub process: ProcessArgs,
+    /// What it knows by name.
+    #[command(flatten)]
+    pub names: NamesArgs,
     /// Its life.
     #[command(flatten)]
     pub life: LifeArgs,

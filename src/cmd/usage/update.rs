@@ -1,0 +1,113 @@
+//! `rkbox update`: other bounds for a container, while it runs too.
+
+use oci_spec::runtime::LinuxResourcesBuilder;
+use serde_json::Value;
+
+use super::UpdateArgs;
+use crate::bundle::resources::{Resources, Swap};
+use crate::cmd::container::{fitting, swap};
+use crate::cmd::{Context, carry, output, records};
+use crate::fault::{Context as _, Fault, Faults, Kind, Result};
+use crate::ids::{CgroupDriver, Id};
+use crate::plan::{Keep, Plan, Timings};
+use crate::record::ContainerRecord;
+use crate::step::bounds::{self, Bounds};
+use crate::sys::{Host, file};
+
+/// Changes what each container named may use; one that fails does not stop the others.
+pub fn run(cx: &Context, args: &UpdateArgs) -> Result<u8> {
+    let change = args.bounds.read()?;
+    if change == Resources::default() {
+        return Err(Fault::invalid("nothing to change is named").hint("such as --memory 64m or --cpus 0.5"));
+    }
+    let change = fitting(change);
+    let mut faults = Faults::default();
+    for key in &args.keys {
+        match one(cx, args, key, &change).doing(|| format!("cannot update container {key}")) {
+            Ok(()) if args.plan.explain => {}
+            Ok(()) => output::line(key),
+            Err(fault) => faults.note(fault),
+        }
+    }
+    faults.or(0)
+}
+
+/// What a container may use now: what was updated last, else what its record says.
+pub fn bounds_of(host: &Host, record: &ContainerRecord) -> Result<Resources> {
+    let path = host.container_dir(record.id.as_str()).join(bounds::FILE);
+    let value = match file::find(&path, 1 << 20)? {
+        Some(text) => serde_json::from_slice(&text)
+            .map_err(|error| Fault::from_error(Kind::DataLoss, error).doing(format!("reading {}", path.display())))?,
+        None => record.resources.clone(),
+    };
+    if value.is_null() {
+        return Ok(Resources::default());
+    }
+    serde_json::from_value(value).map_err(|error| Fault::from_error(Kind::DataLoss, error).doing("reading the bounds of the container"))
+}
+
+fn one(cx: &Context, args: &UpdateArgs, key: &str, change: &Resources) -> Result<()> {
+    let mut timings = Timings::start();
+    let id = records::find(&cx.host, records::BoxKind::Container, key)?;
+    let record = records::container(&cx.host, &id)?;
+    let old = bounds_of(&cx.host, &record)?;
+    let mut new = old.changed_by(change);
+    // A bound of both that nobody set moves with the bound of memory.
+    let mut change = change.clone();
+    if change.memory.is_some() && new.memory_swap.is_none() {
+        change.memory_swap = new.effective_swap();
+    } else if matches!((change.memory, change.memory_swap, new.memory_swap), (Some(memory), None, Some(swap)) if swap >= 0 && swap < memory)
+    {
+        return Err(Fault::invalid("the new --memory is more than the bound of memory and swap that is in force")
+            .hint("give --memory-swap too; -1 is no bound"));
+    }
+    new.check_memory()?;
+    if change.memory.is_none() {
+        new.memory_swap = new.memory_swap.or(old.memory_swap);
+    }
+    let step = Bounds {
+        id: id.clone(),
+        runtime: record.runtime.path.clone(),
+        state: record.runtime.state.clone(),
+        systemd_cgroup: record.runtime.cgroup_driver == CgroupDriver::Systemd,
+        bundle: record.bundle.clone(),
+        running: records::running_pid(&record.runtime, &record.boot_id, &id)?.is_some(),
+        change: as_json(&change, swap())?,
+        revert: as_json(&reverting(&old, &change), swap())?,
+        recorded: serde_json::to_value(&new).map_err(|error| Fault::from_error(Kind::Internal, error))?,
+    };
+    let carried = carry::carry(cx, args.plan, &mut timings, |_| {
+        Ok(Plan::new(format!("update-{id}"), format!("update container {}", Id::short(&id)), vec![step.clone().into()]).kept(Keep::Result))
+    })?;
+    if carried.is_some() {
+        carry::report(cx, args.plan, timings);
+    }
+    Ok(())
+}
+
+/// The old value of everything that `change` names; what had none is unbounded again.
+fn reverting(old: &Resources, change: &Resources) -> Resources {
+    Resources {
+        memory: change.memory.map(|_| old.memory.unwrap_or(-1)),
+        memory_reservation: change.memory_reservation.map(|_| old.memory_reservation.unwrap_or(-1)),
+        memory_swap: change.memory_swap.map(|_| old.effective_swap().unwrap_or(-1)),
+        cpu_shares: change.cpu_shares.map(|_| old.cpu_shares.unwrap_or(1024)),
+        cpu_quota: change.cpu_quota.map(|_| old.cpu_quota.unwrap_or(-1)),
+        cpu_period: change.cpu_period.map(|_| old.cpu_period.unwrap_or(crate::bundle::resources::PERIOD)),
+        cpuset_cpus: change.cpuset_cpus.as_ref().and(old.cpuset_cpus.clone()),
+        cpuset_mems: change.cpuset_mems.as_ref().and(old.cpuset_mems.clone()),
+        pids: change.pids.map(|_| old.pids.unwrap_or(-1)),
+        blkio_weight: change.blkio_weight.and(old.blkio_weight),
+    }
+}
+
+fn as_json(bounds: &Resources, swap: Swap) -> Result<Value> {
+    let internal = |error: oci_spec::OciSpecError| Fault::from_error(Kind::Internal, error);
+    let built = bounds.build(LinuxResourcesBuilder::default(), swap)?.build().map_err(internal)?;
+    let mut value = serde_json::to_value(built).map_err(|error| Fault::from_error(Kind::Internal, error))?;
+    // The builder adds a rule for devices, which is no bound.
+    if let Some(object) = value.as_object_mut() {
+        object.remove("devices");
+    }
+    Ok(value)
+}
