@@ -203,35 +203,3 @@ fn ten_thousand_ports_are_one_transaction() {
     all("owner-1").undo(&(), &host).unwrap();
     assert_eq!(PortTable {}.undo(&PieceBefore::default(), &host).unwrap(), Undone::Done);
 }
-
-/// What a published port costs in netlink, with 0 and with 10 000 others: `cargo test --release --lib port_speed -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn port_speed() {
-    let host = leave();
-    apply(&PortTable {}, &host);
-    let one = publish_of(forward(Protocol::Tcp, None, 60_000, "10.88.0.2"));
-    let mut nft = Nft::open().unwrap();
-    for others in [0_u16, 10_000] {
-        let forwards: Vec<Forward> = (1..=others).map(|port| forward(Protocol::Tcp, None, port, "10.88.0.3")).collect();
-        Publish { forwards: forwards.clone(), owner: "others".into() }.apply(&(), &host).unwrap();
-        let (mut put, mut taken) = (Vec::new(), Vec::new());
-        for _ in 0..500 {
-            let started = std::time::Instant::now();
-            nft.put(&[one.piece()], Novelty::New).unwrap();
-            put.push(started.elapsed().as_micros());
-            let started = std::time::Instant::now();
-            nft.unpublish(&one.forwards, &one.owner).unwrap();
-            taken.push(started.elapsed().as_micros());
-        }
-        for (word, mut all) in [("publish", put), ("unpublish", taken)] {
-            all.sort_unstable();
-            println!("{word:10} beside {others:6} ports: p10 {:4}  median {:4}  p90 {:4} us", all[50], all[250], all[450]);
-        }
-        nft.unpublish(&forwards, "others").unwrap();
-    }
-}
-
-fn publish_of(forward: Forward) -> Publish {
-    Publish { forwards: vec![forward], owner: "owner-1".into() }
-}
