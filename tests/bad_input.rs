@@ -164,7 +164,13 @@ fn images_that_are_missing_or_none() {
     world.sh(&format!("cd $HOME; echo hello >text; : >empty; mkdir dir; head -c 700000 {oci} >cut.tar; bzip2 -c {oci} >z.tbz; tar -C /etc -cf other.tar hostname")).ok();
     rk(&world, "image inspect nope", 3, &["\"nope\"", "rkbox image load"]);
     rk(&world, "image rm nope", 3, &["\"nope\""]);
-    rk(&world, "run --rm nope true", 125, &["\"nope\"", "rkbox image load"]);
+    rk(&world, "run --rm --pull never nope true", 125, &["\"nope\"", "rkbox image load"]);
+    rk(
+        &world,
+        "run --rm --mirror http://127.0.0.1:1 nope true",
+        125,
+        &["docker.io/library/nope:latest", "127.0.0.1:1/v2: connection refused"],
+    );
     refuses(&world, &["run", "--rm", "Bad Name", "true"], 125, &["\"Bad Name\""]);
     for (source, code, word) in [
         ("text", 2, "is not an image"),
@@ -182,7 +188,7 @@ fn images_that_are_missing_or_none() {
     rk(&world, "bundle create nope /tmp/rkbox-world/out", 3, &["nope"]);
     rk(&world, &format!("bundle create oci:{layout} /tmp/rkbox-world/dir"), 4, &["/tmp/rkbox-world/dir"]);
     rk(&world, &format!("bundle create oci:{layout} /tmp/rkbox-world/no/such"), 3, &["/tmp/rkbox-world/no"]);
-    rk(&world, "image load docker://busybox", 9, &["skopeo copy"]);
+    rk(&world, "image load docker-daemon:busybox", 9, &["skopeo copy"]);
     rk(&world, "image load oci:", 2, &["oci:PATH"]);
     rk(&world, &format!("image load docker-archive:{oci}"), 13, &["manifest.json"]);
     rk(&world, &format!("image load oci-archive:{docker}"), 13, &["index.json"]);

@@ -170,6 +170,7 @@ fn the_programs_of_the_host_cannot_be_overwritten() {
     let bytes = |program: &Path| fs::read(program).unwrap();
     let runc = PathBuf::from(world.sh("readlink -f $(command -v runc)").ok().stdout.trim());
     let before = (bytes(&runc), bytes(&world.program));
+    world.rkbox(["image", "load", &images().oci_archive("busybox")]).ok();
     let made = "mkdir bin; printf '#!/proc/self/exe\\n' > bin/evil; chmod 755 bin/evil";
     load(&world, "exe", made, "");
     let _ = run(&world, &["exe", "/bin/evil"]);
@@ -177,6 +178,14 @@ fn the_programs_of_the_host_cannot_be_overwritten() {
     for options in [&[][..], &["--privileged"]] {
         let _ = run(&world, &[options, &["exe", "sh", "-c", over]].concat());
     }
+    // While others are executed into it: the program of the runtime is in the container for a moment each time.
+    let wait = "for n in 1 2 3 4 5 6; do while :; do for p in /proc/[0-9]*/exe; do [ $p = /proc/1/exe ] || (echo x >> $p); done; done & done; wait";
+    let quiet = format!("exec 2>/dev/null; {wait}");
+    world.rkbox(["run", "-d", "--name", "lurker", "--net", "none", "--privileged", "busybox", "sh", "-c", &quiet]).ok();
+    for _ in 0..20 {
+        let _ = world.rk("exec lurker true");
+    }
+    world.rk("rm --force lurker").ok();
     assert!(before == (bytes(&runc), bytes(&world.program)), "a program of the host was changed");
 }
 
@@ -229,6 +238,12 @@ fn the_user_of_the_image_is_who_it_runs_as() {
     world.rk("sandbox create web").ok();
     assert_eq!(world.rkbox(["run", "--rm", "--sandbox", "web", "user", "sh", "-c", who]).ok().stdout, first);
     world.rk("sandbox rm --force web").ok();
+    world.rk("run -d --name again --net none user sleep 300").ok();
+    assert_eq!(world.rkbox(["exec", "again", "sh", "-c", who]).ok().stdout, first);
+    world.rk("stop -t 0 again").ok();
+    world.rk("start again").ok();
+    assert_eq!(world.rkbox(["exec", "again", "sh", "-c", who]).ok().stdout, first);
+    world.rk("rm --force again").ok();
     for user in ["4294967296", "-1", "alice:4294967296", "99999999999999999999", "nobody-here"] {
         load(&world, "odd", "mkdir x", &format!("--config.user {user}"));
         run(&world, &["odd", "true"]).fails(125);

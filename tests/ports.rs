@@ -65,38 +65,6 @@ fn ports_are_reached_with_bridges_that_show_their_frames_to_ip() {
     matrix(true);
 }
 
-/// The same in IPv6, on a network of both families.
-#[test]
-fn ports_are_reached_in_both_families() {
-    for bridge_netfilter in [false, true] {
-        let mut lab = Lab::new();
-        lab.bridge_netfilter(bridge_netfilter);
-        lab.world.configure("10-connet.conflist", &lab::network("connet", "cni0", &["10.88.0.0/16", "fd00:88::/64"]));
-        let ports = "-p 8080:80 -p 8080:80/udp -p [2001:db8::1]:8081:80 -p [2001:db8::1]:8081:80/udp -p 192.0.2.1:8083:80";
-        lab.world.rk(&format!("sandbox create web {ports}")).ok();
-        lab.world.rk("sandbox create db").ok();
-        lab.serve("web", "", &["80", "81"]);
-        expect(&lab, "lan", &[("2001:db8::1 8080", "2001:db8::9"), ("192.0.2.1 8080", "192.0.2.9"), ("2001:db8::1 8083", "refused")]);
-        expect(&lab, "host", &[("2001:db8::1 8080", "2001:db8::1"), ("fd00:88::1 8080", "fd00:88::1"), ("127.0.0.1 8080", GATEWAY)]);
-        // No way leads back to ::1, so it refuses at once and clients go on to 127.0.0.1.
-        lab.expect("host", &[("tcp ::1 8080", "refused")]);
-        for inside in ["web", "db"] {
-            expect(&lab, inside, &[("2001:db8::1 8080", "fd00:88::1"), ("fd00:88::1 8080", "fd00:88::1"), ("192.0.2.1 8080", GATEWAY)]);
-        }
-        expect(&lab, "lan", &[("2001:db8::1 8081", "2001:db8::9"), ("192.0.2.1 8081", "refused")]);
-        expect(&lab, "db", &[("2001:db8::1 8081", "fd00:88::1"), ("fd00:88::1 8081", "refused")]);
-        expect(&lab, "db", &[("fd00:88::2 81", "fd00:88::3"), ("10.88.0.2 81", "10.88.0.3")]);
-        expect(
-            &lab,
-            "lan",
-            &[("fd00:88::2 80", "silence"), ("fd00:88::2 81", "silence"), ("fd00:88::3 80", "silence"), ("fd00:88::1 8080", "silence")],
-        );
-        lab.world.sh("nft flush ruleset").ok();
-        lab.world.rk("net repair").ok();
-        expect(&lab, "lan", &[("2001:db8::1 8080", "2001:db8::9"), ("fd00:88::2 81", "silence")]);
-    }
-}
-
 #[test]
 fn port_forward_leads_inside_without_any_rule() {
     let mut lab = Lab::new();

@@ -182,6 +182,25 @@ fn the_rights_of_a_process_are_those_of_the_table() {
     assert_eq!(all[3], format!("CapBnd: {own}"));
 }
 
+/// R11 for what enters a running container: no more rights than the container's own first process has.
+#[test]
+fn what_is_executed_into_a_container_has_no_more_rights() {
+    let world = with_busybox();
+    world.rk("run -d --name web --net none busybox sleep 300").ok();
+    world.rk("run -d --name user --net none --user alice --cap-add NET_RAW busybox sleep 300").ok();
+    let of = |args: &[&str]| {
+        let wanted = "grep -E '^(Cap...|NoNewPrivs|Seccomp):' /proc/self/status";
+        world.rkbox([&["exec"], args, &["sh", "-c", wanted]].concat()).ok().stdout
+    };
+    let first = |name: &str| world.rkbox(["exec", name, "sh", "-c", "grep -E '^(Cap...|NoNewPrivs|Seccomp):' /proc/1/status"]).ok().stdout;
+    assert_eq!(of(&["web"]), first("web"));
+    assert!(of(&["web"]).contains(&format!("CapBnd:\t{ELEVEN}")), "{}", of(&["web"]));
+    assert_eq!(of(&["user"]), first("user"));
+    let other = of(&["--user", "1000", "web"]);
+    assert!(other.contains(&format!("CapEff:\t{NONE}")) && other.contains("NoNewPrivs:\t1") && other.contains("Seccomp:\t2"), "{other}");
+    world.rk("rm --force web user").ok();
+}
+
 #[test]
 fn set_uid_programs_give_nothing_unless_asked() {
     let world = with_busybox();
@@ -299,6 +318,11 @@ fn what_the_host_cannot_hold_is_refused_by_name() {
     refused(&["--cap-add", "CAP_EVERYTHING"], "unknown");
     refused(&["--security-opt", "colour=red"], "not known");
     refused(&["--security-opt", "systempaths=confined"], "not known");
+    for map in ["auto", "keep-id", "0:100000:65536"] {
+        refused(&["--userns", map], "user namespaces");
+    }
+    refused(&["--userns", "elsewhere"], "--userns");
+    shell(&world, &["--userns", "host"], "cat /proc/self/uid_map").ok().prints("4294967295");
     if !fs::exists("/sys/module/apparmor").unwrap() {
         refused(&["--security-opt", "apparmor=docker-default"], "AppArmor");
         shell(&world, &["--security-opt", "apparmor=unconfined"], "true").ok();

@@ -322,3 +322,39 @@ fn a_layer_in_use_is_not_touched() {
     world.rk("image verify --repair").ok();
     world.rk("image verify").ok();
 }
+
+#[test]
+fn a_damaged_blob_comes_back_from_its_registry() {
+    let world = common::World::new();
+    let registry = common::registry::Registry::start(&world, 5000, "");
+    registry.push(&world, &format!("oci:{}:latest", common::images().layout("layers")), "app:1", "");
+    let name = registry.name("app:1");
+    world.rkbox(["image", "pull", &name]).ok();
+    let before = world.rk("image ls --format json").ok().json();
+    let image = world.rkbox(["image", "inspect", &name]).ok().stdout;
+    let blobs = world.root().join("images/blobs/sha256");
+    let all: Vec<_> = fs::read_dir(&blobs).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let blob = all.iter().max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
+    let whole = fs::read(blob).unwrap();
+    for harm in ["flipped", "missing", "cut"] {
+        match harm {
+            "flipped" => flip(blob),
+            "missing" => fs::remove_file(blob).unwrap(),
+            _ => fs::write(blob, &whole[1..]).unwrap(),
+        }
+        world.rk("image verify").fails(13).prints("(blob)");
+        world.rk("image verify --repair").ok().prints("repaired");
+        assert_eq!(fs::read(blob).unwrap(), whole, "{harm}");
+        world.rk("image verify").ok();
+    }
+    assert_eq!(world.rk("image ls --format json").ok().json(), before);
+    assert_eq!(world.rkbox(["image", "inspect", &name]).ok().stdout, image);
+    registry.stop();
+    // Without its registry the blob stays as it is, and what can be said is said.
+    flip(blob);
+    let damaged = fs::read(blob).unwrap();
+    world.rk("image verify --repair").fails(13).prints("content");
+    assert_eq!(fs::read(blob).unwrap(), damaged);
+    let names: Vec<_> = layers::names(&blobs).into_iter().filter(|name| name.starts_with('.')).collect();
+    assert_eq!(names, Vec::<String>::new());
+}

@@ -9,6 +9,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::catalog::Catalog;
+use super::registry_args::RegistryArgs;
 use super::store::{self, Image};
 use super::verify_repair as mending;
 use crate::cmd::{Context, Format, output};
@@ -36,6 +37,9 @@ pub struct VerifyArgs {
     /// Print a POSIX shell script that repairs the files, and do nothing
     #[arg(long, requires = "repair")]
     pub explain: bool,
+    /// Where damaged blobs are fetched from.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
 }
 
 /// One thing that is wrong.
@@ -86,7 +90,7 @@ pub fn run(cx: &Context, args: &VerifyArgs) -> Result<u8> {
     let mut scope = scope(host, &args.images)?;
     let mut blobs = damaged_blobs(host, &scope, args.quick)?;
     if args.repair && !args.explain && !blobs.is_empty() {
-        mending::refetch(cx, &scope, &mut blobs);
+        mending::refetch(cx, &args.registry, &scope, &mut blobs)?;
     }
     let (mut damaged, mut files) = (Vec::new(), 0);
     for (chain, layer) in &scope.layers {

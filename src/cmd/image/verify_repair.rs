@@ -2,17 +2,64 @@
 
 use std::path::PathBuf;
 
-use super::verify::{Damaged, Problem, Scope, verify_layer};
+use super::pull::{self, Wanted};
+use super::registry_args::{RegistryArgs, Talk};
+use super::store::LayerRef;
+use super::verify::{Damaged, Problem, Scope, blob_problem, verify_layer};
 use crate::cmd::{Context, carry, output};
 use crate::fault::{Fault, Result};
 use crate::image::Digest;
 use crate::image::layer_stamp::LIST;
 use crate::plan::{self, Keep, Plan, Timings};
 use crate::step::{Layer, Repair, Step};
-use crate::sys::{Host, tree_repair};
+use crate::sys::{Host, file, tree_repair};
 
-/// Fetches damaged blobs again; says of each problem whether it is gone.
-pub(super) fn refetch(_cx: &Context, _scope: &Scope, _blobs: &mut [Problem]) {}
+/// Fetches damaged layers' blobs again from the registries of their images, and marks those that came. A blob that does not come is
+/// left as it was.
+pub(super) fn refetch(cx: &Context, args: &RegistryArgs, scope: &Scope, blobs: &mut [Problem]) -> Result<()> {
+    let session = args.session(1, Talk::Progress)?;
+    for image in &scope.images {
+        let Some(name) = image.references.first() else { continue };
+        let of_image = |problem: &Problem| {
+            let is_bad = |layer: &LayerRef| problem.blob.as_ref().is_some_and(|blob| blob.as_str() == layer.digest);
+            !problem.repaired && image.layers.iter().any(is_bad)
+        };
+        let bad: Vec<&mut Problem> = blobs.iter_mut().filter(|problem| of_image(problem)).collect();
+        if bad.is_empty() {
+            continue;
+        }
+        let mut aside = Vec::new();
+        for blob in bad.iter().filter_map(|problem| problem.blob.as_ref()) {
+            let path = blob.blob(&cx.host.images());
+            // What a death leaves of it is swept as an unfinished blob.
+            let hidden = path.with_file_name(format!(".partial-{}-{}-damaged", blob.hex(), std::process::id()));
+            if file::exists(&path)? {
+                file::rename(&path, &hidden)?;
+                aside.push((hidden, path));
+            }
+        }
+        let reference = format!("{}@{}", name.repository(), image.manifest_digest).parse()?;
+        let wanted = Wanted { names: image.references.clone(), ..Wanted::default() };
+        for (_, outcome) in pull::pull_all(cx, &session, &[reference], &wanted) {
+            if let Err(fault) = outcome {
+                output::fault(&fault);
+            }
+        }
+        for (hidden, path) in aside {
+            match file::exists(&path)? {
+                true => drop(file::remove_file(&hidden)?),
+                false => file::rename(&hidden, &path)?,
+            }
+        }
+        for problem in bad {
+            let size = problem.blob.as_ref().and_then(|blob| scope.blobs.get(blob)).copied().unwrap_or(0);
+            if let Some(blob) = &problem.blob {
+                problem.repaired = blob_problem(&cx.host, blob, size, false)?.is_none();
+            }
+        }
+    }
+    Ok(())
+}
 
 /// Prints the script of all repairs.
 pub(super) fn explain(host: &Host, scope: &Scope, damaged: &[Damaged]) -> Result<u8> {

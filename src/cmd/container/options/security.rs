@@ -40,6 +40,9 @@ pub struct SecurityArgs {
     /// Devices that it may use when it has the node, such as "c 10:* rw"
     #[arg(long, value_name = "RULE")]
     pub device_cgroup_rule: Vec<String>,
+    /// Whose user ids it has: the host's (`host`)
+    #[arg(long, value_name = "MODE")]
+    pub userns: Option<String>,
     /// Kernel setting of its network or ipc namespace
     #[arg(long, value_name = "NAME=VALUE")]
     pub sysctl: Vec<String>,
@@ -57,6 +60,7 @@ pub struct Owns {
 impl SecurityArgs {
     /// Settles all of it on this host.
     pub fn posture(&self, owns: Owns) -> Result<Posture> {
+        self.check_userns()?;
         let options = security_opt::parse(&self.security_opt)?;
         let mut posture = Posture::confined(&proc::throttled_cpus())?;
         self.settle_capabilities(&mut posture)?;
@@ -78,6 +82,19 @@ impl SecurityArgs {
         self.settle_labels(&options, &mut posture)?;
         self.settle_sysctls(owns, &mut posture)?;
         Ok(posture)
+    }
+
+    /// A container whose ids are not the host's needs its root file system and its network namespace made for it: not half of that.
+    fn check_userns(&self) -> Result<()> {
+        let Some(mode) = self.userns.as_deref().filter(|mode| *mode != "host") else { return Ok(()) };
+        let is_map =
+            mode.split(',').all(|part| part.split(':').count() == 3 && part.split(':').all(|number| number.parse::<u32>().is_ok()));
+        if !is_map && !matches!(mode, "auto" | "keep-id") {
+            return Err(Fault::invalid(format!("--userns {mode:?} is not host, auto, keep-id or CONTAINER:HOST:SIZE"))
+                .hint("leave it out, or say --userns host"));
+        }
+        Err(Fault::new(Kind::Unimplemented, "user namespaces of a container's own come with a later version")
+            .hint("leave --userns out; --user NAME and --cap-drop all take away most of what root is"))
     }
 
     /// Nobody can give what he does not have: `ALL` is what rkbox itself may pass on, and a capability by name must be among it.
