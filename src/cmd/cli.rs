@@ -206,8 +206,8 @@ pub struct Operands {
 /// Reads the words of a command that makes a container or a sandbox; `None` for any other.
 pub fn operands(words: &[String]) -> Option<Operands> {
     match Cli::try_parse_from(words).ok()?.command {
-        Command::Run(args) => Some(Operands { count: 1 + args.container.command.len(), subcommand: "run" }),
-        Command::Create(args) => Some(Operands { count: 1 + args.container.command.len(), subcommand: "create" }),
+        Command::Run(args) => Some(Operands { count: 1 + args.container.command().len(), subcommand: "run" }),
+        Command::Create(args) => Some(Operands { count: 1 + args.container.command().len(), subcommand: "create" }),
         Command::Sandbox(sandbox::Command::Create(_)) => Some(Operands { count: 0, subcommand: "create" }),
         _ => None,
     }
@@ -352,6 +352,9 @@ mod tests {
         let run = |count| Some(Operands { count, subcommand: "run" });
         assert_eq!(of("rkbox --root /x run -e A=1 --name run busybox sh -c run --name"), run(5));
         assert_eq!(of("rkbox run --rm busybox"), run(1));
+        // Docker's rule: the image ends our options.
+        assert_eq!(of("rkbox run --entrypoint sh busybox -euc true --rm --format json"), run(6));
+        assert_eq!(of("rkbox run --no-such-option busybox"), None);
         assert_eq!(of("rkbox sandbox create web --net none"), Some(Operands { count: 0, subcommand: "create" }));
         assert_eq!(of("rkbox ps"), None);
     }

@@ -16,10 +16,10 @@ use crate::sys::relay::{Relay, Way};
 #[derive(Debug, Args)]
 pub struct PortForwardArgs {
     /// Name or id of a sandbox or container
-    #[arg(value_name = "SANDBOX|CONTAINER")]
+    #[arg(value_name = "BOX")]
     key: String,
     /// Ports: REMOTE, LOCAL:REMOTE, or :REMOTE for any free local one
-    #[arg(required = true, value_name = "[LOCAL:]REMOTE[/udp]", value_parser = parse)]
+    #[arg(required = true, value_name = "[LOCAL:]REMOTE", value_parser = parse)]
     ports: Vec<Ask>,
     /// Address of this host to listen on; by default 127.0.0.1 and ::1
     #[arg(long = "address", value_name = "IP")]

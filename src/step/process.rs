@@ -188,6 +188,7 @@ mod tests {
             request.limits.host_nofile = proc::nofile_limit().unwrap();
             request.binds.retain(|bind| bind.destination == "/etc/hosts");
             request.binds[0].source = self.dir.path().join("hosts");
+            request.mounts.clear();
             request.cwd = "/".to_owned();
             change(&mut request);
             fs::write(self.step.bundle.join("config.json"), bundle::spec::container_json(&request).unwrap()).unwrap();

@@ -84,7 +84,7 @@ pub fn ended_by_pidfd(pidfd: std::os::fd::BorrowedFd<'_>, pid: i32) -> Option<En
     struct Info {
         mask: u64,
         cgroup: u64,
-        ids: [u32; 12],
+        ids: [u32; 11],
         exit_code: i32,
     }
     const EXIT: u64 = 1 << 3;

@@ -30,7 +30,7 @@ pub fn run(cx: &Context, args: &CreateArgs) -> Result<u8> {
     let mut timings = Timings::start();
     privilege::require()?;
     args.container.process.check_cidfile()?;
-    let found = args.container.source.find(cx, &args.container.image, args.plan.explain)?;
+    let found = args.container.source.find(cx, args.container.image(), args.plan.explain)?;
     let lowers = image::store::lowers(&cx.host, &found)?;
     let joined = args.container.network.sandbox.as_deref().map(|key| making::ready_sandbox(&cx.host, key)).transpose()?;
     let facts = Facts {

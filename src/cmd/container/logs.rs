@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(moment("2026-01-31T13:00:00.5+01:00").unwrap(), "2026-01-31T12:00:00.500000000Z");
         assert_eq!(moment("0").unwrap(), "1970-01-01T00:00:00.000000000Z");
         assert!(moment("10m").unwrap() < moment("5m").unwrap());
-        for bad in ["", "yesterday", "1e99", "NaN", "9999999h"] {
+        for bad in ["", "yesterday", "1e99", "NaN", "99999999999h"] {
             assert!(moment(bad).is_err(), "{bad}");
         }
         assert_eq!((tail("all").unwrap(), tail("7").unwrap()), (Tail(None), Tail(Some(7))));

@@ -42,7 +42,7 @@ pub fn plan(cx: &Context, facts: &Facts<'_>, timings: &mut Timings) -> Result<(P
     // One with a monitor outlives the command; the monitor sees to its removal.
     let keep = if record.auto_remove && facts.launch.is_none() { Keep::WhileOwned } else { Keep::UntilRemoved };
     let verb = if facts.launch == Some(Launch::Create) { "create a container of" } else { "run" };
-    let mut plan = Plan::new(record.id.as_str(), format!("{verb} {} in {}", facts.args.image, record.name), all).kept(keep);
+    let mut plan = Plan::new(record.id.as_str(), format!("{verb} {} in {}", facts.args.image(), record.name), all).kept(keep);
     if let Some(lock) = attached.lock {
         plan = plan.release_after(network_end, lock);
     }

@@ -73,7 +73,7 @@ pub fn run(cx: &Context, args: &RunArgs) -> Result<u8> {
         return Err(Fault::invalid("--tty: standard input is not a terminal").hint("leave --tty out, or call rkbox from a terminal"));
     }
     process.check_cidfile()?;
-    let found = args.container.source.find(cx, &args.container.image, args.plan.explain)?;
+    let found = args.container.source.find(cx, args.container.image(), args.plan.explain)?;
     let lowers = image::store::lowers(&cx.host, &found)?;
     let joined = args.container.network.sandbox.as_deref().map(|key| making::ready_sandbox(&cx.host, key)).transpose()?;
     let facts = Facts {

@@ -53,10 +53,21 @@ pub struct ContainerArgs {
     /// Where its image comes from.
     #[command(flatten)]
     pub source: ImageArgs,
-    /// Image: a reference, an id or a unique prefix of one
-    #[arg(help_heading = clap::builder::Resettable::Reset)]
-    pub image: String,
-    /// Command and arguments, instead of the image's CMD
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, help_heading = clap::builder::Resettable::Reset)]
-    pub command: Vec<String>,
+    /// Image (a reference, an id or a unique prefix of one), then command
+    /// and arguments, instead of the image's CMD
+    // One argument: what follows the image is the command's, also where it looks like an option of ours.
+    #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE [COMMAND]", help_heading = clap::builder::Resettable::Reset)]
+    words: Vec<String>,
+}
+
+impl ContainerArgs {
+    /// The image as it was given.
+    pub fn image(&self) -> &str {
+        self.words.first().map_or("", String::as_str)
+    }
+
+    /// Command and arguments.
+    pub fn command(&self) -> &[String] {
+        self.words.get(1..).unwrap_or_default()
+    }
 }
