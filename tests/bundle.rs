@@ -146,7 +146,7 @@ fn errors_are_clear_and_leave_nothing() {
             (format!("{DIR}/junk"), "out", 2, "is not an image"),
             (format!("{DIR}/absent.tar"), "out", 3, "is not there"),
             ("absent".to_owned(), "out", 3, "is not in the store"),
-            ("docker://127.0.0.1:1/busybox".to_owned(), "out", 8, "Connection refused"),
+            ("docker://127.0.0.1:1/busybox".to_owned(), "out", 8, "connection refused"),
             (format!("{layers}:latest"), "there/..", 2, "cannot be the name of a bundle"),
         ] {
             world.rk(&format!("bundle create {flat}{source} {DIR}/{out}")).fails(code).says(says);

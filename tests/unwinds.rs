@@ -155,8 +155,8 @@ sweeps! {
     net_add: Before, "ip netns add connet", "net add connet connet";
     net_add_second: Before, "ip netns add one; ip netns add two; rkbox net add connet one", "net add connet two";
     net_create: Before, "true", "net create mine";
-    net_connect: Before, "rkbox net create mine --subnet 10.61.0.0/24; rkbox sandbox create web", "net connect mine web";
-    net_disconnect: Either, "rkbox net create mine --subnet 10.61.0.0/24; rkbox sandbox create web; rkbox net connect mine web", "net disconnect mine web";
+    net_connect: Before, "rkbox net create mine --subnet 10.61.0.0/24; rkbox sandbox create --net connet web", "net connect mine web";
+    net_disconnect: Either, "rkbox net create mine --subnet 10.61.0.0/24; rkbox sandbox create --net connet web; rkbox net connect mine web", "net disconnect mine web";
     net_del: Either, "ip netns add connet; rkbox net add connet connet", "net del connet connet";
     sandbox_create: Before, "true", "sandbox create -p 8080:80 -p 5353:53/udp -p 127.0.0.1:9090-9091:90-91 web";
     sandbox_create_second: Before, "rkbox sandbox create db", "sandbox create web";
