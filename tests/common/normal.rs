@@ -59,7 +59,7 @@ fn shape(word: &str, before: &str) -> String {
 fn is_passing_key(before: &str) -> bool {
     // The end is `…pid\":` or `…pid": `, escaped or not.
     let key = before.trim_end_matches([' ', ':', '"', '\\']);
-    key.len() < before.len() && ["pid", "start_time", "startTime"].iter().any(|name| key.ends_with(name))
+    key.len() < before.len() && ["pid", "start_time", "startTime", "process_start"].iter().any(|name| key.ends_with(name))
 }
 
 fn is_mac(word: &str) -> bool {

@@ -13,7 +13,7 @@ use crate::record::life::{Health, Life, LogOrder, RestartPolicy, parse_signal};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Life")]
 pub struct LifeArgs {
-    /// When it ends: no, on-failure[:TIMES], always, unless-stopped
+    /// When it ends: no, on-failure or on-failure:TIMES, always, unless-stopped
     #[arg(long, value_name = "POLICY", default_value = "no", hide_default_value = true)]
     pub restart: RestartPolicy,
     /// Signal that asks it to end, instead of the image's
