@@ -42,15 +42,18 @@ impl World {
         // Tests abort rkbox on purpose, a hundred times.
         nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0).unwrap();
         fs::create_dir_all(DIR).unwrap();
-        // `ip netns` knows no other place; a world has a tmpfs there.
-        fs::create_dir_all("/etc/netns").unwrap();
+        // `ip netns`, and a plugin that is started without our options, know no other places; a world has a tmpfs there.
+        for dir in ["/etc/netns", "/var/lib/cni"] {
+            fs::create_dir_all(dir).unwrap();
+        }
         unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("cannot unshare net and mount namespaces");
         nix::unistd::fchdir(&old_dir).unwrap();
         mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).expect("cannot make / private");
         tmpfs("/run");
-        tmpfs("/etc/netns");
-        tmpfs(DIR);
-        for dir in ["/var/lib/cni", "/var/lib/rkbox", "/etc/cni", "/var/lib/containers"] {
+        for dir in ["/etc/netns", "/var/lib/cni", DIR] {
+            tmpfs(dir);
+        }
+        for dir in ["/var/lib/rkbox", "/etc/cni", "/var/lib/containers"] {
             if Path::new(dir).is_dir() {
                 tmpfs(dir);
             }

@@ -16,18 +16,19 @@ use super::KEPT;
 pub fn part() {
     let kept = std::mem::take(&mut *KEPT.lock().unwrap_or_else(PoisonError::into_inner));
     if !kept.is_empty() {
-        let sockets: Vec<RawFd> = kept.iter().map(|(_, channel)| channel.as_raw_fd()).collect();
-        let _ = strand(&sockets);
+        let _ = strand(kept.into_iter().map(|(_, channel)| channel).collect());
     }
 }
 
-/// Puts `sockets` into the queue of a socket that lies in that queue itself. The order in which the ends close matters: the first is held
-/// by its own queue only, and the release of the second sets the worker to work.
-fn strand(sockets: &[RawFd]) -> nix::Result<()> {
+/// Puts `sockets` into the queue of a socket that lies in that queue itself, and closes ours.
+///
+/// The order in which they close matters: ours before the worker has closed its own, or ours would be the last and wait; then the far
+/// end, held by its own queue only; then the near end, whose release sets the worker to work.
+fn strand<T: AsRawFd>(sockets: Vec<T>) -> nix::Result<()> {
     let (near, far) = socketpair(AddressFamily::Unix, SockType::Datagram, None, SockFlag::SOCK_CLOEXEC)?;
-    let mut passed = sockets.to_vec();
-    passed.push(far.as_raw_fd());
+    let passed: Vec<RawFd> = sockets.iter().map(AsRawFd::as_raw_fd).chain([far.as_raw_fd()]).collect();
     sendmsg::<()>(near.as_raw_fd(), &[IoSlice::new(b"x")], &[ControlMessage::ScmRights(&passed)], MsgFlags::MSG_DONTWAIT, None)?;
+    drop(sockets);
     drop(far);
     drop(near);
     Ok(())
@@ -42,8 +43,7 @@ mod tests {
     #[test]
     fn what_is_stranded_is_closed_by_the_kernel() {
         let (mut read, write) = std::io::pipe().unwrap();
-        strand(&[write.as_raw_fd()]).unwrap();
-        drop(write);
+        strand(vec![write]).unwrap();
         // The end of the pipe comes only when its last writer is closed.
         assert_eq!(read.read(&mut [0]).unwrap(), 0);
     }
