@@ -119,11 +119,11 @@ impl Row {
             }
             std::thread::sleep(Duration::from_millis(250));
         }
-        if self.law == Law::Either {
-            let against = lasting(&world.observe()).difference(&lasting(after));
-            eprintln!("{why}: against what is there when it succeeds:\n  {}", against.join("\n  "));
-        }
-        before.assert_again(world, why);
+        let against = match self.law {
+            Law::Either => lasting(&world.observe()).difference(&lasting(after)),
+            Law::Before => Vec::new(),
+        };
+        before.assert_again(world, &format!("{why} (against what is there when it succeeds: {against:#?})"));
     }
 }
 
