@@ -19,6 +19,7 @@ fn main() -> ExitCode {
     }
     // By the name of a CNI plugin it is one, and nothing of the command line is needed.
     if let Some(status) = cni_plugin::entry() {
+        nft::part();
         return status;
     }
     let cli = match Cli::try_parse() {

@@ -21,24 +21,10 @@ fn read(session: &Session) -> Answer<BuiltIn> {
     Ok(BuiltIn::read(&session.conf, session.version, &session.args()?)?)
 }
 
-fn call_of<'a>(session: &'a Session) -> Answer<Call<'a>> {
-    Ok(Call {
-        host: &session.host,
-        network: &session.network,
-        version: session.version,
-        owner: &session.owner,
-        ifname: session.ifname()?,
-        netns: Path::new(&session.netns),
-        own_netns: false,
-        lo: false,
-        acting: true,
-    })
-}
-
 /// ADD; the result. An IPAM plugin that is another program is called first, and its DEL when the rest fails.
 pub fn add(session: &Session) -> Answer<Value> {
     let built_in = read(session)?;
-    let call = call_of(session)?;
+    let call = session.call()?;
     refuse_bad_netns(call.netns)?;
     let previous = session.previous()?;
     let given = match built_in.ipam() {
@@ -80,7 +66,7 @@ fn refuse_bad_netns(netns: &Path) -> Answer<()> {
 /// DEL: what the result tells, what bears our names, and the interface by its name, whoever made it.
 pub fn del(session: &Session) -> Answer<()> {
     let built_in = read(session)?;
-    let call = call_of(session)?;
+    let call = session.call()?;
     let previous = session.previous()?;
     let steps = call::plan_del(&call, &built_in, previous.as_ref())?;
     let kinds: &[&str] = match &built_in {
@@ -106,7 +92,7 @@ pub fn del(session: &Session) -> Answer<()> {
 /// CHECK: every difference, in one message.
 pub fn check(session: &Session) -> Answer<()> {
     let built_in = read(session)?;
-    let call = call_of(session)?;
+    let call = session.call()?;
     let Some(previous) = session.previous()? else { return Err(CniError::new(request::INTERNAL, "Required prevResult missing")) };
     if let Ipam::Foreign(kind) = built_in.ipam() {
         delegate::call(session, kind, "CHECK")?;

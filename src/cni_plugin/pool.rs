@@ -1,7 +1,5 @@
 //! The plugins that give addresses: host-local and static.
 
-use std::path::Path;
-
 use serde_json::Value;
 
 use super::interface::not_available;
@@ -10,7 +8,7 @@ use crate::cni::host_local::HostLocal;
 use crate::cni::ipam::Ipam;
 use crate::cni::keys::Keys;
 use crate::cni::request::{self, CniError};
-use crate::network::call::{Call, Planned};
+use crate::network::call::Planned;
 use crate::network::{addresses, direct, lease_book};
 
 fn read(session: &Session) -> Answer<Ipam> {
@@ -35,24 +33,10 @@ fn as_bad_config(fault: crate::fault::Fault) -> CniError {
     CniError::new(request::DECODING_FAILURE, fault.to_string())
 }
 
-fn call_of<'a>(session: &'a Session) -> Answer<Call<'a>> {
-    Ok(Call {
-        host: &session.host,
-        network: &session.network,
-        version: session.version,
-        owner: &session.owner,
-        ifname: session.ifname()?,
-        netns: Path::new(&session.netns),
-        own_netns: false,
-        lo: false,
-        acting: true,
-    })
-}
-
 /// ADD; the result.
 pub fn add(session: &Session) -> Answer<Value> {
     let ipam = read(session)?;
-    let call = call_of(session)?;
+    let call = session.call()?;
     let result = direct::add(&session.host, || {
         let assigned = addresses::give(&call, &ipam)?;
         let planned = Planned { steps: assigned.steps, lock: assigned.lock, ..Planned::default() };
@@ -64,14 +48,14 @@ pub fn add(session: &Session) -> Answer<Value> {
 /// DEL.
 pub fn del(session: &Session) -> Answer<()> {
     let ipam = read(session)?;
-    let steps = addresses::leases(&call_of(session)?, &ipam)?;
+    let steps = addresses::leases(&session.call()?, &ipam)?;
     Ok(direct::del(&session.host, &steps)?)
 }
 
 /// CHECK: somebody holds a lease for it; the addresses of `static` are in the result.
 pub fn check(session: &Session) -> Answer<()> {
     let ipam = read(session)?;
-    let call = call_of(session)?;
+    let call = session.call()?;
     match ipam {
         Ipam::HostLocal(conf) => {
             let held = addresses::held_by(&addresses::pool_dir(call.host, call.network, &conf), call.owner, call.ifname)?;

@@ -1,7 +1,7 @@
 //! One call of the protocol: what the environment and standard input say, checked in upstream's order.
 
 use std::io::Read as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -15,6 +15,7 @@ use crate::cni::result::CniResult;
 use crate::cni::version::{self, Version};
 use crate::fault::{Fault, Kind};
 use crate::ids::{CgroupDriver, IfName, NetworkName};
+use crate::network::call::Call;
 use crate::sys::{Halt, Host, Plugins};
 
 /// A configuration larger than this is none.
@@ -126,6 +127,21 @@ impl Session {
     /// The interface that the command is for.
     pub fn ifname(&self) -> Answer<&IfName> {
         self.ifname.as_ref().ok_or_else(|| CniError::new(request::INVALID_ENVIRONMENT, "interface name is empty"))
+    }
+
+    /// What the planner is asked: the attachment of this call.
+    pub fn call(&self) -> Answer<Call<'_>> {
+        Ok(Call {
+            host: &self.host,
+            network: &self.network,
+            version: self.version,
+            owner: &self.owner,
+            ifname: self.ifname()?,
+            netns: Path::new(&self.netns),
+            own_netns: false,
+            lo: false,
+            acting: true,
+        })
     }
 
     /// The result of the plugin before, or of the whole list.
