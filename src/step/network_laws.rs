@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::interface::Route;
 use super::test_world::{assert_laws, assert_script, assert_seen, leave, netns, observe, run, sh};
@@ -279,7 +280,11 @@ fn a_whole_plan_goes_back_to_where_it_began() {
     assert!(sh("ip -n web -4 route").contains("default via 10.88.0.1 dev eth0"));
     sh("ip netns exec web ping -c1 -W1 10.88.0.1 || ! command -v ping");
     for (step, before) in steps.iter().zip(&befores).rev() {
-        assert_eq!(step.undo(before, &host).unwrap(), Undone::Done, "{step}");
+        // A namespace dies in the kernel's own time, and its port with it: what is shared is kept until then, and `gc` asks again.
+        let limit = Instant::now() + Duration::from_secs(30);
+        while step.undo(before, &host).unwrap() == Undone::Kept {
+            assert!(Instant::now() < limit, "{step} is kept");
+        }
     }
     assert_seen(&start, "not as before");
 }
