@@ -6,12 +6,11 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use super::{
-    Context, Format, bundle, cni, container, doctor, gc, image, network, port, port_forward, repair, sandbox, seccomp, transfer, unit,
-    usage, volume,
+    Context, Format, bundle, cni, container, doctor, driver, gc, image, network, port, port_forward, repair, sandbox, seccomp, transfer,
+    unit, usage, volume,
 };
 use crate::cni::built_in::Policy;
 use crate::fault::{Fault, Kind, Result};
-use crate::ids::CgroupDriver;
 use crate::sys::{Halt, Host, Plugins, privilege};
 
 /// Drives runc directly: images, namespaces, networks, pods. No daemon.
@@ -159,18 +158,8 @@ struct CompletionArgs {
 
 impl Global {
     fn context(self) -> Result<Context> {
-        let driver = match self.cgroup_driver.as_deref() {
-            None | Some("auto") => privilege::cgroup_driver(),
-            Some("cgroupfs") => CgroupDriver::Cgroupfs,
-            Some("systemd") => CgroupDriver::Systemd,
-            Some(other) => {
-                return Err(Fault::invalid(format!("cgroup driver {other:?} is not known")).hint("use cgroupfs, systemd or auto"));
-            }
-        };
-        let default_parent = match driver {
-            CgroupDriver::Cgroupfs => "/rkbox",
-            CgroupDriver::Systemd => "system.slice",
-        };
+        let root = absolute(self.root)?;
+        let chosen = driver::Choice::make(&root, self.cgroup_driver.as_deref())?;
         let policy = match self.cni_builtin.as_str() {
             "always" => Policy::Always,
             "prefer" => Policy::Prefer,
@@ -178,19 +167,19 @@ impl Global {
             other => return Err(Fault::invalid(format!("--cni-builtin {other:?} is not known")).hint("use always, prefer or never")),
         };
         let host = Host {
-            root: absolute(self.root)?,
+            root,
             run: absolute(self.run)?,
             netns: PathBuf::from("/run/netns"),
             cni_conf: absolute(self.cni_conf_dir)?,
             cni_state: absolute(self.cni_state_dir)?,
             plugins: Plugins { path: self.cni_path, policy, limit: Duration::from_secs(self.cni_timeout.max(1)) },
             runtime: self.runtime,
-            cgroup_driver: driver,
-            cgroup_parent: self.cgroup_parent.unwrap_or_else(|| default_parent.to_owned()),
+            cgroup_driver: chosen.driver,
+            cgroup_parent: self.cgroup_parent.unwrap_or_else(|| chosen.driver.default_parent().to_owned()),
             registry: None,
             halt: Halt::default(),
         };
-        Ok(Context { host, format: self.format })
+        Ok(Context { host, format: self.format, driver: chosen })
     }
 }
 
