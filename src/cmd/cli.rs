@@ -11,7 +11,7 @@ use super::{
 };
 use crate::cni::built_in::Policy;
 use crate::fault::{Fault, Kind, Result};
-use crate::sys::{Halt, Host, Plugins, privilege};
+use crate::sys::{Halt, Host, Plugins, cgroup_lock, privilege};
 
 /// Drives runc directly: images, namespaces, networks, pods. No daemon.
 #[derive(Debug, Parser)]
@@ -31,6 +31,9 @@ executable, 127 not found, 128+n ended by signal n. Of all others: 0 done,
 11 lost races, 13 damaged data.
 
 A global option can also be set in the environment: RKBOX_ROOT for --root.";
+
+/// How long it takes about from the command line to the call of the runtime.
+const PLANNING: Duration = Duration::from_millis(12);
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
@@ -218,6 +221,9 @@ impl Cli {
             return complete(args.shell);
         }
         let needs_privilege = self.changes_the_host();
+        if self.command.starts_a_process() {
+            cgroup_lock::keep_fast(PLANNING);
+        }
         let context = self.global.context()?;
         if needs_privilege {
             privilege::require()?;
@@ -278,6 +284,15 @@ fn with_a_way_out(fault: Fault) -> Fault {
 }
 
 impl Command {
+    /// Whether the command calls the runtime to start a process, soon.
+    fn starts_a_process(&self) -> bool {
+        match self {
+            Command::Run(_) | Command::Exec(_) | Command::Create(_) | Command::Start(_) => true,
+            Command::Sandbox(command) => matches!(command, sandbox::Command::Create(_)),
+            _ => false,
+        }
+    }
+
     fn run(self, context: &Context) -> Result<u8> {
         match self {
             Command::Image(command) => image::run(context, command),
