@@ -168,10 +168,13 @@ sweeps! {
     net_disconnect: Either, "rkbox net create mine --subnet 10.61.0.0/24; rkbox sandbox create --net connet web; rkbox net connect mine web", "net disconnect mine web";
     net_del: Either, "ip netns add connet; rkbox net add connet connet", "net del connet connet";
     sandbox_create: Before, "true", "sandbox create -p 8080:80 -p 5353:53/udp -p 127.0.0.1:9090-9091:90-91 web";
+    sandbox_create_userns: Before, "true", "sandbox create --userns auto web";
     sandbox_create_second: Before, "rkbox sandbox create db", "sandbox create web";
     sandbox_stop: Either, "rkbox sandbox create web", "sandbox stop web";
     sandbox_rm: Either, "rkbox sandbox create -p 8080:80 -p 5353:53/udp -p 127.0.0.1:9090-9091:90-91 web", "sandbox rm --force web";
     run: Before, "rkbox image load BUSYBOX", "run --rm busybox true";
+    run_userns: Before, "rkbox image load BUSYBOX", "run --rm --userns auto -v cache:/c busybox true";
+    rm_userns: Either, "rkbox image load BUSYBOX; rkbox run --userns auto --net none --name c busybox true", "rm c";
     run_in_sandbox: Before, "rkbox image load BUSYBOX; rkbox sandbox create web", "run --rm --sandbox web busybox true";
     create: Before, "rkbox image load BUSYBOX", "create --name c busybox true";
     run_detached: Before, "rkbox image load BUSYBOX", "run -d --name c busybox sleep 1000";

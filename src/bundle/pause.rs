@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use oci_spec::runtime::{LinuxBuilder, LinuxNamespaceType, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder};
 
 use super::capabilities::{self, CapabilitySet, Holder};
-use super::spec::{OCI_VERSION, denied_devices, finish, internal, namespace};
+use super::spec::{OCI_VERSION, UserIds, denied_devices, finish, internal, join_user, namespace};
 use super::{canonical, mounts};
 use crate::fault::Result;
 
@@ -27,6 +27,8 @@ pub struct PauseRequest {
     pub ipc: Option<PathBuf>,
     /// The pinned uts namespace, which has its host name already; `None` for the host's.
     pub uts: Option<PathBuf>,
+    /// Its user namespace; `None` has the host's ids.
+    pub user: Option<UserIds>,
     /// Settings of the network namespace.
     pub sysctls: BTreeMap<String, String>,
     /// From [`super::cgroup`].
@@ -53,6 +55,9 @@ pub fn spec(request: &PauseRequest) -> Result<Spec> {
         .set_sysctl((!request.sysctls.is_empty()).then(|| request.sysctls.clone().into_iter().collect()))
         .set_masked_paths(None)
         .set_readonly_paths(None);
+    if let Some(user) = &request.user {
+        join_user(&mut linux, user)?;
+    }
     let process = ProcessBuilder::default()
         .terminal(false)
         .user(UserBuilder::default().uid(0_u32).gid(0_u32).build().map_err(internal)?)
@@ -90,6 +95,7 @@ pub(crate) mod tests {
             network: Some("/run/netns/web".into()),
             ipc: None,
             uts: None,
+            user: None,
             sysctls: BTreeMap::new(),
             cgroups_path: "/rkbox/ab".to_owned(),
             annotations: BTreeMap::new(),

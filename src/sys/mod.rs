@@ -21,6 +21,7 @@ pub mod iptables;
 pub mod lock;
 pub mod log_file;
 pub mod log_reader;
+pub mod mapped;
 pub mod monitor;
 pub mod mount;
 pub mod netlink;

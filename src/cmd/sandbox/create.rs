@@ -6,14 +6,15 @@ use clap::Args;
 
 use super::steps::{self, Texts};
 use crate::bundle::pause;
+use crate::bundle::spec::UserIds;
 use crate::cmd::names::{NamesArgs, Reach};
 use crate::cmd::network::several;
 use crate::cmd::publish::PortArgs;
-use crate::cmd::{Context, Format, PlanArgs, carry, driver, output, records};
+use crate::cmd::{Context, Format, PlanArgs, carry, driver, output, records, userns};
 use crate::fault::{Fault, Result};
 use crate::ids::{Id, Name};
 use crate::plan::{Plan, Timings};
-use crate::record::{Attachment, Metadata, Pairs, RawConfig, SandboxRecord, VERSION};
+use crate::record::{Attachment, Metadata, Pairs, RawConfig, SandboxRecord, UserNs, VERSION};
 use crate::sys::{privilege, proc, security};
 
 /// Arguments of `rkbox sandbox create`.
@@ -40,6 +41,10 @@ pub struct CreateArgs {
     /// Annotation, may be repeated
     #[arg(long = "annotation", value_name = "KEY=VALUE", value_parser = crate::cmd::parse::pair)]
     pub annotations: Vec<(String, String)>,
+    /// Whose user ids its containers have: host, auto (a range of its own),
+    /// keep-id, CONTAINER:HOST:SIZE
+    #[arg(long, value_name = "MODE")]
+    pub userns: Option<String>,
     /// `--explain`, `--timings`.
     #[command(flatten)]
     pub plan: PlanArgs,
@@ -128,6 +133,7 @@ fn record(cx: &Context, args: &CreateArgs, id: Id, attachments: Vec<Attachment>)
         boot_id: proc::boot_id()?,
         rkbox: env!("CARGO_PKG_VERSION").to_owned(),
         netns: (args.networks != ["host"]).then(|| host.netns_path(args.name.as_ref())),
+        userns: userns::settle(host, args.userns.as_deref(), &id, &run)?,
         ipcns: run.join("ipc"),
         utsns: run.join("uts"),
         shm: run.join("shm"),
@@ -142,11 +148,16 @@ fn record(cx: &Context, args: &CreateArgs, id: Id, attachments: Vec<Attachment>)
 
 fn pause_config(record: &SandboxRecord) -> Result<String> {
     let request = pause::PauseRequest {
-        rootfs: "rootfs".into(),
+        rootfs: record.userns.as_ref().map_or_else(|| "rootfs".into(), UserNs::rootfs),
+        user: record.userns.as_ref().map(|userns| UserIds { path: userns.pin.clone(), map: userns.map.clone() }),
         network: record.netns.clone(),
         ipc: Some(record.ipcns.clone()),
         uts: Some(record.utsns.clone()),
-        sysctls: if record.netns.is_some() { security::network_sysctls() } else { BTreeMap::new() },
+        sysctls: if record.netns.is_some() {
+            security::network_sysctls(record.userns.as_ref().map(|userns| &userns.map))
+        } else {
+            BTreeMap::new()
+        },
         cgroups_path: record.runtime.cgroups_path.clone(),
         annotations: [("org.rkbox.id".to_owned(), record.id.to_string())].into(),
     };
