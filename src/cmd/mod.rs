@@ -6,6 +6,7 @@ pub mod cli;
 pub mod cni;
 pub mod container;
 pub mod doctor;
+pub mod driver;
 pub mod gc;
 pub mod image;
 pub mod names;
@@ -37,4 +38,6 @@ pub struct Context {
     pub host: Host,
     /// `--format`.
     pub format: Format,
+    /// How its cgroup driver was chosen.
+    pub driver: driver::Choice,
 }

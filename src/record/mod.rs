@@ -4,6 +4,7 @@
 
 mod bundle;
 mod container;
+pub mod driver;
 pub mod life;
 mod mount;
 mod sandbox;

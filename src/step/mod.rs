@@ -193,6 +193,7 @@ fn from_value<T: DeserializeOwned>(value: &Value) -> Result<T> {
 steps! {
     // Files and directories.
     Home in home,
+    DriverChoice in driver_choice,
     Directory in directory,
     BundleDir in bundle_dir,
     File in file,

@@ -7,6 +7,7 @@
 pub mod archive;
 pub mod archive_write;
 pub mod cgroup;
+pub mod cgroup_lock;
 pub mod changes;
 pub mod conntrack;
 pub mod control;

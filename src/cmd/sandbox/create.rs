@@ -9,7 +9,7 @@ use crate::bundle::pause;
 use crate::cmd::names::{NamesArgs, Reach};
 use crate::cmd::network::several;
 use crate::cmd::publish::PortArgs;
-use crate::cmd::{Context, Format, PlanArgs, carry, output, records};
+use crate::cmd::{Context, Format, PlanArgs, carry, driver, output, records};
 use crate::fault::{Fault, Result};
 use crate::ids::{Id, Name};
 use crate::plan::{Plan, Timings};
@@ -60,6 +60,7 @@ impl CreateArgs {
 pub fn run(cx: &Context, args: &CreateArgs) -> Result<u8> {
     let mut timings = Timings::start();
     privilege::require()?;
+    driver::check(cx)?;
     let mut made = None;
     let carried = carry::carry(cx, args.plan, &mut timings, |timings| {
         let (plan, record) = plan(cx, args, timings)?;
@@ -102,7 +103,8 @@ fn plan(cx: &Context, args: &CreateArgs, timings: &mut Timings) -> Result<(Plan,
         hosts: args.names.hosts(&record.hostname, reach)?,
         resolv_conf: args.names.resolv_conf(reach)?,
     };
-    let steps = steps::steps(host, &record, texts, std::mem::take(&mut network.steps))?;
+    let mut steps = steps::steps(host, &record, texts, std::mem::take(&mut network.steps))?;
+    steps.network_end += cx.driver.remember(host, &mut steps.all);
     let mut plan = Plan::new(record.id.as_str(), format!("create sandbox {}", record.name), steps.all);
     for lock in network.locks {
         plan = plan.release_after(steps.network_end, lock);
