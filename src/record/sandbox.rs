@@ -37,11 +37,11 @@ pub struct SandboxRecord {
     pub rkbox: String,
     /// Pin of the network namespace; `None` is the host's.
     pub netns: Option<PathBuf>,
-    /// Pin of the IPC namespace.
-    pub ipcns: PathBuf,
+    /// Pin of the IPC namespace; `None` is the host's.
+    pub ipcns: Option<PathBuf>,
     /// Pin of the UTS namespace.
     pub utsns: PathBuf,
-    /// The tmpfs that its containers see as /dev/shm.
+    /// The tmpfs that its containers see as /dev/shm; the host's own where the IPC namespace is the host's.
     pub shm: PathBuf,
     /// Directory of `hosts`, `hostname` and `resolv.conf`.
     pub files: PathBuf,

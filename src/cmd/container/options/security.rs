@@ -16,7 +16,7 @@ use crate::sys::{device, file, proc, security};
 const PROFILE_LIMIT: u64 = 1 << 20;
 
 /// The rights of a container.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Security")]
 pub struct SecurityArgs {
     /// Give it a capability (NET_RAW, ALL); to a user too, not only to root
