@@ -5,6 +5,7 @@ pub mod carry;
 pub mod cli;
 pub mod cni;
 pub mod container;
+mod cri;
 pub mod doctor;
 pub mod driver;
 pub mod gc;

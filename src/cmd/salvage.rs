@@ -108,7 +108,7 @@ pub fn sandbox(host: &Host, id: &Id) -> Result<SandboxRecord> {
         rkbox: String::new(),
         netns: Some(netns.unwrap_or_else(|| host.netns_path(name.as_ref()))),
         userns: userns::salvage(host, id, &run)?,
-        ipcns: run.join("ipc"),
+        ipcns: Some(run.join("ipc")),
         utsns: run.join("uts"),
         shm: run.join("shm"),
         files: host.sandbox_dir(id.as_str()),

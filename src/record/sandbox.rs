@@ -40,11 +40,11 @@ pub struct SandboxRecord {
     /// Its user namespace; none has the host's ids.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub userns: Option<UserNs>,
-    /// Pin of the IPC namespace.
-    pub ipcns: PathBuf,
+    /// Pin of the IPC namespace; `None` is the host's.
+    pub ipcns: Option<PathBuf>,
     /// Pin of the UTS namespace.
     pub utsns: PathBuf,
-    /// The tmpfs that its containers see as /dev/shm.
+    /// The tmpfs that its containers see as /dev/shm; the host's own where the IPC namespace is the host's.
     pub shm: PathBuf,
     /// Directory of `hosts`, `hostname` and `resolv.conf`.
     pub files: PathBuf,

@@ -29,10 +29,13 @@ pub fn has_selinux() -> bool {
     file::exists(Path::new("/sys/fs/selinux/enforce")).unwrap_or(false)
 }
 
-/// The settings that every network namespace of ours gets, as far as the kernel has them; in a user namespace of these ids.
-pub fn network_sysctls(ids: Option<&IdMap>) -> BTreeMap<String, String> {
-    let there = OF_NETWORK.iter().filter(|(name, _)| has_sysctl(name));
-    let mut all: BTreeMap<String, String> = there.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+/// The settings that every network namespace of ours gets, as far as the kernel has them.
+pub fn network_sysctls() -> BTreeMap<String, String> {
+    OF_NETWORK.iter().filter(|(name, _)| has_sysctl(name)).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+/// The same settings as a user namespace of these ids can have them.
+pub fn within(mut all: BTreeMap<String, String>, ids: Option<&IdMap>) -> BTreeMap<String, String> {
     // Both ends of the range of groups must be groups that the namespace has.
     let last = ids.and_then(|map| map.0.iter().find(|range| range.inside == 0)).map(|range| range.size - 1);
     if let (Some(last), Some(range)) = (last, all.get_mut("net.ipv4.ping_group_range")) {

@@ -43,7 +43,7 @@ fn oci_request(facts: &Facts<'_>, record: &ContainerRecord, hostname: &str) -> R
     let join = |path: &Path| Namespace::Join(path.to_path_buf());
     let isolation = Isolation {
         network: record.netns.as_deref().map_or(Namespace::Host, join),
-        ipc: facts.sandbox.map_or(Namespace::New, |sandbox| join(&sandbox.ipcns)),
+        ipc: facts.sandbox.map_or(Namespace::New, |sandbox| sandbox.ipcns.as_deref().map_or(Namespace::Host, join)),
         uts: facts.sandbox.map_or(Namespace::New, |sandbox| join(&sandbox.utsns)),
         pid: Namespace::New,
         cgroup: if privilege::has_cgroup_v2() { Namespace::New } else { Namespace::Host },

@@ -79,15 +79,17 @@ pub fn steps(host: &Host, record: &SandboxRecord, texts: Texts, network: Vec<Ste
     }
     let ids = record.userns.as_ref();
     let root = ids.map_or((0, 0), |userns| userns.map.root());
-    let (ipc, uts) = (Some(record.ipcns.clone()), Some(record.utsns.clone()));
+    let (ipc, uts) = (record.ipcns.clone(), Some(record.utsns.clone()));
     all.push(Namespaces { net: record.netns.clone(), ipc, uts, hostname: Some(record.hostname.clone()), user: userns::new(ids) }.into());
     all.extend(network);
     let network_end = all.len() - 1;
     let named = netns_files(host, record, &texts.resolv_conf);
     let file = |name: &str, content: String| File { path: dir.join(name), mode: 0o644, content, durable: false, owner: root }.into();
-    all.extend::<[Step; 5]>([
-        Directory::new(record.shm.clone(), 0o755).into(),
-        Mount { what: MountKind::Tmpfs { size_kib: SHM_KIB, mode: 0o1777 }, target: record.shm.clone() }.into(),
+    if record.ipcns.is_some() {
+        all.push(Directory::new(record.shm.clone(), 0o755).into());
+        all.push(Mount { what: MountKind::Tmpfs { size_kib: SHM_KIB, mode: 0o1777 }, target: record.shm.clone() }.into());
+    }
+    all.extend::<[Step; 3]>([
         file("hosts", texts.hosts),
         file("hostname", format!("{}\n", record.hostname)),
         file("resolv.conf", texts.resolv_conf),

@@ -17,7 +17,7 @@ use crate::sys::{device, file, proc, security};
 const PROFILE_LIMIT: u64 = 1 << 20;
 
 /// The rights of a container.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Security")]
 pub struct SecurityArgs {
     /// Give it a capability (NET_RAW, ALL); to a user too, not only to root
@@ -167,7 +167,7 @@ impl SecurityArgs {
 
     fn settle_sysctls(&self, owns: Owns<'_>, posture: &mut Posture) -> Result<()> {
         if owns.network {
-            posture.sysctls.extend(security::network_sysctls(owns.ids));
+            posture.sysctls.extend(security::within(security::network_sysctls(), owns.ids));
         }
         for text in &self.sysctl {
             let (name, value, scope) = sysctl::parse(text)?;
