@@ -180,7 +180,7 @@ sweeps! {
     sandbox_stop: Either, "rkbox sandbox create web", "sandbox stop web";
     sandbox_rm: Either, "rkbox sandbox create -p 8080:80 -p 5353:53/udp -p 127.0.0.1:9090-9091:90-91 web", "sandbox rm --force web";
     run: Before, "rkbox image load BUSYBOX", "run --rm busybox true";
-    run_userns: Before, "rkbox image load BUSYBOX", "run --rm --userns auto -v cache:/c busybox true";
+    run_userns: Before, "rkbox image load BUSYBOX", "run --rm --userns auto busybox true";
     rm_userns: Either, "rkbox image load BUSYBOX; rkbox run --userns auto --net none --name c busybox true", "rm c";
     run_in_sandbox: Before, "rkbox image load BUSYBOX; rkbox sandbox create web", "run --rm --sandbox web busybox true";
     create: Before, "rkbox image load BUSYBOX", "create --name c busybox true";

@@ -286,6 +286,29 @@ fn volumes_keep_the_ids_inside_and_paths_of_the_host_keep_theirs() {
     world.rk("volume rm vol etc").ok();
 }
 
+/// Files go in and out with the ids inside.
+#[test]
+fn what_is_copied_has_the_ids_inside() {
+    ways(|world, rkbox| {
+        rkbox("run -d --name c --net none --userns auto busybox sleep 1000").ok();
+        fs::write(world.path("file"), "x").unwrap();
+        std::os::unix::fs::chown(world.path("file"), Some(5), Some(6)).unwrap();
+        let file = world.path("file").display().to_string();
+        let look = |script: &str| world.rkbox(["exec", "c", "sh", "-euc", script]).ok().stdout;
+        rkbox(&format!("cp {file} c:/plain")).ok();
+        rkbox(&format!("cp -a {file} c:/kept")).ok();
+        assert_eq!(look("stat -c %u:%g /plain /kept; chown 7:8 /plain"), "0:0\n5:6\n");
+        rkbox(&format!("cp -a c:/plain {}", world.path("back").display())).ok();
+        assert_eq!(owner(world.path("back")), (7, 8));
+        let line = "export c | tar -tv --numeric-owner | grep -E ' (plain|kept|bin/busybox)$'";
+        let listed = world.sh(&format!("rkbox {line}")).ok().stdout;
+        assert!(listed.contains("7/8") && listed.contains("5/6") && listed.contains("0/0") && !listed.contains("2147"), "{listed}");
+        world.sh(&format!("cd {} && tar -cf - file | rkbox cp - c:/tmp", common::world::DIR)).ok();
+        assert_eq!(look("stat -c %u:%g /tmp/file"), "5:6\n");
+        rkbox("rm --force c").ok();
+    });
+}
+
 #[test]
 fn what_stopped_starts_again_with_its_range() {
     let world = with_images();
