@@ -1,7 +1,7 @@
 //! The reader stack of a layer: blob → size and digest → inflate │ diffID → tar, all checked before anything is kept.
 //!
-//! Each stage is a thread (read | digest | inflate | digest | parse and write) with a bounded pipe before it. Inflating is the
-//! bottleneck (about 80 % of one core), so the other cores hide the rest.
+//! Each stage is a thread (read | digest | inflate | parse and write | digest) with a bounded pipe before it. The last one digests
+//! the tar and the files in it in one pass, for the blocks of both are the same.
 
 use std::io::{self, BufRead, Read};
 use std::thread::ScopedJoinHandle;
@@ -10,7 +10,7 @@ use flate2::bufread::MultiGzDecoder;
 
 use crate::fault::{Context as _, Fault, Kind, Result};
 
-use super::layer_stream::{Feed, Stream, pipe};
+use super::layer_stream::{DEEP, Feed, Stream, pipe, pipe_of};
 use super::tar_reader::{Limits, TarReader};
 
 /// The largest window of a zstd frame: 2^27 bytes, what `zstd` itself accepts without `--long`.
@@ -97,18 +97,18 @@ pub fn read_layer<T>(
         let (mut raw, digesting) = raw.digested(scope);
         let compression = compression_of(&mut raw, expected)?;
         let (made, inflated, tar) = if compression == Compression::Plain {
-            // The tar is the blob, and so is its digest.
-            (read_tar(raw, limits, consume), Ok(()), None)
+            let (tar, tar_digesting) = raw.digested_behind(scope);
+            (read_tar(tar, limits, consume), Ok(()), joined(tar_digesting)?)
         } else {
-            let (feed, tar) = pipe();
+            let (feed, tar) = pipe_of(DEEP);
             let inflating = scope.spawn(move || inflate(raw, compression, &feed));
-            let (tar, tar_digesting) = tar.digested(scope);
+            let (tar, tar_digesting) = tar.digested_behind(scope);
             let made = read_tar(tar, limits, consume);
-            (made, joined(inflating)?, Some(joined(tar_digesting)?))
+            (made, joined(inflating)?, joined(tar_digesting)?)
         };
         let (read, blob) = (joined(reading)?.map_err(broken), joined(digesting)?);
         let made = settle(made, inflated, read.map(drop), blob.as_ref(), claim)?;
-        let tar = tar.unwrap_or(blob).ok_or_else(|| Fault::internal("a layer was not read to its end"))?;
+        let tar = tar.ok_or_else(|| Fault::internal("a layer was not read to its end"))?;
         check_tar(claim, &tar.0).map(|()| made)
     })
 }
