@@ -12,9 +12,7 @@ use crate::fault::{Context as _, Fault, Kind, Result};
 
 use super::layer_stream::{DEEP, Feed, Stream, pipe, pipe_of};
 use super::tar_reader::{Limits, TarReader};
-
-/// The largest window of a zstd frame: 2^27 bytes, what `zstd` itself accepts without `--long`.
-const ZSTD_WINDOW_LOG: u32 = 27;
+use super::zstd_window;
 
 /// How a blob is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,15 +185,14 @@ fn check_blob(claim: &Claim<'_>, digest: &str, size: u64) -> Result<()> {
 
 /// Inflates to the end, or as far as somebody reads.
 fn inflate(mut blob: Stream, compression: Compression, tar: &Feed) -> Result<()> {
+    let window = zstd_window::window_of(blob.fill_buf().map_err(broken)?);
     let ended = match compression {
         Compression::Gzip => tar.pump(&mut MultiGzDecoder::new(&mut blob)),
         Compression::Plain => tar.pump(&mut blob),
-        Compression::Zstd => zstd::Decoder::with_buffer(&mut blob).and_then(|mut decoder| {
-            decoder.window_log_max(ZSTD_WINDOW_LOG)?;
-            tar.pump(&mut decoder)
-        }),
+        Compression::Zstd => zstd_window::inflated(&mut blob).and_then(|mut decoder| tar.pump(&mut decoder)),
     };
-    if ended.map_err(broken).doing(|| "inflating the blob")? {
+    let why = |error: io::Error| zstd_window::refusal(&error, window).unwrap_or_else(|| broken(error));
+    if ended.map_err(why).doing(|| "inflating the blob")? {
         // A decoder ends at the end of the blob or with an error; this reads what it may have left.
         blob.drain().map_err(broken)?;
     }

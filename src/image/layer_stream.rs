@@ -13,7 +13,7 @@ const CHUNK: usize = 256 << 10;
 /// Full buffers that wait between two stages; with one in each hand this bounds a pipe to 1.5 MiB.
 const DEPTH: usize = 4;
 /// Those that wait for the writer: it is slower than inflating where files are small, and faster where they are large.
-pub const DEEP: usize = 16;
+pub const DEEP: usize = 8;
 
 type Chunk = io::Result<Vec<u8>>;
 
@@ -149,11 +149,15 @@ impl Stream {
     }
 
     /// Puts a thread behind that digests what was read, and the files in it that [`Self::digest_file`] names. To be called before
-    /// anything is read.
+    /// anything is consumed.
     pub fn digested_behind<'scope>(mut self, scope: &'scope Scope<'scope, '_>) -> (Stream, Digesting<'scope>) {
         let (read, passed) = mpsc::sync_channel(DEPTH);
         let (found, digests) = mpsc::channel();
         let empty = self.empty.clone();
+        if self.ended {
+            // Somebody has looked for the first bytes, and there are none.
+            let _ = read.send(Passed::End);
+        }
         self.behind = Some(Behind { read, files: Vec::new(), digests });
         let digesting = scope.spawn(move || {
             let mut sums = TwoDigests::new();
