@@ -80,6 +80,24 @@ pub enum CgroupDriver {
     Systemd,
 }
 
+impl CgroupDriver {
+    /// As `--cgroup-driver` spells it.
+    pub fn word(self) -> &'static str {
+        match self {
+            CgroupDriver::Cgroupfs => "cgroupfs",
+            CgroupDriver::Systemd => "systemd",
+        }
+    }
+
+    /// The parent of boxes unless another is named.
+    pub fn default_parent(self) -> &'static str {
+        match self {
+            CgroupDriver::Cgroupfs => "/rkbox",
+            CgroupDriver::Systemd => "system.slice",
+        }
+    }
+}
+
 /// The name of a sandbox or container; also the name of its network namespace under `/run/netns`.
 ///
 /// *Shape:* `[a-zA-Z0-9][a-zA-Z0-9_.-]*`, at most 128 bytes.

@@ -6,11 +6,17 @@ mod common;
 use common::world::DIR;
 use common::{Observation, World, images, registry};
 
+/// A pod as crictl takes it, for `POD_FILE`.
+const POD: &str = r#"{"metadata": {"name": "web", "namespace": "a", "uid": "u"}, "hostname": "web", "dns_config": {"servers": ["192.0.2.1"]},
+    "port_mappings": [{"container_port": 80, "host_port": 8080}], "linux": {"sysctls": {"net.core.somaxconn": "8", "kernel.shmmni": "9"},
+    "security_context": {"run_as_user": {"value": 7}, "seccomp": {"profile_type": 0}}}}"#;
+
 /// Makes two worlds ready with `prepare`; runs the script of `command` in one and `command` in the other.
 #[track_caller]
 fn assert_the_script_does_the_same(prepare: &str, command: &str) {
     let fill = |text: &str| {
-        text.replace("BUSYBOX", &images().oci_archive("busybox"))
+        text.replace("POD_FILE", &format!("cat >$HOME/pod.json <<'EOF'\n{POD}\nEOF\n"))
+            .replace("BUSYBOX", &images().oci_archive("busybox"))
             .replace("LAYERED", &images().oci_archive("layers"))
             .replace("LAYERS", &images().layout("layers"))
             .replace("REGISTRY", &registry::script(&images().layout("layers")))
@@ -109,7 +115,12 @@ explains! {
     net_add_second: "ip netns add one; ip netns add two; rkbox net add connet one", "net add connet two";
     net_del: "ip netns add connet; rkbox net add connet connet", "net del connet connet";
     sandbox_create: "true", "sandbox create -p 8080:80 -p 5353:53/udp -p 127.0.0.1:9090-9091:90-91 web";
+    sandbox_create_userns: "true", "sandbox create --userns auto web";
+    sandbox_rm_userns: "rkbox sandbox create --userns auto web", "sandbox rm web";
+    run_userns: "rkbox image load BUSYBOX", "run --rm --userns keep-id busybox cat /proc/self/uid_map";
+    run_userns_kept: "rkbox image load BUSYBOX", "run --name c --userns 0:0:65536 busybox stat -c %u /etc/hosts";
     sandbox_create_second: "rkbox sandbox create db", "sandbox create web";
+    sandbox_create_from_file: "POD_FILE", "sandbox create --config /tmp/rkbox-world/pod.json";
     sandbox_stop: "rkbox sandbox create web", "sandbox stop web";
     sandbox_rm: "rkbox sandbox create -p 8080:80 -p 5353:53/udp -p 127.0.0.1:9090-9091:90-91 web", "sandbox rm --force web";
     run: "rkbox image load BUSYBOX", "run --rm busybox echo hi";

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
-use oci_spec::runtime::{LinuxBuilder, LinuxNamespaceType, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder};
+use oci_spec::runtime::{LinuxBuilder, LinuxNamespaceType, LinuxSeccomp, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder};
 
 use super::capabilities::{self, CapabilitySet, Holder};
-use super::spec::{OCI_VERSION, denied_devices, finish, internal, namespace};
+use super::spec::{Namespace, OCI_VERSION, UserIds, denied_devices, finish, internal, join_user, namespace};
+use super::user::Identity;
 use super::{canonical, mounts};
 use crate::fault::Result;
 
@@ -27,7 +28,15 @@ pub struct PauseRequest {
     pub ipc: Option<PathBuf>,
     /// The pinned uts namespace, which has its host name already; `None` for the host's.
     pub uts: Option<PathBuf>,
-    /// Settings of the network namespace.
+    /// Its user namespace; `None` has the host's ids.
+    pub user: Option<UserIds>,
+    /// Its processes: a namespace of its own, or the host's.
+    pub pid: Namespace,
+    /// As whom it runs; it needs no right.
+    pub identity: Identity,
+    /// What confines it besides.
+    pub confinement: Confinement,
+    /// Settings of the network and the ipc namespace.
     pub sysctls: BTreeMap<String, String>,
     /// From [`super::cgroup`].
     pub cgroups_path: String,
@@ -35,9 +44,25 @@ pub struct PauseRequest {
     pub annotations: BTreeMap<String, String>,
 }
 
-/// Builds the specification: no capability, no seccomp (it makes six system calls), two mounts, a read-only root, a pid namespace of its own.
+/// What confines a pause process besides that it holds no capability; nothing unless somebody asks for it: it makes six system calls.
+#[derive(Clone, Debug, Default)]
+pub struct Confinement {
+    /// The filter.
+    pub seccomp: Option<LinuxSeccomp>,
+    /// The AppArmor profile.
+    pub apparmor: Option<String>,
+    /// The SELinux label.
+    pub label: Option<String>,
+}
+
+/// Builds the specification: no capability, two mounts, a read-only root.
 pub fn spec(request: &PauseRequest) -> Result<Spec> {
-    let mut namespaces = vec![namespace(LinuxNamespaceType::Mount, None)?, namespace(LinuxNamespaceType::Pid, None)?];
+    let mut namespaces = vec![namespace(LinuxNamespaceType::Mount, None)?];
+    match &request.pid {
+        Namespace::New => namespaces.push(namespace(LinuxNamespaceType::Pid, None)?),
+        Namespace::Join(path) => namespaces.push(namespace(LinuxNamespaceType::Pid, Some(path.clone()))?),
+        Namespace::Host => {}
+    }
     let joined =
         [(LinuxNamespaceType::Network, &request.network), (LinuxNamespaceType::Ipc, &request.ipc), (LinuxNamespaceType::Uts, &request.uts)];
     for (kind, path) in joined {
@@ -51,18 +76,26 @@ pub fn spec(request: &PauseRequest) -> Result<Spec> {
         .set_cgroups_path(Some(PathBuf::from(&request.cgroups_path)))
         .set_resources(Some(denied_devices(&[])?.build().map_err(internal)?))
         .set_sysctl((!request.sysctls.is_empty()).then(|| request.sysctls.clone().into_iter().collect()))
+        .set_seccomp(request.confinement.seccomp.clone())
         .set_masked_paths(None)
         .set_readonly_paths(None);
+    if let Some(user) = &request.user {
+        join_user(&mut linux, user)?;
+    }
+    let identity = &request.identity;
+    let user = UserBuilder::default().uid(identity.uid).gid(identity.gid);
+    let user = if *identity == Identity::root() { user } else { user.additional_gids(identity.groups.clone()) };
     let process = ProcessBuilder::default()
         .terminal(false)
-        .user(UserBuilder::default().uid(0_u32).gid(0_u32).build().map_err(internal)?)
+        .user(user.build().map_err(internal)?)
         .args(vec![PATH.to_owned()])
         .env(vec![format!("PATH={}", super::process::DEFAULT_PATH)])
         .cwd("/")
         .capabilities(capabilities::linux(&CapabilitySet::new(), Holder::Root)?)
         .no_new_privileges(true);
     let mut process = process.build().map_err(internal)?;
-    process.set_rlimits(None);
+    process.set_rlimits(None).set_apparmor_profile(request.confinement.apparmor.clone());
+    process.set_selinux_label(request.confinement.label.clone());
     finish(
         SpecBuilder::default()
             .version(OCI_VERSION)
@@ -90,6 +123,10 @@ pub(crate) mod tests {
             network: Some("/run/netns/web".into()),
             ipc: None,
             uts: None,
+            user: None,
+            pid: Namespace::New,
+            identity: Identity::root(),
+            confinement: Confinement::default(),
             sysctls: BTreeMap::new(),
             cgroups_path: "/rkbox/ab".to_owned(),
             annotations: BTreeMap::new(),

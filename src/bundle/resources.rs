@@ -75,6 +75,9 @@ pub struct Words<'a> {
     pub blkio_weight: Option<u16>,
 }
 
+/// A bound, the controller that holds it, and whether it is set.
+pub type Held = (&'static str, &'static str, bool);
+
 /// The weight of a request of `millis` thousandths of a processor. *Source:* kubelet `MilliCPUToShares`.
 pub fn shares_of_millis(millis: i64) -> u64 {
     (millis.max(0).unsigned_abs() * 1024 / 1000).clamp(2, 262_144)
@@ -105,6 +108,22 @@ fn quota_of_cpus(text: &str) -> Result<i64> {
 }
 
 impl Resources {
+    /// Each bound by its option, with its controller by the name of version 2.
+    pub fn held(&self) -> [Held; 10] {
+        [
+            ("--memory", "memory", self.memory.is_some()),
+            ("--memory-reservation", "memory", self.memory_reservation.is_some()),
+            ("--memory-swap", "memory", self.memory_swap.is_some()),
+            ("--cpu-shares", "cpu", self.cpu_shares.is_some()),
+            ("--cpus or --cpu-quota", "cpu", self.cpu_quota.is_some()),
+            ("--cpu-period", "cpu", self.cpu_period.is_some()),
+            ("--cpuset-cpus", "cpuset", self.cpuset_cpus.is_some()),
+            ("--cpuset-mems", "cpuset", self.cpuset_mems.is_some()),
+            ("--pids-limit", "pids", self.pids.is_some_and(|pids| pids != -1)),
+            ("--blkio-weight", "io", self.blkio_weight.is_some()),
+        ]
+    }
+
     /// Reads the words of the command line.
     ///
     /// *Errors:* `InvalidArgument` for what is no size or number, is out of the kernel's range, or contradicts another. *Source:* the checks

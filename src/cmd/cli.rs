@@ -6,13 +6,12 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use super::{
-    Context, Format, bundle, cni, container, doctor, gc, image, network, port, port_forward, repair, sandbox, seccomp, transfer, unit,
-    usage, volume,
+    Context, Format, bundle, cni, container, doctor, driver, gc, image, network, port, port_forward, repair, sandbox, seccomp, transfer,
+    unit, usage, volume,
 };
 use crate::cni::built_in::Policy;
 use crate::fault::{Fault, Kind, Result};
-use crate::ids::CgroupDriver;
-use crate::sys::{Halt, Host, Plugins, privilege};
+use crate::sys::{Halt, Host, Plugins, cgroup_lock, privilege};
 
 /// Drives runc directly: images, namespaces, networks, pods. No daemon.
 #[derive(Debug, Parser)]
@@ -32,6 +31,9 @@ executable, 127 not found, 128+n ended by signal n. Of all others: 0 done,
 11 lost races, 13 damaged data.
 
 A global option can also be set in the environment: RKBOX_ROOT for --root.";
+
+/// How long it takes about from the command line to the call of the runtime.
+const PLANNING: Duration = Duration::from_millis(12);
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
@@ -159,18 +161,8 @@ struct CompletionArgs {
 
 impl Global {
     fn context(self) -> Result<Context> {
-        let driver = match self.cgroup_driver.as_deref() {
-            None | Some("auto") => privilege::cgroup_driver(),
-            Some("cgroupfs") => CgroupDriver::Cgroupfs,
-            Some("systemd") => CgroupDriver::Systemd,
-            Some(other) => {
-                return Err(Fault::invalid(format!("cgroup driver {other:?} is not known")).hint("use cgroupfs, systemd or auto"));
-            }
-        };
-        let default_parent = match driver {
-            CgroupDriver::Cgroupfs => "/rkbox",
-            CgroupDriver::Systemd => "system.slice",
-        };
+        let root = absolute(self.root)?;
+        let chosen = driver::Choice::make(&root, self.cgroup_driver.as_deref())?;
         let policy = match self.cni_builtin.as_str() {
             "always" => Policy::Always,
             "prefer" => Policy::Prefer,
@@ -178,19 +170,19 @@ impl Global {
             other => return Err(Fault::invalid(format!("--cni-builtin {other:?} is not known")).hint("use always, prefer or never")),
         };
         let host = Host {
-            root: absolute(self.root)?,
+            root,
             run: absolute(self.run)?,
             netns: PathBuf::from("/run/netns"),
             cni_conf: absolute(self.cni_conf_dir)?,
             cni_state: absolute(self.cni_state_dir)?,
             plugins: Plugins { path: self.cni_path, policy, limit: Duration::from_secs(self.cni_timeout.max(1)) },
             runtime: self.runtime,
-            cgroup_driver: driver,
-            cgroup_parent: self.cgroup_parent.unwrap_or_else(|| default_parent.to_owned()),
+            cgroup_driver: chosen.driver,
+            cgroup_parent: self.cgroup_parent.unwrap_or_else(|| chosen.driver.default_parent().to_owned()),
             registry: None,
             halt: Halt::default(),
         };
-        Ok(Context { host, format: self.format })
+        Ok(Context { host, format: self.format, driver: chosen })
     }
 }
 
@@ -229,6 +221,9 @@ impl Cli {
             return complete(args.shell);
         }
         let needs_privilege = self.changes_the_host();
+        if self.command.starts_a_process() {
+            cgroup_lock::keep_fast(PLANNING);
+        }
         let context = self.global.context()?;
         if needs_privilege {
             privilege::require()?;
@@ -289,6 +284,15 @@ fn with_a_way_out(fault: Fault) -> Fault {
 }
 
 impl Command {
+    /// Whether the command calls the runtime to start a process, soon.
+    fn starts_a_process(&self) -> bool {
+        match self {
+            Command::Run(_) | Command::Exec(_) | Command::Create(_) | Command::Start(_) => true,
+            Command::Sandbox(command) => matches!(command, sandbox::Command::Create(_)),
+            _ => false,
+        }
+    }
+
     fn run(self, context: &Context) -> Result<u8> {
         match self {
             Command::Image(command) => image::run(context, command),

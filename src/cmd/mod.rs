@@ -5,7 +5,9 @@ pub mod carry;
 pub mod cli;
 pub mod cni;
 pub mod container;
+mod cri;
 pub mod doctor;
+pub mod driver;
 pub mod gc;
 pub mod image;
 pub mod names;
@@ -23,6 +25,7 @@ pub mod seccomp;
 pub mod transfer;
 pub mod unit;
 pub mod usage;
+mod userns;
 pub mod volume;
 
 use crate::sys::Host;
@@ -37,4 +40,6 @@ pub struct Context {
     pub host: Host,
     /// `--format`.
     pub format: Format,
+    /// How its cgroup driver was chosen.
+    pub driver: driver::Choice,
 }

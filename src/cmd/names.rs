@@ -10,7 +10,7 @@ use crate::fault::{Fault, Kind, Result};
 use crate::record::Attachment;
 
 /// `--dns` and its kin.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Names")]
 pub struct NamesArgs {
     /// Name server, instead of the host's; may be repeated

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use crate::bundle::cgroup;
 use crate::fault::{Fault, Kind, Result};
-use crate::ids::Id;
+use crate::ids::{CgroupDriver, Id};
 use crate::plan::journal;
 use crate::record::{ContainerRecord, RuntimeFacts, SandboxRecord};
 use crate::sys::runc::{self, Runc};
@@ -113,7 +113,12 @@ fn is_gone(path: &Path) -> bool {
 /// The runtime and control group of a new box; a container of a sandbox lies beside its pause process, whatever the driver is by now.
 pub fn runtime_facts(host: &Host, id: &Id, sandbox: Option<&RuntimeFacts>) -> Result<RuntimeFacts> {
     let beside = sandbox.and_then(|facts| Some((facts.cgroup_driver, cgroup::parent(&facts.cgroups_path)?)));
-    let (cgroup_driver, parent) = beside.unwrap_or((host.cgroup_driver, &host.cgroup_parent));
+    let (driver, parent) = beside.unwrap_or((host.cgroup_driver, &host.cgroup_parent));
+    runtime_facts_below(host, id, driver, parent)
+}
+
+/// The runtime and control group of a new box below the control group `parent`.
+pub fn runtime_facts_below(host: &Host, id: &Id, cgroup_driver: CgroupDriver, parent: &str) -> Result<RuntimeFacts> {
     Ok(RuntimeFacts {
         path: runc::find(host)?.program().to_path_buf(),
         state: host.runtime_root(),

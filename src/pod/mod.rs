@@ -1,5 +1,6 @@
-//! Kubernetes and CRI shapes: what kubeadm and manifests say of images. Pure, no I/O.
+//! Kubernetes and CRI shapes: the configurations of crictl, what kubeadm and manifests say of images. Pure, no I/O.
 
+pub mod cri;
 pub mod kubeadm;
 mod kubeadm_fields;
 pub mod manifests;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::life::Life;
-use super::{Attachment, Metadata, Mount, Pairs, RawConfig, RuntimeFacts};
+use super::{Attachment, Metadata, Mount, Pairs, RawConfig, RuntimeFacts, UserNs};
 use crate::ids::{Id, Name};
 
 /// The image of a container, as asked for and as found.
@@ -81,6 +81,9 @@ pub struct ContainerRecord {
     pub owns_netns: bool,
     /// The network namespace it joins; `None` is the host's.
     pub netns: Option<PathBuf>,
+    /// Its user namespace; none has the host's ids.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub userns: Option<UserNs>,
     /// Its own network attachments.
     #[serde(default)]
     pub attachments: Vec<Attachment>,

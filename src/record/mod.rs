@@ -4,10 +4,12 @@
 
 mod bundle;
 mod container;
+pub mod driver;
 pub mod life;
 mod mount;
 mod sandbox;
 pub mod unit;
+mod userns;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,6 +23,7 @@ pub use bundle::{BundleLayer, BundleRecord};
 pub use container::{ContainerRecord, ImageUsed};
 pub use mount::{Mount, MountFrom, VolumeRecord};
 pub use sandbox::SandboxRecord;
+pub use userns::{Shift, UserNs};
 
 /// Version of the records.
 pub const VERSION: u32 = 1;

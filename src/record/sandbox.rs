@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Attachment, Metadata, Pairs, RawConfig, RuntimeFacts};
+use super::{Attachment, Metadata, Pairs, RawConfig, RuntimeFacts, UserNs};
 use crate::ids::{Id, Name};
 
 /// What was asked of a sandbox, and the names and addresses that were chosen for it.
@@ -37,11 +37,14 @@ pub struct SandboxRecord {
     pub rkbox: String,
     /// Pin of the network namespace; `None` is the host's.
     pub netns: Option<PathBuf>,
-    /// Pin of the IPC namespace.
-    pub ipcns: PathBuf,
+    /// Its user namespace; none has the host's ids.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub userns: Option<UserNs>,
+    /// Pin of the IPC namespace; `None` is the host's.
+    pub ipcns: Option<PathBuf>,
     /// Pin of the UTS namespace.
     pub utsns: PathBuf,
-    /// The tmpfs that its containers see as /dev/shm.
+    /// The tmpfs that its containers see as /dev/shm; the host's own where the IPC namespace is the host's.
     pub shm: PathBuf,
     /// Directory of `hosts`, `hostname` and `resolv.conf`.
     pub files: PathBuf,

@@ -104,7 +104,7 @@ impl Action for Bandwidth {
         let mut netlink = Netlink::open()?;
         let found = netlink.find_link(self.ifb.as_ref())?;
         let Some(link) = found.filter(|link| link.kind.as_deref() == Some("ifb")) else { return Ok(Undone::Done) };
-        match netlink.delete_link(&link.name, link.index) {
+        match netlink.remove_link(&link.name, link.index) {
             Err(error) if error.errno() != Some(Errno::ENODEV) => Err(error.into()),
             _ => Ok(Undone::Done),
         }

@@ -103,7 +103,7 @@ impl Action for Bridge {
         if !is_ours || !netlink.wait_without_ports(link.index, DYING)? {
             return Ok(Undone::Kept);
         }
-        match netlink.delete_link(&link.name, link.index) {
+        match netlink.remove_link(&link.name, link.index) {
             Err(error) if error.errno() != Some(Errno::ENODEV) => Err(error.into()),
             _ => Ok(Undone::Done),
         }

@@ -122,7 +122,7 @@ impl Action for Veth {
         let mut netlink = Netlink::open()?;
         let ours = netlink.find_link(self.host.as_ref())?.filter(|link| link.mac == Some(self.host_mac));
         let Some(link) = ours else { return Ok(Undone::Done) };
-        match netlink.delete_link(&link.name, link.index) {
+        match netlink.remove_link(&link.name, link.index) {
             Err(error) if error.errno() != Some(Errno::ENODEV) => Err(error.into()),
             _ => Ok(Undone::Done),
         }

@@ -49,6 +49,21 @@ pub fn directories(cgroups_path: &str) -> Vec<PathBuf> {
     roots.iter().map(|hierarchy| hierarchy.join(&relative)).filter(|dir| dir.join("cgroup.procs").exists()).collect()
 }
 
+/// The controllers that bound containers here, by the names of version 2 (`io` is version 1's `blkio`).
+///
+/// On version 1 a controller counts when its hierarchy is mounted where the runtime looks for it.
+pub fn controllers() -> Vec<String> {
+    let root = Path::new(ROOT);
+    if layout() == Layout::V2 {
+        let text = file::read_kernel(&root.join("cgroup.controllers")).unwrap_or_default();
+        return text.split_whitespace().map(str::to_owned).collect();
+    }
+    let text = file::read_kernel(Path::new("/proc/cgroups")).unwrap_or_default();
+    let names = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_whitespace().next());
+    let mounted = names.filter(|name| root.join(name).join("cgroup.procs").exists());
+    mounted.map(|name| if name == "blkio" { "io" } else { name }.to_owned()).collect()
+}
+
 /// Whether the kernel counts swap for control groups.
 pub fn counts_swap() -> bool {
     match layout() {

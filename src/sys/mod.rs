@@ -7,6 +7,7 @@
 pub mod archive;
 pub mod archive_write;
 pub mod cgroup;
+pub mod cgroup_lock;
 pub mod changes;
 pub mod conntrack;
 pub mod control;
@@ -20,6 +21,7 @@ pub mod iptables;
 pub mod lock;
 pub mod log_file;
 pub mod log_reader;
+pub mod mapped;
 pub mod monitor;
 pub mod mount;
 pub mod netlink;

@@ -7,6 +7,7 @@ pub(in crate::sys) mod channel;
 mod error;
 mod inside;
 mod read;
+mod removal;
 mod traffic;
 mod tune;
 pub(in crate::sys) mod wire;

@@ -1,5 +1,6 @@
 //! Namespaces: entered by throw-away threads, made and pinned by bind mounts, recognised for what they are.
 
+pub(super) mod holder;
 mod pin;
 mod root;
 
@@ -30,6 +31,8 @@ pub enum NsKind {
     Ipc,
     /// Host name.
     Uts,
+    /// Users and groups.
+    User,
 }
 
 impl NsKind {
@@ -38,15 +41,22 @@ impl NsKind {
             NsKind::Net => CloneFlags::CLONE_NEWNET,
             NsKind::Ipc => CloneFlags::CLONE_NEWIPC,
             NsKind::Uts => CloneFlags::CLONE_NEWUTS,
+            NsKind::User => CloneFlags::CLONE_NEWUSER,
         }
     }
 
-    fn own_path(self) -> &'static str {
+    /// Its name in `/proc/PID/ns`, and the option of unshare(1).
+    pub fn file(self) -> &'static str {
         match self {
-            NsKind::Net => "/proc/thread-self/ns/net",
-            NsKind::Ipc => "/proc/thread-self/ns/ipc",
-            NsKind::Uts => "/proc/thread-self/ns/uts",
+            NsKind::Net => "net",
+            NsKind::Ipc => "ipc",
+            NsKind::Uts => "uts",
+            NsKind::User => "user",
         }
+    }
+
+    fn own_path(self) -> PathBuf {
+        Path::new("/proc/thread-self/ns").join(self.file())
     }
 
     fn word(self) -> &'static str {
@@ -54,6 +64,7 @@ impl NsKind {
             NsKind::Net => "network",
             NsKind::Ipc => "IPC",
             NsKind::Uts => "UTS",
+            NsKind::User => "user",
         }
     }
 }
@@ -197,8 +208,8 @@ pub fn own_netns_id() -> Option<NsId> {
 
 /// Whether `path` is the network namespace of the calling thread.
 pub fn is_own_netns(path: &Path) -> Result<bool, NsError> {
-    let own = Path::new(NsKind::Net.own_path());
-    let own = std::fs::metadata(own).map_err(NsError::io("stat", own))?;
+    let own = NsKind::Net.own_path();
+    let own = std::fs::metadata(&own).map_err(NsError::io("stat", &own))?;
     let other = std::fs::metadata(path).map_err(NsError::io("stat", path))?;
     Ok(own.dev() == other.dev() && own.ino() == other.ino())
 }

@@ -25,8 +25,17 @@ pub fn has_cgroup_v2() -> bool {
     file::exists(Path::new("/sys/fs/cgroup/cgroup.controllers")).unwrap_or(false)
 }
 
-/// The driver that fits the host: systemd where it is pid 1 and the hierarchy is unified, cgroupfs elsewhere.
-pub fn cgroup_driver() -> CgroupDriver {
-    let systemd = file::exists(Path::new("/run/systemd/system")).unwrap_or(false);
-    if systemd && has_cgroup_v2() { CgroupDriver::Systemd } else { CgroupDriver::Cgroupfs }
+/// The cgroup driver that fits the host, and why: systemd where it is pid 1 and the hierarchy is unified, cgroupfs elsewhere.
+pub fn cgroup_driver() -> (CgroupDriver, &'static str) {
+    match (has_systemd(), has_cgroup_v2()) {
+        (true, true) => (CgroupDriver::Systemd, "systemd is pid 1 and control groups are version 2"),
+        (true, false) => (CgroupDriver::Cgroupfs, "control groups are version 1"),
+        (false, true) => (CgroupDriver::Cgroupfs, "control groups are version 2 and pid 1 is not systemd"),
+        (false, false) => (CgroupDriver::Cgroupfs, "control groups are version 1 and pid 1 is not systemd"),
+    }
+}
+
+/// Whether systemd is pid 1. *Source:* sd_booted(3).
+pub fn has_systemd() -> bool {
+    file::exists(Path::new("/run/systemd/system")).unwrap_or(false)
 }

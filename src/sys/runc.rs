@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::exec::{self, Bond, Captured, Exec, Stream};
-use super::{CgroupDriver, Host, cgroup, file, proc, runc_log, scratch, signal};
+use super::{CgroupDriver, Host, cgroup, cgroup_lock, file, proc, runc_log, scratch, signal};
 use crate::fault::{Context, Fault, Kind, Result};
 
 pub use launch::Verb;
@@ -23,6 +23,8 @@ pub use verbs::ExecRequest;
 pub const START_LIMIT: Duration = Duration::from_secs(30);
 /// How long the runtime may take to tell a state.
 pub const STATE_LIMIT: Duration = Duration::from_secs(5);
+/// How long after its start the runtime may still move processes between control groups.
+const MOVES_WITHIN: Duration = Duration::from_millis(20);
 /// How many of the runtime's last lines are shown.
 const LAST_LINES: usize = 5;
 /// How long processes may take to go after SIGKILL.
@@ -119,6 +121,7 @@ impl Runc {
     }
 
     fn run(&self, launch: &Launch<'_>, detach: bool) -> Exec {
+        cgroup_lock::keep_fast(MOVES_WITHIN);
         let exec = self.exec().arg("--log").arg(launch.log).args(["--log-format", "json", "run"]);
         let exec = if detach { exec.arg("--detach") } else { exec };
         exec.arg("--pid-file").arg(launch.pid_file).arg("--bundle").arg(launch.bundle).arg(launch.id)

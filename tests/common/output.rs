@@ -42,6 +42,13 @@ impl Output {
         self
     }
 
+    /// Asserts that nothing is on standard error.
+    #[track_caller]
+    pub fn quiet(self) -> Self {
+        assert!(self.stderr.is_empty(), "expected nothing on stderr of {self}");
+        self
+    }
+
     /// Asserts that standard output contains `text`.
     #[track_caller]
     pub fn prints(self, text: &str) -> Self {

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::request::Facts;
 use super::{ContainerArgs, events, making};
-use crate::cmd::{Context, PlanArgs, carry, image, output};
+use crate::cmd::{Context, PlanArgs, carry, driver, image, output};
 use crate::fault::Result;
 use crate::ids::Id;
 use crate::plan::Timings;
@@ -29,6 +29,7 @@ pub struct CreateArgs {
 pub fn run(cx: &Context, args: &CreateArgs) -> Result<u8> {
     let mut timings = Timings::start();
     privilege::require()?;
+    driver::check(cx)?;
     args.container.process.check_cidfile()?;
     let found = args.container.source.find(cx, args.container.image(), args.plan.explain)?;
     let lowers = image::store::lowers(&cx.host, &found)?;

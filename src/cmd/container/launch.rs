@@ -1,7 +1,6 @@
 //! What a monitor is told, from the record of its container.
 
 use super::{events, run_dir};
-use crate::ids::CgroupDriver;
 use crate::record::life::{Launch, Order};
 use crate::record::{ContainerRecord, Pairs};
 use crate::sys::Host;
@@ -36,17 +35,13 @@ pub fn order(host: &Host, record: &ContainerRecord, launch: Launch, awaits_clien
 /// The roots and settings of this command, for the one that a monitor calls.
 fn environment(host: &Host) -> Pairs {
     let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
-    let driver = match host.cgroup_driver {
-        CgroupDriver::Cgroupfs => "cgroupfs",
-        CgroupDriver::Systemd => "systemd",
-    };
     let mut all = Pairs::from([
         ("RKBOX_ROOT".to_owned(), text(&host.root)),
         ("RKBOX_RUN".to_owned(), text(&host.run)),
         ("RKBOX_CNI_CONF_DIR".to_owned(), text(&host.cni_conf)),
         ("RKBOX_CNI_STATE_DIR".to_owned(), text(&host.cni_state)),
         ("RKBOX_RUNTIME".to_owned(), host.runtime.clone()),
-        ("RKBOX_CGROUP_DRIVER".to_owned(), driver.to_owned()),
+        ("RKBOX_CGROUP_DRIVER".to_owned(), host.cgroup_driver.word().to_owned()),
         ("RKBOX_CGROUP_PARENT".to_owned(), host.cgroup_parent.clone()),
     ]);
     if cfg!(debug_assertions)

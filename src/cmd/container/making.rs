@@ -36,6 +36,7 @@ pub fn plan(cx: &Context, facts: &Facts<'_>, timings: &mut Timings) -> Result<(P
     let record = request::record(cx, facts, net)?;
     let texts = oci::texts(facts, &record)?;
     let (mut all, network_end) = steps::steps(host, &record, texts, std::mem::take(&mut attached.steps));
+    let network_end = network_end + cx.driver.remember(host, &mut all);
     if let Some(launch) = facts.launch {
         all.push(Watched { order: Box::new(launch::order(host, &record, launch, facts.awaits_client)) }.into());
     }

@@ -41,7 +41,7 @@ pub use exec::{ExecArgs, run as exec};
 pub use inspect::{InspectArgs, run as inspect};
 pub use kill::{FreezeArgs, KillArgs, pause, run as kill, unpause};
 pub use logs::{LogsArgs, run as logs};
-pub use options::{ContainerArgs, GroupArgs, fitting, swap};
+pub use options::{ContainerArgs, GroupArgs, Owns, SecurityArgs, fitting, swap};
 pub use ps::{PsArgs, run as ps};
 pub use remove::{RmArgs, end, reclaim, remove, run as rm};
 pub use run::{RunArgs, run};
@@ -61,6 +61,6 @@ pub fn of_sandbox(host: &Host, sandbox: &Id) -> Result<Vec<Id>> {
 }
 
 /// Where the volatile things of container `id` are.
-fn run_dir(host: &Host, id: &Id) -> PathBuf {
+pub fn run_dir(host: &Host, id: &Id) -> PathBuf {
     host.run.join("containers").join(id.as_str())
 }

@@ -6,13 +6,13 @@ use super::mounts;
 use super::options::Owns;
 use super::request::{Facts, hostname};
 use super::steps::Texts;
-use crate::bundle::mounts::{Bind, Shm};
-use crate::bundle::spec::{self, ContainerRequest, Isolation, Namespace};
+use crate::bundle::mounts::{Bind, KernelFiles, Shm};
+use crate::bundle::spec::{self, ContainerRequest, Isolation, Namespace, UserIds};
 use crate::bundle::user;
 use crate::cmd::names::Reach;
 use crate::cmd::records;
 use crate::fault::{Fault, Result};
-use crate::record::ContainerRecord;
+use crate::record::{ContainerRecord, UserNs};
 use crate::sys::privilege;
 
 /// Size of `/dev/shm` of a container without a sandbox.
@@ -43,11 +43,15 @@ fn oci_request(facts: &Facts<'_>, record: &ContainerRecord, hostname: &str) -> R
     let join = |path: &Path| Namespace::Join(path.to_path_buf());
     let isolation = Isolation {
         network: record.netns.as_deref().map_or(Namespace::Host, join),
-        ipc: facts.sandbox.map_or(Namespace::New, |sandbox| join(&sandbox.ipcns)),
+        ipc: facts.sandbox.map_or(Namespace::New, |sandbox| sandbox.ipcns.as_deref().map_or(Namespace::Host, join)),
         uts: facts.sandbox.map_or(Namespace::New, |sandbox| join(&sandbox.utsns)),
         pid: Namespace::New,
         cgroup: if privilege::has_cgroup_v2() { Namespace::New } else { Namespace::Host },
     };
+    let ids = record.userns.as_ref();
+    let owns = Owns { network: record.owns_netns, ipc: facts.sandbox.is_none(), ids: ids.map(|userns| &userns.map) };
+    // A file system of the kernel can be mounted anew only by the root of the user namespace that the network namespace belongs to.
+    let owns_net = record.owns_netns || facts.sandbox.is_some_and(|sandbox| sandbox.netns.is_some());
     let files = facts.sandbox.map_or(&record.bundle, |sandbox| &sandbox.files);
     let etc = ["hosts", "hostname", "resolv.conf"].map(|name| Bind {
         source: files.join(name),
@@ -60,10 +64,12 @@ fn oci_request(facts: &Facts<'_>, record: &ContainerRecord, hostname: &str) -> R
         cwd: record.cwd.clone(),
         identity: user::Identity { uid: record.user.0, gid: record.user.1, groups: record.user.2.clone() },
         terminal: facts.args.process.terminal(),
-        posture: facts.args.security.posture(Owns { network: record.owns_netns, ipc: facts.sandbox.is_none() })?,
+        posture: facts.args.security.posture(owns)?,
+        kernel_files: if ids.is_some() && !owns_net { KernelFiles::OfTheHost } else { KernelFiles::Own },
         isolation,
         hostname: facts.sandbox.is_none().then(|| hostname.to_owned()),
-        rootfs: PathBuf::from("rootfs"),
+        rootfs: ids.map_or_else(|| PathBuf::from("rootfs"), UserNs::rootfs),
+        user: ids.map(|userns| UserIds { path: userns.pin.clone(), map: userns.map.clone() }),
         root_access: facts.args.mounts.root_access(),
         shm: match facts.sandbox {
             Some(sandbox) => Shm::Shared(sandbox.shm.clone()),

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use super::{ContainerArgs, mounts};
 use crate::bundle::{process, user};
 use crate::cmd::image::store::Image;
-use crate::cmd::{Context, parse, records};
-use crate::fault::{Context as _, Result};
+use crate::cmd::{Context, parse, records, userns};
+use crate::fault::{Context as _, Fault, Result};
 use crate::ids::Id;
 use crate::record::life::Launch;
-use crate::record::{Attachment, ContainerRecord, ImageUsed, Metadata, RawConfig, SandboxRecord, VERSION};
-use crate::sys::{proc, rootfs, view};
+use crate::record::{Attachment, ContainerRecord, ImageUsed, Metadata, RawConfig, SandboxRecord, UserNs, VERSION};
+use crate::sys::{Host, proc, rootfs, view};
 
 /// Where a container gets its network.
 #[derive(Debug)]
@@ -62,8 +62,10 @@ pub fn record(cx: &Context, facts: &Facts<'_>, net: Net) -> Result<ContainerReco
     let image_env = list(config.map(|c| c.env()));
     let text = |pick: Option<&Option<String>>| pick.cloned().flatten().unwrap_or_default();
     let wanted_user = args.process.user.clone().unwrap_or_else(|| text(config.map(|c| c.user())));
-    let identity = user::resolve(&wanted_user, &view::read_accounts(facts.lowers)?, &args.process.group_add)
+    let mut identity = user::resolve(&wanted_user, &view::read_accounts(facts.lowers)?, &args.process.group_add)
         .doing(|| format!("resolving user {wanted_user:?}"))?;
+    let userns = userns_of(host, facts)?;
+    userns::fit_identity(userns.as_ref(), &mut identity)?;
     Ok(ContainerRecord {
         v: VERSION,
         sandbox_id: facts.sandbox.map(|sandbox| sandbox.id.clone()),
@@ -82,7 +84,7 @@ pub fn record(cx: &Context, facts: &Facts<'_>, net: Net) -> Result<ContainerReco
         args: process::arguments(&image_entrypoint, &image_cmd, entrypoint.as_deref(), args.command())?,
         env: process::environment(&image_env, args.process.terminal(), Some(&hostname), &changes)?,
         cwd: process::working_directory(&args.process.workdir.clone().unwrap_or_else(|| text(config.map(|c| c.working_dir()))))?,
-        mounts: mounts::resolve(cx, facts, (identity.uid, identity.gid))?,
+        mounts: mounts::resolve(cx, facts, userns.as_ref(), (identity.uid, identity.gid))?,
         resources: args.resources.recorded()?,
         tty: args.process.tty,
         stdin: args.process.interactive,
@@ -93,6 +95,7 @@ pub fn record(cx: &Context, facts: &Facts<'_>, net: Net) -> Result<ContainerReco
         created_at: proc::now_rfc3339(),
         boot_id: proc::boot_id()?,
         rkbox: env!("CARGO_PKG_VERSION").to_owned(),
+        userns,
         owns_netns: net.owned,
         netns: net.path,
         attachments: net.attachments,
@@ -105,6 +108,20 @@ pub fn record(cx: &Context, facts: &Facts<'_>, net: Net) -> Result<ContainerReco
         id: facts.id.clone(),
         extra: serde_json::Map::new(),
     })
+}
+
+/// Its user namespace: its own, or its sandbox's.
+fn userns_of(host: &Host, facts: &Facts<'_>) -> Result<Option<UserNs>> {
+    let asked = facts.args.security.userns.as_deref();
+    let Some(sandbox) = facts.sandbox else {
+        return userns::settle(host, asked, &facts.id, &super::run_dir(host, &facts.id));
+    };
+    let theirs = sandbox.userns.as_ref().map_or("host", |userns| userns.mode.as_str());
+    match asked {
+        Some(mode) if mode != theirs => Err(Fault::invalid(format!("--userns {mode}: sandbox {} has {theirs}", sandbox.name))
+            .hint("the containers of a sandbox share its user namespace: give --userns to rkbox sandbox create")),
+        _ => Ok(sandbox.userns.as_ref().map(|userns| userns::joined(host, userns, &facts.id))),
+    }
 }
 
 /// The host name inside.

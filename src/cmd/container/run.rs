@@ -7,7 +7,7 @@ use clap::{ArgAction, Args};
 use super::request::Facts;
 use super::{ContainerArgs, attach, events, foreground, making, remove, script};
 use crate::cmd::salvage::Damage;
-use crate::cmd::{Context, PlanArgs, carry, image, output};
+use crate::cmd::{Context, PlanArgs, carry, driver, image, output};
 use crate::fault::{Fault, Result};
 use crate::ids::Id;
 use crate::plan::{Carried, Timings};
@@ -67,6 +67,7 @@ impl RunArgs {
 pub fn run(cx: &Context, args: &RunArgs) -> Result<u8> {
     let mut timings = Timings::start();
     privilege::require()?;
+    driver::check(cx)?;
     let way = args.way();
     let process = &args.container.process;
     if process.tty && way == Way::Attached && !std::io::stdin().is_terminal() {

@@ -64,7 +64,7 @@ impl Finding {
 pub fn run(cx: &Context, args: &DoctorArgs) -> Result<u8> {
     let mut all = Vec::new();
     kernel::look(&mut all);
-    cgroups::look(&cx.host, &mut all);
+    cgroups::look(cx, &mut all);
     runtime::look(&cx.host, &mut all);
     network::look(&cx.host, &mut all);
     state::look(&cx.host, &mut all);

@@ -179,7 +179,7 @@ pub fn pull_all(cx: &Context, session: &Session, references: &[Reference], wante
 
 fn pull_one(cx: &Context, session: &Session, (nth, reference): (usize, &Reference), wanted: &Wanted) -> Result<Option<Pulled>> {
     let mut timings = Timings::start();
-    let cx = Context { host: Host { registry: Some(session.clone()), ..cx.host.clone() }, format: cx.format };
+    let cx = Context { host: Host { registry: Some(session.clone()), ..cx.host.clone() }, ..cx.clone() };
     let platform = wanted.platform.clone().unwrap_or_else(Platform::of_host);
     let names = if wanted.names.is_empty() { vec![name_of(reference)?] } else { wanted.names.clone() };
     let _shared = store::share(&cx.host.images())?;

@@ -329,7 +329,11 @@ fn the_command_settles_or_leaves_nothing_and_its_script_does_the_same() {
     tool(&["umoci", "init", "--layout", &layout]);
     tool(&["umoci", "new", "--image", &format!("{layout}:bare")]);
     tool(&["umoci", "gc", "--layout", &layout]);
-    let fresh = |name: &str| Context { host: Host::below(Path::new(&world.path(name))), format: crate::cmd::Format::Table };
+    let fresh = |name: &str| Context {
+        host: Host::below(Path::new(&world.path(name))),
+        format: crate::cmd::Format::Table,
+        driver: Default::default(),
+    };
     let args = |source: &str| LoadArgs {
         source: Some(source.to_owned()),
         input: None,

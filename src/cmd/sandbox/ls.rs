@@ -63,7 +63,7 @@ pub fn run(cx: &Context, args: &LsArgs) -> Result<u8> {
         let ports: Vec<Forward> = record.attachments.iter().flat_map(|a| a.ports.clone()).collect();
         values.push(serde_json::json!({
             "name": record.name, "id": id, "state": state.word(), "pid": state.pid(), "addresses": addresses,
-            "networks": networks, "ports": ports, "created_at": record.created_at,
+            "networks": networks, "ports": ports, "created_at": record.created_at, "metadata": record.metadata,
         }));
         let created = record.created_at.get(..19).unwrap_or(&record.created_at).replace('T', " ");
         rows.push(vec![

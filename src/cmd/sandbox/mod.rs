@@ -4,6 +4,7 @@ mod create;
 mod ls;
 mod remove;
 mod steps;
+mod wishes;
 
 use clap::{Args, Subcommand};
 

@@ -20,7 +20,7 @@ pub fn run(cx: &Context, args: &UpdateArgs) -> Result<u8> {
     if change == Resources::default() {
         return Err(Fault::invalid("nothing to change is named").hint("such as --memory 64m or --cpus 0.5"));
     }
-    let change = fitting(change);
+    let change = fitting(change.clone(), &change)?;
     let mut faults = Faults::default();
     for key in &args.keys {
         match one(cx, args, key, &change).doing(|| format!("cannot update container {key}")) {

@@ -21,7 +21,7 @@ use crate::cni::macvlan::Mode;
 use crate::cni::result::Metrics;
 use crate::ids::{IfName, Mac};
 
-const NLM_F_ACK: u16 = 4;
+pub(super) const NLM_F_ACK: u16 = 4;
 const NLM_F_EXCL: u16 = 0x200;
 const NLM_F_CREATE: u16 = 0x400;
 const NEW: u16 = NLM_F_CREATE | NLM_F_EXCL;
@@ -110,14 +110,14 @@ pub struct NewMacvlan<'a> {
     pub netns: BorrowedFd<'a>,
 }
 
-struct Ask {
+pub(super) struct Ask {
     message: RouteNetlinkMessage,
     flags: u16,
     request: Request,
 }
 
 impl Ask {
-    fn new(request: Request, flags: u16, message: RouteNetlinkMessage) -> Ask {
+    pub(super) fn new(request: Request, flags: u16, message: RouteNetlinkMessage) -> Ask {
         Ask { message, flags, request }
     }
 }
@@ -198,12 +198,6 @@ impl Netlink {
         self.carry_out(vec![Ask::new(request, NEW, RouteNetlinkMessage::NewLink(builder.build()))])
     }
 
-    /// Deletes a link by its ifindex; `name` is for errors. A veth takes its peer with it; the kernel waits 16 to 30 ms for readers.
-    pub fn delete_link(&mut self, name: &str, index: u32) -> Result<(), NetlinkError> {
-        let message = LinkUnspec::new_with_index(index).build();
-        self.carry_out(vec![Ask::new(Request::DeleteLink { name: name.to_owned() }, 0, RouteNetlinkMessage::DelLink(message))])
-    }
-
     /// Sets a link up.
     pub fn set_up(&mut self, name: &str, index: u32) -> Result<(), NetlinkError> {
         self.set_link(Request::SetUp { name: name.to_owned() }, LinkUnspec::new_with_index(index).up().build())
@@ -266,7 +260,7 @@ impl Netlink {
     }
 
     /// Sends requests in one datagram; the first that is refused is the error. The kernel goes on after a refusal.
-    fn carry_out(&mut self, asks: Vec<Ask>) -> Result<(), NetlinkError> {
+    pub(super) fn carry_out(&mut self, asks: Vec<Ask>) -> Result<(), NetlinkError> {
         let count = asks.len();
         let first = self.channel.sequence(count as u32);
         let mut out = Writer::default();

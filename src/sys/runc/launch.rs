@@ -1,10 +1,10 @@
 //! Making a container whose first process outlives the runtime.
 
-use super::{Launch, Runc, START_LIMIT};
+use super::{Launch, MOVES_WITHIN, Runc, START_LIMIT};
 use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::sys::exec::{self, Bond, Exec, Stream};
 use crate::sys::pty::ConsoleSocket;
-use crate::sys::{file, runc_log};
+use crate::sys::{cgroup_lock, file, runc_log};
 
 /// How far the runtime goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +26,7 @@ impl Runc {
     }
 
     fn launch_exec(&self, launch: &Launch<'_>, verb: Verb) -> Exec {
+        cgroup_lock::keep_fast(MOVES_WITHIN);
         let exec = self.exec().arg("--log").arg(launch.log).args(["--log-format", "json"]);
         let exec = match verb {
             Verb::Create => exec.arg("create"),

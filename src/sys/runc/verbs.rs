@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use super::{Runc, START_LIMIT};
+use super::{MOVES_WITHIN, Runc, START_LIMIT};
 use crate::fault::{Context as _, Result};
+use crate::sys::cgroup_lock;
 use crate::sys::exec::{Captured, Exec};
 use crate::sys::subgroup::Subgroup;
 
@@ -43,6 +44,7 @@ impl Runc {
 
     /// The command that adds a process to a container; the caller adds streams, and options between.
     pub fn exec_process(&self, request: &ExecRequest<'_>, options: &[&str], id: &str) -> Exec {
+        cgroup_lock::keep_fast(MOVES_WITHIN);
         let exec = self.exec().arg("--log").arg(request.log).args(["--log-format", "json", "exec"]).args(options);
         let exec = exec.arg("--process").arg(request.process).arg("--pid-file").arg(request.pid_file);
         let exec = match request.group {

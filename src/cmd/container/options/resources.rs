@@ -98,7 +98,8 @@ impl ResourceArgs {
 
     /// What it may use on this host; what the host cannot give is left out with a warning.
     pub fn limits(&self) -> Result<Limits> {
-        let mut limits = Limits { resources: fitting(self.bounds()?), swap: swap(), ..Limits::new(proc::nofile_limit()?) };
+        let mut limits =
+            Limits { resources: fitting(self.bounds()?, &self.group.read()?)?, swap: swap(), ..Limits::new(proc::nofile_limit()?) };
         for text in &self.ulimits {
             let asked: Ulimit = text.parse()?;
             limits.ulimits.retain(|known| known.name != asked.name);
@@ -114,8 +115,24 @@ pub fn swap() -> Swap {
     if cgroup::counts_swap() { Swap::Counted } else { Swap::Uncounted }
 }
 
-/// The bounds that this kernel can set.
-pub fn fitting(mut bounds: Resources) -> Resources {
+/// The bounds that this host can hold, of which `asked` were asked for.
+///
+/// *Errors:* `FailedPrecondition` for one that was asked for and whose controller is missing. One that is only a default is left out, with a
+/// warning that names the controller.
+pub fn fitting(mut bounds: Resources, asked: &Resources) -> Result<Resources> {
+    let there = cgroup::controllers();
+    let is_missing = |name: &str| !there.iter().any(|known| known == name);
+    if let Some((option, controller, _)) = asked.held().into_iter().find(|(_, controller, set)| *set && is_missing(controller)) {
+        return Err(Fault::new(
+            Kind::FailedPrecondition,
+            format!("{option} cannot be held: this host lacks the cgroup controller {controller}"),
+        )
+        .hint(format!("leave {option} out, or boot with the controller or have it delegated; rkbox doctor tells which there are")));
+    }
+    if bounds.pids.is_some() && is_missing("pids") {
+        output::note("warning: the number of processes is not bounded: this host lacks the cgroup controller pids");
+        bounds.pids = None;
+    }
     if bounds.memory_swap.is_some() && swap() == Swap::Uncounted {
         output::note("warning: --memory-swap has no effect: this kernel does not count swap");
     }
@@ -123,7 +140,7 @@ pub fn fitting(mut bounds: Resources) -> Resources {
         output::note("warning: --blkio-weight has no effect: this kernel does not weigh block device requests");
         bounds.blkio_weight = None;
     }
-    bounds
+    Ok(bounds)
 }
 
 fn lowered(asked: Ulimit) -> Ulimit {
