@@ -65,6 +65,7 @@ pub mod tree_repair;
 pub mod tree_verify;
 mod tree_write;
 mod tree_xattr;
+mod twin_digest;
 pub mod usage;
 pub mod view;
 pub mod watch;
