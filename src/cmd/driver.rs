@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::{Context, output};
+use crate::bundle::cgroup;
 use crate::bundle::cgroup_peers::{self, Stated};
 use crate::fault::{Fault, Kind, Result};
 use crate::ids::CgroupDriver;
@@ -128,6 +129,8 @@ pub fn peers() -> Vec<Peer> {
 /// words with the other driver: both would write one tree. Who names the driver has his way, with a warning.
 pub fn check(cx: &Context) -> Result<()> {
     let (choice, ours) = (&cx.driver, cx.host.cgroup_driver.word());
+    // A parent of the other driver is the likelier mistake.
+    cgroup::path(cx.host.cgroup_driver, &cx.host.cgroup_parent, "box")?;
     if !can_work(cx.host.cgroup_driver) {
         return Err(Fault::new(
             Kind::FailedPrecondition,

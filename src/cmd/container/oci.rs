@@ -13,7 +13,7 @@ use crate::cmd::names::Reach;
 use crate::cmd::records;
 use crate::fault::{Fault, Result};
 use crate::record::{ContainerRecord, UserNs};
-use crate::sys::privilege;
+use crate::sys::{privilege, rootless};
 
 /// Size of `/dev/shm` of a container without a sandbox.
 const SHM_KIB: u64 = 64 << 10;
@@ -65,7 +65,7 @@ fn oci_request(facts: &Facts<'_>, record: &ContainerRecord, hostname: &str) -> R
         identity: user::Identity { uid: record.user.0, gid: record.user.1, groups: record.user.2.clone() },
         terminal: facts.args.process.terminal(),
         posture: facts.args.security.posture(owns)?,
-        kernel_files: if ids.is_some() && !owns_net { KernelFiles::OfTheHost } else { KernelFiles::Own },
+        kernel_files: if (ids.is_some() || rootless::is_rootless()) && !owns_net { KernelFiles::OfTheHost } else { KernelFiles::Own },
         isolation,
         hostname: facts.sandbox.is_none().then(|| hostname.to_owned()),
         rootfs: ids.map_or_else(|| PathBuf::from("rootfs"), UserNs::rootfs),
