@@ -117,6 +117,10 @@ fn what_runs_is_found_by_the_next_command() {
     user.rk("start c").ok();
     user.rk("exec c cat /file").ok().prints("hello");
     user.rk("rm --force c").ok();
+    // A check of health, and a second process that is ended.
+    user.rk("run -d --net none --name h --health-cmd 'test -e /bin/busybox' --health-interval 200ms busybox sleep 1000").ok();
+    user.sh("for n in $(seq 50); do rkbox ps | grep -q '(healthy)' && exit 0; sleep 0.1; done; rkbox inspect h; exit 1").ok();
+    user.rk("rm --force h").ok();
     user.rk("sandbox create --net none s").ok();
     user.rk("run -d --sandbox s --name one busybox sleep 1000").ok();
     user.rk("run --rm --sandbox s busybox ls -l /proc/self/ns/net").ok();

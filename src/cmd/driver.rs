@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::records::BoxKind;
 use super::{Context, output};
 use crate::bundle::cgroup;
 use crate::bundle::cgroup_peers::{self, Stated};
@@ -87,6 +88,17 @@ impl Choice {
         steps.splice(1..1, step);
         count
     }
+}
+
+/// Forgets the choice when no box is left: the list of what is shared, which would see to that, does not outlive a reboot.
+pub fn reclaim(host: &Host) -> Result<Vec<String>> {
+    for boxes in [BoxKind::Sandbox, BoxKind::Container] {
+        if !file::list(&host.root.join(boxes.dir()))?.is_empty() {
+            return Ok(Vec::new());
+        }
+    }
+    let was_there = file::remove_file(&host.root.join(FILE))?;
+    Ok(was_there.then(|| "the choice of a cgroup driver".to_owned()).into_iter().collect())
 }
 
 fn can_work(driver: CgroupDriver) -> bool {
