@@ -92,3 +92,20 @@ fn the_marker_says_its_version() {
     assert_eq!(check_marker(br#"{"imageLayoutVersion":"2.0.0"}"#).unwrap_err().kind(), Kind::Unimplemented);
     assert!(check_marker(b"{}").is_err() && check_marker(b"<html>").is_err());
 }
+
+#[test]
+fn an_index_of_ten_thousand_images_is_read_and_one_more_is_not() {
+    let long = "a".repeat(600);
+    let named = |nth: usize| entry(&Digest::of(&nth.to_le_bytes()), 1, MANIFEST, Some(&format!("r.example/{long}:{nth}")), None);
+    let mut entries: Vec<Value> = (0..10_000).map(named).collect();
+    let bytes = index(&entries);
+    assert!(bytes.len() as u64 > DOCUMENT_LIMIT, "{} bytes would have been read before", bytes.len());
+    let read = Index::parse(&bytes).unwrap();
+    assert_eq!(read.entries().len(), 10_000);
+    assert!(read.find_tagged(&format!("r.example/{long}:9999")).is_some());
+    entries.push(named(10_000));
+    let refusal = read.with_entries(entries).unwrap_err();
+    assert!(refusal.to_string().contains("10001 entries, more than 10000"), "{refusal}");
+    let padded = [index(&[]), vec![b' '; 16 << 20]].concat();
+    assert!(Index::parse(&padded).unwrap_err().to_string().contains("larger than"));
+}

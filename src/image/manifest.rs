@@ -7,8 +7,11 @@ use super::Digest;
 use super::layout::Descriptor;
 use crate::fault::{Context, Fault, Kind, Result};
 
-/// The largest manifest, index or configuration, in bytes.
+/// The largest manifest, nested index or configuration, in bytes.
 pub const DOCUMENT_LIMIT: u64 = 4 << 20;
+/// The largest index of the store, in bytes: that of 10 000 images, the most that an index may have. What comes
+/// from a registry or out of an archive stays within [`DOCUMENT_LIMIT`].
+pub const INDEX_LIMIT: u64 = 16 << 20;
 /// The most layers of an image (overlayfs mounts 500 lower directories).
 pub const LAYER_LIMIT: usize = 512;
 
@@ -90,9 +93,9 @@ pub enum Role {
 
 /// Parses a bounded document and refuses one that could be read as another kind (CVE-2021-41190).
 pub fn document(bytes: &[u8], role: Role) -> Result<Value> {
-    let noun = if role == Role::Index { "index" } else { "manifest" };
-    if bytes.len() as u64 > DOCUMENT_LIMIT {
-        return Err(Fault::invalid(format!("{noun} of {} bytes is larger than {DOCUMENT_LIMIT}", bytes.len())));
+    let (noun, limit) = if role == Role::Index { ("index", INDEX_LIMIT) } else { ("manifest", DOCUMENT_LIMIT) };
+    if bytes.len() as u64 > limit {
+        return Err(Fault::invalid(format!("{noun} of {} bytes is larger than {limit}", bytes.len())));
     }
     let raw: Value = serde_json::from_slice(bytes).map_err(|error| Fault::invalid(format!("{noun} is not JSON: {error}")))?;
     if !raw.is_object() {

@@ -12,6 +12,9 @@ use super::two_digests::Twin;
 /// How many extended headers may stand before one entry.
 const MAX_EXTENSIONS: usize = 8;
 
+/// What [`Limits::bytes`] bounds, as [`TarError::Limit`] says it.
+pub const UNPACKED_BYTES: &str = "unpacked bytes of the layer";
+
 /// Bounds of one layer.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -143,7 +146,7 @@ impl<R: BufRead> TarReader<R> {
             return Err(TarError::Limit { what: "entries of the layer", limit: self.limits.entries });
         }
         if self.bytes > self.limits.bytes {
-            return Err(TarError::Limit { what: "unpacked bytes of the layer", limit: self.limits.bytes });
+            return Err(TarError::Limit { what: UNPACKED_BYTES, limit: self.limits.bytes });
         }
         self.content = size;
         self.padding = size.wrapping_neg() % BLOCK as u64;

@@ -14,7 +14,7 @@ use crate::sys::tree_partial::{self, Committed, Partial};
 use crate::sys::{Host, file, rootfs};
 
 use super::blob::BlobSource;
-use super::layer::{TAR, check_in_shell, inflate_in_shell, limits_in, token};
+use super::layer::{TAR, check_in_shell, inflate_in_shell, token, within_room};
 use super::{Action, Undone, Way};
 
 /// One layer to unpack.
@@ -75,7 +75,10 @@ impl LayerBlob {
             BlobSource::Registry(_) => return Err(Fault::internal("a layer of a registry must be stored first")),
         };
         let place = Place { root, form: Form::Flat, list: None };
-        read_layer(blob, &self.claim(), limits_in(root)?, |reader| tree::write_layer(reader, place, Box::new(|| Ok(Vec::new())))).map(drop)
+        within_room(root, |limits| {
+            read_layer(blob, &self.claim(), limits, |reader| tree::write_layer(reader, place, Box::new(|| Ok(Vec::new()))))
+        })
+        .map(drop)
     }
 
     /// A command that writes the blob to its standard output.

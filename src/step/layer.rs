@@ -10,10 +10,11 @@ use serde::{Deserialize, Serialize};
 use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::image::layer::{Claim, Compression, read_layer};
 use crate::image::layer_stamp::{LIST, STAMP, Stamp, TREE};
-use crate::image::tar_reader::Limits;
+use crate::image::tar_entry::TarError;
+use crate::image::tar_reader::{Limits, UNPACKED_BYTES};
 use crate::script::{Script, quote};
 use crate::sys::registry::BlobReader;
-use crate::sys::tree::{self, Below, Form, Place};
+use crate::sys::tree::{self, Below, Form, Place, Room};
 use crate::sys::tree_partial::{self, Committed, Partial, Turn};
 use crate::sys::{Host, file, signal, store};
 
@@ -96,9 +97,9 @@ impl Layer {
     fn unpack(&self, partial: &Path, made_by: &str, blob: impl Read + Send, below: Below<'_>) -> Result<()> {
         let root = partial.join(TREE);
         file::create_dir(&root, 0o755)?;
-        let limits = limits_in(partial)?;
         let place = Place { root: &root, form: Form::Overlay, list: Some(tree::create_list(&partial.join(LIST))?) };
-        let written = read_layer(blob, &self.claim(), limits, |reader| tree::write_layer(reader, place, below))?;
+        let unpack = |limits| read_layer(blob, &self.claim(), limits, |reader| tree::write_layer(reader, place, below));
+        let written = within_room(partial, unpack)?;
         let listed = written.listed;
         let stamp = Stamp {
             sealed: listed.as_ref().and_then(|listed| Stamp::sealed_text(listed.sealed)),
@@ -288,10 +289,31 @@ pub fn find_stamp(path: &Path) -> Result<Option<Stamp>> {
     Stamp::parse(&text).map(Some).doing(|| format!("reading {}", stamp.display()))
 }
 
-/// The default limits, and no more bytes than the file system of `path` can take.
-pub(super) fn limits_in(path: &Path) -> Result<Limits> {
-    let limits = Limits::default();
-    Ok(Limits { bytes: limits.bytes.min(tree::room(path)?), ..limits })
+/// Unpacks below `path` by `unpack`, which gets the default limits, and no more bytes than the file system can take.
+///
+/// *Errors:* `ResourceExhausted` when that was too little, with what is free and what is kept back.
+pub(super) fn within_room<T>(path: &Path, unpack: impl FnOnce(Limits) -> Result<T>) -> Result<T> {
+    let (limits, room) = (Limits::default(), tree::room(path)?);
+    if room.usable() >= limits.bytes {
+        return unpack(limits);
+    }
+    unpack(Limits { bytes: room.usable(), ..limits }).map_err(|fault| if fault_is_of_bytes(&fault) { no_room(path, room) } else { fault })
+}
+
+fn fault_is_of_bytes(fault: &Fault) -> bool {
+    let source = std::error::Error::source(fault).and_then(|source| source.downcast_ref::<TarError>());
+    matches!(source, Some(TarError::Limit { what: UNPACKED_BYTES, .. }))
+}
+
+fn no_room(path: &Path, room: Room) -> Fault {
+    let Room { free, kept } = room;
+    let above = path.parent().unwrap_or(path).display();
+    let message = format!(
+        "the layer does not fit on the file system of {above}: {free} bytes are free, and {kept} (5 % of the whole) are kept back for the host"
+    );
+    Fault::new(Kind::ResourceExhausted, message)
+        .hint("make room there, then try again; rkbox gc and rkbox image prune take back what nobody uses")
+        .hint("rkbox --root DIR keeps images and layers on another file system")
 }
 
 /// A word that no other process will choose.

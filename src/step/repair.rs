@@ -14,7 +14,7 @@ use crate::sys::tree_repair::{self, Damage, Wanted};
 use crate::sys::tree_verify::Flaw;
 use crate::sys::{Host, mount, tree};
 
-use super::layer::{Layer, LayerBefore, limits_in};
+use super::layer::{Layer, LayerBefore, within_room};
 use super::{Action, Undone, Way};
 
 /// Puts damaged files of an unpacked layer back as they were.
@@ -81,8 +81,9 @@ impl Repair {
 
 fn gather(layer: &Layer, wanted: &mut Wanted, spool: &Partial) -> Result<()> {
     let blob = tree::open_blob(&layer.blob, 0)?;
-    let limits = limits_in(spool.path())?;
-    read_layer(blob, &layer.claim(), limits, |reader| tree_repair::gather(reader, wanted, spool.path()))
+    within_room(spool.path(), |limits| {
+        read_layer(blob, &layer.claim(), limits, |reader| tree_repair::gather(reader, wanted, spool.path()))
+    })
 }
 
 impl Action for Repair {

@@ -15,7 +15,7 @@ use super::dir_lock::{self, Beside, DirLock};
 use super::{file, lock};
 use crate::fault::{Context, Fault, Kind, Result, kind_of_errno};
 use crate::image::layout::{self, DEPTH_LIMIT, Descriptor, Index};
-use crate::image::manifest::{self, DOCUMENT_LIMIT, Manifest};
+use crate::image::manifest::{self, DOCUMENT_LIMIT, INDEX_LIMIT, Manifest};
 use crate::image::{Config, Digest};
 
 /// The content of `oci-layout`.
@@ -94,7 +94,7 @@ pub fn index_path(store: &Path) -> PathBuf {
 /// Reads the index; `None` when there is none.
 pub fn find_index(store: &Path) -> Result<Option<Index>> {
     let path = index_path(store);
-    let Some(bytes) = file::find(&path, DOCUMENT_LIMIT)? else { return Ok(None) };
+    let Some(bytes) = file::find(&path, INDEX_LIMIT)? else { return Ok(None) };
     let damaged = |fault: Fault| fault.of_kind(Kind::DataLoss).doing(format!("reading {}", path.display()));
     Index::parse(&bytes).map(Some).map_err(damaged)
 }
