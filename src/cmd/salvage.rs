@@ -147,6 +147,7 @@ pub fn container(host: &Host, id: &Id) -> Result<ContainerRecord> {
         rkbox: nothing(),
         owns_netns: !attachments.is_empty(),
         netns,
+        pid_namespace_of: None,
         attachments,
         bundle: host.container_dir(id.as_str()),
         root_attributes: (0o755, (0, 0)),

@@ -54,6 +54,7 @@ impl Namespaces {
                 NsKind::Net => "net",
                 NsKind::Ipc => "ipc",
                 NsKind::Uts => "uts",
+                NsKind::Pid => "pid",
             };
             words.push(format!("--{option}={}", path.display()));
         }

@@ -14,7 +14,7 @@ use nix::sys::statfs::{FsType, fstatfs};
 
 use crate::fault::{Fault, Kind, kind_of_errno};
 
-pub use pin::{Pins, create_pinned, is_ours, pinned, unpin};
+pub use pin::{Pins, create_pinned, is_ours, pin_pid, pinned, unpin};
 pub use root::{ensure_root, find_root, remove_root};
 
 const NSFS_MAGIC: FsType = FsType(0x6e73_6673);
@@ -30,6 +30,8 @@ pub enum NsKind {
     Ipc,
     /// Host name.
     Uts,
+    /// Processes: joined by others, pinned from a process in it.
+    Pid,
 }
 
 impl NsKind {
@@ -38,6 +40,7 @@ impl NsKind {
             NsKind::Net => CloneFlags::CLONE_NEWNET,
             NsKind::Ipc => CloneFlags::CLONE_NEWIPC,
             NsKind::Uts => CloneFlags::CLONE_NEWUTS,
+            NsKind::Pid => CloneFlags::CLONE_NEWPID,
         }
     }
 
@@ -46,6 +49,7 @@ impl NsKind {
             NsKind::Net => "/proc/thread-self/ns/net",
             NsKind::Ipc => "/proc/thread-self/ns/ipc",
             NsKind::Uts => "/proc/thread-self/ns/uts",
+            NsKind::Pid => "/proc/thread-self/ns/pid",
         }
     }
 
@@ -54,6 +58,7 @@ impl NsKind {
             NsKind::Net => "network",
             NsKind::Ipc => "IPC",
             NsKind::Uts => "UTS",
+            NsKind::Pid => "pid",
         }
     }
 }

@@ -1,11 +1,13 @@
 //! The plan of a container: a function of its record and of the texts that its files hold.
 
+use std::path::PathBuf;
+
 use super::{mounts, run_dir};
 use crate::cmd::records::BoxKind;
 use crate::cmd::sandbox::cgroup_parent;
 use crate::record::ContainerRecord;
 use crate::step::mount::MountKind;
-use crate::step::{Directory, File, Home, Mount, Namespaces, NetnsRoot, Reservation, Skeleton, Step};
+use crate::step::{Directory, File, Home, LogPlace, Mount, Namespaces, NetnsRoot, PidNamespace, Reservation, Skeleton, Step};
 use crate::sys::Host;
 
 /// What the files of a container hold; empty texts are enough to take a container back.
@@ -17,6 +19,11 @@ pub struct Texts {
     pub config: String,
     /// `/etc/hosts`, `/etc/hostname`, `/etc/resolv.conf`; none when they are a sandbox's.
     pub files: Vec<(&'static str, String)>,
+}
+
+/// Where the pid namespace that the container joins is pinned.
+pub fn pid_pin(host: &Host, record: &ContainerRecord) -> PathBuf {
+    run_dir(host, &record.id).join("pidns")
 }
 
 /// Puts the steps of `record` in order; answers also the index of the last one of its network.
@@ -37,6 +44,18 @@ pub fn steps(host: &Host, record: &ContainerRecord, texts: Texts, network: Vec<S
         all.push(NetnsRoot { path: host.netns.clone() }.into());
         all.push(Namespaces { net: record.netns.clone(), ipc: None, uts: None, hostname: None }.into());
     }
+    if let Some(of) = &record.pid_namespace_of {
+        all.push(
+            PidNamespace {
+                of: of.id.clone(),
+                runtime: record.runtime.path.clone(),
+                state: record.runtime.state.clone(),
+                pid_file: of.pid_file.clone(),
+                path: pid_pin(host, record),
+            }
+            .into(),
+        );
+    }
     all.extend(network);
     let network_end = all.len() - 1;
     let [init, upper, work, rootfs] = ["init", "upper", "work", "rootfs"].map(|name| dir.join(name));
@@ -53,6 +72,9 @@ pub fn steps(host: &Host, record: &ContainerRecord, texts: Texts, network: Vec<S
     all.extend(mounts::steps(host, record));
     for (name, content) in texts.files {
         all.push(File { path: dir.join(name), mode: 0o644, content, durable: false }.into());
+    }
+    if let Some(log) = record.life.log.as_ref().filter(|log| !log.path.starts_with(dir)) {
+        all.push(LogPlace { path: log.path.clone() }.into());
     }
     all.push(File { path: dir.join("config.json"), mode: 0o600, content: texts.config, durable: false }.into());
     (all, network_end)
