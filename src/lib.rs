@@ -13,6 +13,7 @@ pub mod cmd;
 pub mod cni;
 pub mod cni_plugin;
 pub mod fault;
+pub mod idmap;
 pub mod ids;
 pub mod image;
 pub mod monitor;

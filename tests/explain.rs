@@ -115,6 +115,10 @@ explains! {
     net_add_second: "ip netns add one; ip netns add two; rkbox net add connet one", "net add connet two";
     net_del: "ip netns add connet; rkbox net add connet connet", "net del connet connet";
     sandbox_create: "true", "sandbox create -p 8080:80 -p 5353:53/udp -p 127.0.0.1:9090-9091:90-91 web";
+    sandbox_create_userns: "true", "sandbox create --userns auto web";
+    sandbox_rm_userns: "rkbox sandbox create --userns auto web", "sandbox rm web";
+    run_userns: "rkbox image load BUSYBOX", "run --rm --userns keep-id busybox cat /proc/self/uid_map";
+    run_userns_kept: "rkbox image load BUSYBOX", "run --name c --userns 0:0:65536 busybox stat -c %u /etc/hosts";
     sandbox_create_second: "rkbox sandbox create db", "sandbox create web";
     sandbox_create_from_file: "POD_FILE", "sandbox create --config /tmp/rkbox-world/pod.json";
     sandbox_stop: "rkbox sandbox create web", "sandbox stop web";

@@ -189,3 +189,38 @@ fn what_cannot_be_saved_is_refused_and_leaves_nothing() {
     assert!(std::fs::read(world.path("kept")).unwrap() == kept);
     assert!(!Path::new("/tmp/rkbox-world/x").exists());
 }
+
+/// A layer compressed by `zstd` with a window of 2^`log` bytes, in `$HOME/LOG.tar`; its content does not fit into 32 MiB.
+fn archive_with_window(world: &World, log: u32) {
+    let script = format!(
+        r#"set -e; mkdir $HOME/w{log}; cd $HOME/w{log}; head -c 48M /dev/urandom > data; tar -cf tar data
+        printf '{{"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":["sha256:%s"]}}}}' $(sha256sum tar | cut -c1-64) > config.json
+        zstd -q -1 --long={log} < tar > layer; printf '[{{"Config":"config.json","RepoTags":["window:{log}"],"Layers":["layer"]}}]' > manifest.json
+        tar -cf ../{log}.tar manifest.json config.json layer; zstd -q -1 --long={log} < ../{log}.tar > ../{log}.tar.zst; rm -r $HOME/w{log}"#
+    );
+    world.sh(&script).ok();
+}
+
+#[test]
+fn windows_of_zstd_stay_in_bounded_memory_and_larger_ones_are_named() {
+    let world = World::new();
+    archive_with_window(&world, 25);
+    archive_with_window(&world, 27);
+    for archive in ["27.tar", "27.tar.zst"] {
+        let refused = world.sh(&format!("rkbox image load $HOME/{archive}")).fails(6);
+        refused.says("the zstd frame needs a window of 128 MiB in memory, and rkbox gives it at most 32 MiB").says("zstd --long=25");
+    }
+    assert_eq!(world.rk("image ls -q").ok().stdout, "");
+    // Peak memory of the largest that is taken, in MiB.
+    for archive in ["25.tar", "25.tar.zst"] {
+        let measure = "import resource as r, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); \
+            print(r.getrusage(r.RUSAGE_CHILDREN).ru_maxrss // 1024)";
+        let rkbox = env!("CARGO_BIN_EXE_rkbox");
+        let peak =
+            world.sh(&format!("python3 -c '{measure}' {rkbox} image load $HOME/{archive}; rkbox image rm window:25 >&2")).ok().stdout;
+        let peak: u64 = peak.trim().parse().unwrap();
+        // An unoptimised binary has some 16 MiB more of itself in memory.
+        let most = if cfg!(debug_assertions) { 80 } else { 64 };
+        assert!((32..=most).contains(&peak), "{archive}: {peak} MiB");
+    }
+}

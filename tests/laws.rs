@@ -7,12 +7,14 @@
 mod common;
 
 use common::{Observation, World};
+use rkbox::idmap::IdMap;
 use rkbox::ids::Id;
 use rkbox::script::Script;
+use rkbox::step::namespaces::NewUser;
 use rkbox::step::volume_use::{Release, VolumeUse};
 use rkbox::step::{
-    CgroupParent, CopyUp, Directory, File, Home, HostsName, LogPlace, NetnsFiles, Ownership, Pin, Reservation, SharedDir, SourceDir, Step,
-    Undone, Volume, VolumeRemoval,
+    CgroupParent, CopyUp, Directory, File, Home, HostsName, IdClaim, LogPlace, Namespaces, NetnsFiles, Ownership, Pin, Reservation,
+    SharedDir, ShiftedCopy, SourceDir, Step, Undone, Volume, VolumeRemoval,
 };
 use rkbox::sys::Host;
 
@@ -82,7 +84,8 @@ fn directory() {
 fn file() {
     let content = "a'b%c\\d\n\t\u{e9}\n".to_owned();
     assert_laws("true", |host| {
-        File { path: host.root.parent().unwrap().join("a file"), mode: 0o640, content: content.clone(), durable: true }.into()
+        File { path: host.root.parent().unwrap().join("a file"), mode: 0o640, content: content.clone(), durable: true, owner: (0, 0) }
+            .into()
     });
 }
 
@@ -192,7 +195,7 @@ fn copy_up() {
         mkfifo rootfs/in/fifo; mknod rootfs/in/null c 1 3; truncate -s 1M rootfs/in/hole";
     assert_laws(prepare, |host| {
         let base = host.root.parent().unwrap();
-        CopyUp { rootfs: base.join("rootfs"), inside: "/in".to_owned(), volume: volume_at(host), container: id() }.into()
+        CopyUp { rootfs: base.join("rootfs"), inside: "/in".to_owned(), volume: volume_at(host), container: id(), ids: None }.into()
     });
 }
 
@@ -213,16 +216,44 @@ fn pin() {
         let prepare = "mkdir -p dir/below; echo x >file; mount -t tmpfs mine dir/below; mkdir mounts";
         assert_laws(prepare, |host| {
             let base = host.root.parent().unwrap();
-            Pin { source: base.join(source), below: None, target: base.join("mounts/0"), shared }.into()
+            Pin { source: base.join(source), below: None, target: base.join("mounts/0"), shared, ids: None }.into()
         });
     }
     assert_laws(
         "mkdir -p dir/below mounts; ln -s below dir/link; touch dir/below/file; mount -t tmpfs mine mounts; umount mounts",
         |host| {
             let base = host.root.parent().unwrap();
-            Pin { source: base.join("dir"), below: Some("below/file".to_owned()), target: base.join("mounts/0"), shared: false }.into()
+            Pin { source: base.join("dir"), below: Some("below/file".to_owned()), target: base.join("mounts/0"), shared: false, ids: None }
+                .into()
         },
     );
+}
+
+/// Made of an image's layers for a user namespace; set-uid bits and links stay.
+#[test]
+fn shifted_copy() {
+    let prepare = "mkdir -p low/bin top/etc; mount -t tmpfs mine top; umount top; echo x >low/bin/su; chmod 4755 low/bin/su; ln low/bin/su low/bin/sg; ln -s su low/bin/sh
+        chown -h 5:6 low/bin/sh; chown 7:70000 top/etc; chmod 1777 top/etc; mknod top/null c 1 3; mkfifo top/fifo; touch -d @99 low/bin low top/etc top";
+    assert_laws(prepare, |host| {
+        let base = host.root.parent().unwrap();
+        ShiftedCopy { lowers: vec![base.join("top"), base.join("low")], path: base.join("copy"), map: IdMap::contiguous(100_000, 65_536) }
+            .into()
+    });
+}
+
+#[test]
+fn id_claim() {
+    assert_laws("mkdir userns", |host| IdClaim { path: host.root.parent().unwrap().join("userns/5-10"), id: id() }.into());
+}
+
+/// Namespaces that belong to a user namespace.
+#[test]
+fn owned_namespaces() {
+    assert_laws("mkdir pins; mount -t tmpfs mine pins; umount pins", |host| {
+        let pin = |name: &str| host.root.parent().unwrap().join("pins").join(name);
+        let user = Some(NewUser { path: pin("user"), map: IdMap::contiguous(100_000, 65_536) });
+        Namespaces { net: Some(pin("net")), ipc: Some(pin("ipc")), uts: Some(pin("uts")), hostname: Some("web".to_owned()), user }.into()
+    });
 }
 
 #[test]

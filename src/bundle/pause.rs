@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use oci_spec::runtime::{LinuxBuilder, LinuxNamespaceType, LinuxSeccomp, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder};
 
 use super::capabilities::{self, CapabilitySet, Holder};
-use super::spec::{Namespace, OCI_VERSION, denied_devices, finish, internal, namespace};
+use super::spec::{Namespace, OCI_VERSION, UserIds, denied_devices, finish, internal, join_user, namespace};
 use super::user::Identity;
 use super::{canonical, mounts};
 use crate::fault::Result;
@@ -28,6 +28,8 @@ pub struct PauseRequest {
     pub ipc: Option<PathBuf>,
     /// The pinned uts namespace, which has its host name already; `None` for the host's.
     pub uts: Option<PathBuf>,
+    /// Its user namespace; `None` has the host's ids.
+    pub user: Option<UserIds>,
     /// Its processes: a namespace of its own, or the host's.
     pub pid: Namespace,
     /// As whom it runs; it needs no right.
@@ -77,6 +79,9 @@ pub fn spec(request: &PauseRequest) -> Result<Spec> {
         .set_seccomp(request.confinement.seccomp.clone())
         .set_masked_paths(None)
         .set_readonly_paths(None);
+    if let Some(user) = &request.user {
+        join_user(&mut linux, user)?;
+    }
     let identity = &request.identity;
     let user = UserBuilder::default().uid(identity.uid).gid(identity.gid);
     let user = if *identity == Identity::root() { user } else { user.additional_gids(identity.groups.clone()) };
@@ -118,6 +123,7 @@ pub(crate) mod tests {
             network: Some("/run/netns/web".into()),
             ipc: None,
             uts: None,
+            user: None,
             pid: Namespace::New,
             identity: Identity::root(),
             confinement: Confinement::default(),

@@ -8,20 +8,21 @@ use std::path::PathBuf;
 
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
-    Linux, LinuxBuilder, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxHugepageLimitBuilder, LinuxNamespace, LinuxNamespaceBuilder,
-    LinuxNamespaceType, LinuxResources, LinuxResourcesBuilder, PosixRlimit, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
-    UserBuilder,
+    Linux, LinuxBuilder, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxHugepageLimitBuilder, LinuxIdMappingBuilder, LinuxNamespace,
+    LinuxNamespaceBuilder, LinuxNamespaceType, LinuxResources, LinuxResourcesBuilder, PosixRlimit, Process, ProcessBuilder, RootBuilder,
+    Spec, SpecBuilder, UserBuilder,
 };
 
 use super::canonical;
 use super::capabilities::{self, Holder};
-use super::mounts::{self, Access, Bind, Entry, Shm};
+use super::mounts::{self, Access, Bind, Entry, Kernel, KernelFiles, Shm};
 use super::posture::{Ambience, Posture, Privileges};
 use super::process::Terminal;
 use super::resources::{DEFAULT_PIDS, Resources, Swap};
 use super::ulimit::Ulimit;
 use super::user::Identity;
 use crate::fault::{Fault, Kind, Result};
+use crate::idmap::{IdMap, IdRange};
 
 /// The version of the runtime specification that is written; old runtimes accept it and nothing newer is used.
 pub(super) const OCI_VERSION: &str = "1.0.2";
@@ -53,6 +54,15 @@ pub struct Isolation {
     pub pid: Namespace,
     /// Control groups: `New` on cgroup v2, `Host` on v1, where the runtime binds the container's own groups.
     pub cgroup: Namespace,
+}
+
+/// A user namespace that is pinned, and its ids: the runtime wants both.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserIds {
+    /// Its pin.
+    pub path: PathBuf,
+    /// Its ids.
+    pub map: IdMap,
 }
 
 /// What a container may use.
@@ -106,6 +116,10 @@ pub struct ContainerRequest {
     pub posture: Posture,
     /// Which namespaces it lives in.
     pub isolation: Isolation,
+    /// Its user namespace; `None` has the host's ids.
+    pub user: Option<UserIds>,
+    /// Where `/sys` comes from.
+    pub kernel_files: KernelFiles,
     /// The host name, only with a uts namespace of its own; `None` where the namespace has one already.
     pub hostname: Option<String>,
     /// The root file system, absolute or relative to the bundle.
@@ -131,7 +145,12 @@ pub fn container(request: &ContainerRequest) -> Result<Spec> {
     if request.hostname.is_some() && request.isolation.uts == Namespace::Host {
         return Err(Fault::invalid("a host name cannot be set in the uts namespace of the host"));
     }
-    let mut mounts = mounts::all(&request.shm, &request.binds, &request.mounts)?;
+    let mut mounts = mounts::all(
+        Kernel { files: request.kernel_files, ids: request.user.as_ref().map(|user| &user.map) },
+        &request.shm,
+        &request.binds,
+        &request.mounts,
+    )?;
     request.posture.open_kernel_mounts(&mut mounts);
     let root = RootBuilder::default().path(request.rootfs.clone()).readonly(request.root_access == Access::ReadOnly).build();
     let builder = SpecBuilder::default()
@@ -201,7 +220,22 @@ fn linux(request: &ContainerRequest) -> Result<Linux> {
         .set_devices((!posture.devices.is_empty()).then(|| posture.devices.clone()))
         .set_sysctl((!posture.sysctls.is_empty()).then(|| posture.sysctls.clone().into_iter().collect()))
         .set_mount_label(posture.mount_label.clone());
+    if let Some(user) = &request.user {
+        join_user(&mut linux, user)?;
+    }
     Ok(linux)
+}
+
+/// Puts a container or pause process into a user namespace.
+pub(super) fn join_user(linux: &mut Linux, user: &UserIds) -> Result<()> {
+    let mapping = |range: &IdRange| {
+        LinuxIdMappingBuilder::default().container_id(range.inside).host_id(range.outside).size(range.size).build().map_err(internal)
+    };
+    let mappings = user.map.0.iter().map(mapping).collect::<Result<Vec<_>>>()?;
+    let mut namespaces = linux.namespaces().clone().unwrap_or_default();
+    namespaces.push(namespace(LinuxNamespaceType::User, Some(user.path.clone()))?);
+    linux.set_namespaces(Some(namespaces)).set_uid_mappings(Some(mappings.clone())).set_gid_mappings(Some(mappings));
+    Ok(())
 }
 
 fn namespaces(isolation: &Isolation) -> Result<Vec<LinuxNamespace>> {
@@ -285,6 +319,8 @@ pub(crate) mod tests {
                 pid: Namespace::New,
                 cgroup: Namespace::Host,
             },
+            user: None,
+            kernel_files: KernelFiles::Own,
             hostname: None,
             rootfs: "rootfs".into(),
             root_access: Access::ReadWrite,

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Context, Format, container, image, network, output, salvage, sandbox, volume};
+use super::{Context, Format, container, image, network, output, salvage, sandbox, userns, volume};
 use crate::fault::{Faults, Result};
 use crate::plan::{ledger, recover};
 use crate::sys::file;
@@ -25,6 +25,7 @@ pub fn run(cx: &Context, _args: &GcArgs) -> Result<u8> {
     collect(sandbox::reclaim(host), &mut gone, &mut faults);
     collect(network::reclaim(host), &mut gone, &mut faults);
     collect(volume::reclaim(host), &mut gone, &mut faults);
+    collect(userns::reclaim(host), &mut gone, &mut faults);
     collect(image::sweep(host), &mut gone, &mut faults);
     collect(ledger::reclaim(host), &mut gone, &mut faults);
     for dir in [host.journals(), host.runtime_root(), host.run.clone()] {

@@ -25,6 +25,7 @@ pub mod seccomp;
 pub mod transfer;
 pub mod unit;
 pub mod usage;
+mod userns;
 pub mod volume;
 
 use crate::sys::Host;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::records::{self, BoxKind};
+use super::{container as boxes, userns};
 use crate::cni::cache;
 use crate::fault::{Fault, Kind, Result};
 use crate::ids::{Id, Name};
@@ -106,6 +107,7 @@ pub fn sandbox(host: &Host, id: &Id) -> Result<SandboxRecord> {
         boot_id: proc::boot_id()?,
         rkbox: String::new(),
         netns: Some(netns.unwrap_or_else(|| host.netns_path(name.as_ref()))),
+        userns: userns::salvage(host, id, &run)?,
         ipcns: Some(run.join("ipc")),
         utsns: run.join("uts"),
         shm: run.join("shm"),
@@ -145,6 +147,7 @@ pub fn container(host: &Host, id: &Id) -> Result<ContainerRecord> {
         created_at: nothing(),
         boot_id: proc::boot_id()?,
         rkbox: nothing(),
+        userns: userns::salvage(host, id, &boxes::run_dir(host, id))?,
         owns_netns: !attachments.is_empty(),
         netns,
         pid_namespace_of: None,

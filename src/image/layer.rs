@@ -1,7 +1,7 @@
 //! The reader stack of a layer: blob → size and digest → inflate │ diffID → tar, all checked before anything is kept.
 //!
-//! Each stage is a thread (read | digest | inflate | digest | parse and write) with a bounded pipe before it. Inflating is the
-//! bottleneck (about 80 % of one core), so the other cores hide the rest.
+//! Each stage is a thread (read | digest | inflate | parse and write | digest) with a bounded pipe before it. The last one digests
+//! the tar and the files in it in one pass, for the blocks of both are the same.
 
 use std::io::{self, BufRead, Read};
 use std::thread::ScopedJoinHandle;
@@ -10,11 +10,9 @@ use flate2::bufread::MultiGzDecoder;
 
 use crate::fault::{Context as _, Fault, Kind, Result};
 
-use super::layer_stream::{Feed, Stream, pipe};
+use super::layer_stream::{DEEP, Feed, Stream, pipe, pipe_of};
 use super::tar_reader::{Limits, TarReader};
-
-/// The largest window of a zstd frame: 2^27 bytes, what `zstd` itself accepts without `--long`.
-const ZSTD_WINDOW_LOG: u32 = 27;
+use super::zstd_window;
 
 /// How a blob is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,18 +95,18 @@ pub fn read_layer<T>(
         let (mut raw, digesting) = raw.digested(scope);
         let compression = compression_of(&mut raw, expected)?;
         let (made, inflated, tar) = if compression == Compression::Plain {
-            // The tar is the blob, and so is its digest.
-            (read_tar(raw, limits, consume), Ok(()), None)
+            let (tar, tar_digesting) = raw.digested_behind(scope);
+            (read_tar(tar, limits, consume), Ok(()), joined(tar_digesting)?)
         } else {
-            let (feed, tar) = pipe();
+            let (feed, tar) = pipe_of(DEEP);
             let inflating = scope.spawn(move || inflate(raw, compression, &feed));
-            let (tar, tar_digesting) = tar.digested(scope);
+            let (tar, tar_digesting) = tar.digested_behind(scope);
             let made = read_tar(tar, limits, consume);
-            (made, joined(inflating)?, Some(joined(tar_digesting)?))
+            (made, joined(inflating)?, joined(tar_digesting)?)
         };
         let (read, blob) = (joined(reading)?.map_err(broken), joined(digesting)?);
         let made = settle(made, inflated, read.map(drop), blob.as_ref(), claim)?;
-        let tar = tar.unwrap_or(blob).ok_or_else(|| Fault::internal("a layer was not read to its end"))?;
+        let tar = tar.ok_or_else(|| Fault::internal("a layer was not read to its end"))?;
         check_tar(claim, &tar.0).map(|()| made)
     })
 }
@@ -187,15 +185,14 @@ fn check_blob(claim: &Claim<'_>, digest: &str, size: u64) -> Result<()> {
 
 /// Inflates to the end, or as far as somebody reads.
 fn inflate(mut blob: Stream, compression: Compression, tar: &Feed) -> Result<()> {
+    let window = zstd_window::window_of(blob.fill_buf().map_err(broken)?);
     let ended = match compression {
         Compression::Gzip => tar.pump(&mut MultiGzDecoder::new(&mut blob)),
         Compression::Plain => tar.pump(&mut blob),
-        Compression::Zstd => zstd::Decoder::with_buffer(&mut blob).and_then(|mut decoder| {
-            decoder.window_log_max(ZSTD_WINDOW_LOG)?;
-            tar.pump(&mut decoder)
-        }),
+        Compression::Zstd => zstd_window::inflated(&mut blob).and_then(|mut decoder| tar.pump(&mut decoder)),
     };
-    if ended.map_err(broken).doing(|| "inflating the blob")? {
+    let why = |error: io::Error| zstd_window::refusal(&error, window).unwrap_or_else(|| broken(error));
+    if ended.map_err(why).doing(|| "inflating the blob")? {
         // A decoder ends at the end of the blob or with an error; this reads what it may have left.
         blob.drain().map_err(broken)?;
     }

@@ -6,10 +6,14 @@ use std::thread::{Scope, ScopedJoinHandle};
 
 use sha2::{Digest, Sha256};
 
+use super::two_digests::{Twin, TwoDigests};
+
 /// Bytes of one buffer.
 const CHUNK: usize = 256 << 10;
 /// Full buffers that wait between two stages; with one in each hand this bounds a pipe to 1.5 MiB.
 const DEPTH: usize = 4;
+/// Those that wait for the writer: it is slower than inflating where files are small, and faster where they are large.
+pub const DEEP: usize = 8;
 
 type Chunk = io::Result<Vec<u8>>;
 
@@ -26,6 +30,27 @@ pub struct Stream {
     current: Vec<u8>,
     position: usize,
     ended: bool,
+    behind: Option<Behind>,
+}
+
+/// What the reader has read, on its way to be digested.
+struct Behind {
+    read: SyncSender<Passed>,
+    files: Vec<FileMark>,
+    digests: Receiver<[u8; 32]>,
+}
+
+/// A buffer that was read, with the files that start in it; or the end.
+enum Passed {
+    Bytes(Vec<u8>, Vec<FileMark>),
+    End,
+}
+
+/// Where a file starts, and how many bytes it has.
+struct FileMark {
+    at: usize,
+    size: u64,
+    twin: Twin,
 }
 
 /// A digest in the making; its end is `sha256:HEX` and the number of the bytes, or `None` when nobody read to the end.
@@ -33,7 +58,12 @@ pub type Digesting<'scope> = ScopedJoinHandle<'scope, Option<(String, u64)>>;
 
 /// A new pipe.
 pub fn pipe() -> (Feed, Stream) {
-    let (full_tx, full_rx) = mpsc::sync_channel(DEPTH);
+    pipe_of(DEPTH)
+}
+
+/// A new pipe in which so many buffers may wait.
+pub fn pipe_of(depth: usize) -> (Feed, Stream) {
+    let (full_tx, full_rx) = mpsc::sync_channel(depth);
     let (empty_tx, empty_rx) = mpsc::channel();
     (Feed { full: full_tx, empty: empty_rx }, Stream::new(full_rx, empty_tx))
 }
@@ -62,6 +92,23 @@ impl Feed {
     }
 }
 
+/// Digests a buffer and the files that start in it.
+fn digest_all(sums: &mut TwoDigests, bytes: &[u8], files: &[FileMark], found: &Sender<[u8; 32]>) {
+    let mut at = 0;
+    let mut until = |sums: &mut TwoDigests, end: usize| {
+        while at < end {
+            let (count, digest) = sums.update(&bytes[at..end]);
+            at += count;
+            digest.map(|digest| found.send(digest));
+        }
+    };
+    for file in files {
+        until(sums, file.at);
+        sums.start_file(file.size, file.twin).map(|digest| found.send(digest));
+    }
+    until(sums, bytes.len());
+}
+
 fn read_full(source: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
@@ -77,7 +124,7 @@ fn read_full(source: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
 
 impl Stream {
     fn new(full: Receiver<Chunk>, empty: Sender<Vec<u8>>) -> Self {
-        Stream { full, empty, current: Vec::new(), position: 0, ended: false }
+        Stream { full, empty, current: Vec::new(), position: 0, ended: false, behind: None }
     }
 
     /// Puts a thread in front that digests what passes. To be called before anything is read.
@@ -99,6 +146,63 @@ impl Stream {
             Some((format!("sha256:{}", crate::ids::hex(&digest.finalize())), count))
         });
         (stream, digesting)
+    }
+
+    /// Puts a thread behind that digests what was read, and the files in it that [`Self::digest_file`] names. To be called before
+    /// anything is consumed.
+    pub fn digested_behind<'scope>(mut self, scope: &'scope Scope<'scope, '_>) -> (Stream, Digesting<'scope>) {
+        let (read, passed) = mpsc::sync_channel(DEPTH);
+        let (found, digests) = mpsc::channel();
+        let empty = self.empty.clone();
+        if self.ended {
+            // Somebody has looked for the first bytes, and there are none.
+            let _ = read.send(Passed::End);
+        }
+        self.behind = Some(Behind { read, files: Vec::new(), digests });
+        let digesting = scope.spawn(move || {
+            let mut sums = TwoDigests::new();
+            for passed in passed {
+                let Passed::Bytes(bytes, files) = passed else {
+                    let (digest, count) = sums.finish();
+                    return Some((format!("sha256:{}", crate::ids::hex(&digest)), count));
+                };
+                digest_all(&mut sums, &bytes, &files, &found);
+                let _ = empty.send(bytes);
+            }
+            None
+        });
+        (self, digesting)
+    }
+
+    /// Asks for the digest of the next `size` bytes, which are a file; [`Self::next_digest`] answers it.
+    pub fn digest_file(&mut self, size: u64, twin: Twin) {
+        let at = self.position;
+        if let Some(behind) = &mut self.behind {
+            behind.files.push(FileMark { at, size, twin });
+        }
+    }
+
+    /// The digests that were asked for, one by one in this order; `None` when the next one is not known yet. `wait` reads the stream to
+    /// its end, and `None` is then said at the end only.
+    pub fn next_digest(&mut self, wait: bool) -> io::Result<Option<[u8; 32]>> {
+        if wait {
+            self.drain()?;
+        }
+        let Some(behind) = &self.behind else { return Ok(None) };
+        Ok(if wait { behind.digests.recv().ok() } else { behind.digests.try_recv().ok() })
+    }
+
+    /// Lets go of the buffer at hand, which was read.
+    fn pass_on(&mut self) {
+        // What was never filled is not worth giving back.
+        if self.current.capacity() == 0 {
+            return;
+        }
+        let bytes = std::mem::take(&mut self.current);
+        let _ = match &mut self.behind {
+            Some(behind) => behind.read.send(Passed::Bytes(bytes, std::mem::take(&mut behind.files))).is_ok(),
+            None => self.empty.send(bytes).is_ok(),
+        };
     }
 
     /// Reads to the end.
@@ -126,14 +230,16 @@ impl Read for Stream {
 impl BufRead for Stream {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.position == self.current.len() && !self.ended {
-            // What was never filled is not worth giving back.
-            if self.current.capacity() > 0 {
-                let _ = self.empty.send(std::mem::take(&mut self.current));
-            }
+            self.pass_on();
             self.position = 0;
             match self.full.recv() {
                 Ok(chunk) => self.current = chunk?,
-                Err(_) => self.ended = true,
+                Err(_) => {
+                    self.ended = true;
+                    if let Some(behind) = &self.behind {
+                        let _ = behind.read.send(Passed::End);
+                    }
+                }
             }
         }
         Ok(&self.current[self.position..])

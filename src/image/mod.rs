@@ -20,6 +20,8 @@ pub mod tar_path;
 pub mod tar_pax;
 pub mod tar_reader;
 pub mod transport;
+pub mod two_digests;
+pub mod zstd_window;
 
 pub use config::Config;
 pub use digest::Digest;

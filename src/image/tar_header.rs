@@ -23,11 +23,13 @@ impl<'a> Header<'a> {
     pub fn parse(block: &'a [u8; BLOCK], at: u64) -> Result<Self, TarError> {
         let header = Header { inner: tar::Header::from_byte_slice(block), at };
         let stored = header.number("checksum", &header.inner.as_old().cksum)?;
-        let sums = block.iter().enumerate().fold((0_i128, 0_i128), |(unsigned, signed), (index, &byte)| {
-            let byte = if (148..156).contains(&index) { b' ' } else { byte };
-            (unsigned + i128::from(byte), signed + i128::from(byte.cast_signed()))
-        });
-        if stored == sums.0 || stored == sums.1 { Ok(header) } else { Err(header.malformed("the header's checksum is wrong")) }
+        // The checksum itself counts as spaces.
+        let (before, after) = (&block[..148], &block[156..]);
+        let sum = |bytes: &[u8]| bytes.iter().map(|&byte| u32::from(byte)).sum::<u32>();
+        let high = |bytes: &[u8]| bytes.iter().map(|&byte| u32::from(byte >> 7)).sum::<u32>();
+        let unsigned = i128::from(sum(before) + 8 * u32::from(b' ') + sum(after));
+        let signed = unsigned - 256 * i128::from(high(before) + high(after));
+        if stored == unsigned || stored == signed { Ok(header) } else { Err(header.malformed("the header's checksum is wrong")) }
     }
 
     /// The typeflag.

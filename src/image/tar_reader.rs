@@ -2,10 +2,12 @@
 
 use std::io::{BufRead, ErrorKind};
 
+use super::layer_stream::Stream;
 use super::tar_entry::{Attributes, Entry, EntryKind, Moment, TarError, Verdict, judge, keeps_xattr};
 use super::tar_header::{BLOCK, Header, until_nul};
 use super::tar_path::TarPath;
 use super::tar_pax::{MAX_PAX, Pax, check_global};
+use super::two_digests::Twin;
 
 /// How many extended headers may stand before one entry.
 const MAX_EXTENSIONS: usize = 8;
@@ -231,6 +233,19 @@ impl<R: BufRead> TarReader<R> {
             self.at += count as u64;
         }
         Ok(Some(block))
+    }
+}
+
+impl TarReader<Stream> {
+    /// Asks for the digest of the content of the current entry, of which nothing was read yet; [`Self::next_digest`] answers it.
+    pub fn digest_content(&mut self, twin: Twin) {
+        self.source.digest_file(self.content, twin);
+    }
+
+    /// The digests that were asked for, one by one in this order; `None` when the next one is not known yet. `wait` reads on to the end
+    /// of the stream, and `None` is then said at the end only.
+    pub fn next_digest(&mut self, wait: bool) -> Result<Option<[u8; 32]>, TarError> {
+        Ok(self.source.next_digest(wait)?)
     }
 }
 

@@ -93,7 +93,7 @@ pub fn plan_attach(host: &Host, attach: &Attach<'_>) -> Result<Attached> {
         attached.gateway = result.ips.iter().find_map(|ip| ip.gateway);
         attached.dns = result.dns;
         entry.result = attached.result.clone();
-        attached.steps.push(step::File { path: cached, mode: 0o600, content: entry.to_text()?, durable: false }.into());
+        attached.steps.push(step::File { path: cached, mode: 0o600, content: entry.to_text()?, durable: false, owner: (0, 0) }.into());
         return Ok(attached);
     }
     let chain = foreign::Chain { host, network, owner: attach.owner, ifname: attach.ifname, netns: attach.netns, asked: attach.asked };

@@ -89,7 +89,7 @@ pub fn lease_steps(dir: &Path, handle: &Handle) -> Result<Vec<Step>> {
 
 /// The entry itself, to be taken back when all the rest is gone: nothing else tells of the attachment.
 pub fn cache_file(host: &Host, handle: &Handle) -> Step {
-    step::File { path: handle.cache_path(host), mode: 0o600, content: String::new(), durable: false }.into()
+    step::File { path: handle.cache_path(host), mode: 0o600, content: String::new(), durable: false, owner: (0, 0) }.into()
 }
 
 /// The private steps of an attachment of a record, for a box whose journal a reboot took.

@@ -49,7 +49,7 @@ fn steps(host: &Host, byte: u8) -> Vec<Step> {
         Home { dirs: vec![host.root.clone(), host.root.join("names"), host.root.join("sandboxes")] }.into(),
         Reservation { path: host.root.join("names/web"), id: id(byte) }.into(),
         Directory::new(dir.clone(), 0o700).into(),
-        File { path: dir.join("record.json"), mode: 0o600, content: "{}\n".to_owned(), durable: true }.into(),
+        File { path: dir.join("record.json"), mode: 0o600, content: "{}\n".to_owned(), durable: true, owner: (0, 0) }.into(),
     ]
 }
 
@@ -92,7 +92,8 @@ fn a_failed_step_takes_everything_back_and_names_itself() {
 fn steps_side_by_side_come_whole_or_not_at_all() {
     let world = tempfile::tempdir().unwrap();
     let host = Host::below(world.path());
-    let made = |name: &str| Step::from(File { path: host.root.join(name), mode: 0o600, content: "x".to_owned(), durable: true });
+    let made =
+        |name: &str| Step::from(File { path: host.root.join(name), mode: 0o600, content: "x".to_owned(), durable: true, owner: (0, 0) });
     let home = || Step::from(Home { dirs: vec![host.root.clone()] });
     let before = observe(world.path());
     let plan = |steps: Vec<Step>, runs| Plan::new("image-1", "pull", steps).side_by_side(runs);

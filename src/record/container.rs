@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::life::Life;
-use super::{Attachment, Metadata, Mount, Pairs, RawConfig, RuntimeFacts};
+use super::{Attachment, Metadata, Mount, Pairs, RawConfig, RuntimeFacts, UserNs};
 use crate::ids::{Id, Name};
 
 /// The image of a container, as asked for and as found.
@@ -93,6 +93,9 @@ pub struct ContainerRecord {
     /// The box whose pid namespace it joins; `None` is one of its own, or the host's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid_namespace_of: Option<FirstProcess>,
+    /// Its user namespace; none has the host's ids.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub userns: Option<UserNs>,
     /// Its own network attachments.
     #[serde(default)]
     pub attachments: Vec<Attachment>,

@@ -9,6 +9,7 @@ pub mod life;
 mod mount;
 mod sandbox;
 pub mod unit;
+mod userns;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -22,6 +23,7 @@ pub use bundle::{BundleLayer, BundleRecord};
 pub use container::{ContainerRecord, FirstProcess, ImageUsed};
 pub use mount::{Mount, MountFrom, VolumeRecord};
 pub use sandbox::SandboxRecord;
+pub use userns::{Shift, UserNs};
 
 /// Version of the records.
 pub const VERSION: u32 = 1;

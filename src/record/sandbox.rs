@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Attachment, Metadata, Pairs, RawConfig, RuntimeFacts};
+use super::{Attachment, Metadata, Pairs, RawConfig, RuntimeFacts, UserNs};
 use crate::ids::{Id, Name};
 
 /// What was asked of a sandbox, and the names and addresses that were chosen for it.
@@ -37,6 +37,9 @@ pub struct SandboxRecord {
     pub rkbox: String,
     /// Pin of the network namespace; `None` is the host's.
     pub netns: Option<PathBuf>,
+    /// Its user namespace; none has the host's ids.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub userns: Option<UserNs>,
     /// Pin of the IPC namespace; `None` is the host's.
     pub ipcns: Option<PathBuf>,
     /// Pin of the UTS namespace.

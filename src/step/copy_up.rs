@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::volume::{DATA, FRESH, lock, name_of, users};
 use super::{Action, Tenure, Undone, Way};
 use crate::fault::{Fault, Kind, Result};
+use crate::idmap::IdMap;
 use crate::ids::Id;
 use crate::script::{Script, quote};
 use crate::sys::file::{self, Durable};
@@ -27,6 +28,9 @@ pub struct CopyUp {
     pub volume: PathBuf,
     /// The container that has the volume first.
     pub container: Id,
+    /// The ids that the root file system is shown with and the volume will be; the disk has those inside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ids: Option<IdMap>,
 }
 
 /// What stood there before a [`CopyUp`].
@@ -65,7 +69,7 @@ impl Action for CopyUp {
         }
         let data = self.volume.join(DATA);
         if file::list_bytes(&data)?.is_empty() {
-            tree_clone::copy_content(&self.rootfs, &self.inside, &data)?;
+            tree_clone::copy_content(&self.rootfs, &self.inside, &data, &|owner| self.ids.as_ref().map_or(owner, |map| map.unshift(owner)))?;
         }
         file::remove_file(&self.volume.join(FRESH))?;
         Ok(())

@@ -21,6 +21,9 @@ pub struct File {
     pub content: String,
     /// Whether it must survive a power cut once the plan is settled.
     pub durable: bool,
+    /// Owner and group; root's by default.
+    #[serde(default)]
+    pub owner: (u32, u32),
 }
 
 impl fmt::Display for File {
@@ -41,6 +44,9 @@ impl Action for File {
 
     fn apply(&self, (): &(), _host: &Host) -> Result<()> {
         file::create_atomic(&self.path, self.mode, self.content.as_bytes(), file::Durable::No)?;
+        if self.owner != (0, 0) {
+            file::change_owner(&self.path, self.owner)?;
+        }
         Ok(())
     }
 
@@ -57,7 +63,12 @@ impl Action for File {
     fn script(&self, way: Way<'_, ()>, out: &mut Script) {
         let path = self.path.to_string_lossy();
         match way {
-            Way::Apply => out.write_file(&path, self.mode, self.content.as_bytes()),
+            Way::Apply => {
+                out.write_file(&path, self.mode, self.content.as_bytes());
+                if self.owner != (0, 0) {
+                    out.run(["chown", &format!("{}:{}", self.owner.0, self.owner.1), &path]);
+                }
+            }
             Way::Undo(()) => out.run(["rm", "-f", &path]),
         }
     }

@@ -198,6 +198,7 @@ steps! {
     BundleDir in bundle_dir,
     File in file,
     Reservation in reservation,
+    IdClaim in id_claim,
     // Images and root file systems.
     Blob in blob,
     Layer in layer,
@@ -207,6 +208,7 @@ steps! {
     Amend in amend,
     Skeleton in skeleton,
     Flatten in flatten,
+    ShiftedCopy in shifted_copy,
     Mount in mount,
     // Volumes and what else is mounted.
     Volume in volume,

@@ -10,7 +10,7 @@ use super::{Action, Undone, Way};
 use crate::fault::{Fault, Kind, Result};
 use crate::image::layer_stamp::{STAMP, TREE};
 use crate::script::{Script, quote};
-use crate::sys::{Host, file, mount};
+use crate::sys::{Host, file, mapped, mount};
 
 /// A file system to mount.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -24,6 +24,9 @@ pub enum MountKind {
         upper: PathBuf,
         /// Scratch of overlayfs beside the upper layer.
         work: PathBuf,
+        /// The pin of a user namespace whose ids the layers show.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ids: Option<PathBuf>,
     },
     /// overlayfs, read-only: an image as it is.
     Layers {
@@ -72,7 +75,7 @@ impl Mount {
 
     fn options(&self) -> Result<String> {
         Ok(match &self.what {
-            MountKind::Overlay { lowers, upper, work } => {
+            MountKind::Overlay { lowers, upper, work, .. } => {
                 let options = script_options(lowers, Some((upper, work)))?;
                 format!("nodev,{options}")
             }
@@ -84,7 +87,7 @@ impl Mount {
 
 /// The lower directories down to a layer that hides all below it. A plan that unpacks its layers itself cannot know which one does;
 /// what a layer is never changes once it is there.
-fn visible(lowers: &[PathBuf]) -> Result<&[PathBuf]> {
+pub(super) fn visible(lowers: &[PathBuf]) -> Result<&[PathBuf]> {
     for (nth, lower) in lowers.iter().enumerate().filter(|(_, lower)| lower.ends_with(TREE)) {
         if let Some(layer) = lower.parent()
             && find_stamp(layer)?.is_some_and(|stamp| stamp.opaque_root)
@@ -108,6 +111,32 @@ fn script_of_unmade(lowers: &[PathBuf], upper: &Path, work: &Path, target: &str,
     out.raw(&format!("mount -t overlay {} -o nodev,lowerdir=\"$lowers\"{} {}", mount::SOURCE, quote(rest), quote(target)));
 }
 
+/// The mount of layers with other ids: the option of mount(8) is of util-linux 2.39.
+fn script_of_mapped(lowers: &[PathBuf], writable: (&Path, &Path), userns: &Path, target: &str, out: &mut Script) {
+    let visible = visible(lowers).unwrap_or(lowers);
+    let aside = format!("{target}.ids");
+    let places: Vec<PathBuf> = (0..visible.len()).map(|nth| PathBuf::from(format!("{aside}/{nth}"))).collect();
+    out.run(["mkdir", &aside]);
+    out.run(["mount", "-t", "tmpfs", "-o", "mode=0700", mount::SOURCE, &aside]);
+    for (lower, place) in visible.iter().zip(&places) {
+        let place = place.to_string_lossy();
+        out.run(["mkdir", &place]);
+        out.run(["mount", "--bind", "-o", &format!("X-mount.idmap={}", userns.display()), &lower.to_string_lossy(), &place]);
+    }
+    match script_options(&places, Some(writable)) {
+        Ok(options) => {
+            out.run(["mount", "-t", "overlay", mount::SOURCE, "-o", &format!("nodev,{options}"), target]);
+            out.comment("overlayfs has copies of its own");
+            out.run(["umount", "-l", &aside]);
+            out.run(["rmdir", &aside]);
+        }
+        Err(fault) => {
+            out.comment(&fault.to_string());
+            out.run(["false"]);
+        }
+    }
+}
+
 fn script_options(lowers: &[PathBuf], writable: Option<(&Path, &Path)>) -> Result<String> {
     Ok(mount::overlay_options(mount::Overlay { lowers, writable })?.to_string_lossy().into_owned())
 }
@@ -125,8 +154,12 @@ impl Action for Mount {
 
     fn apply(&self, _: &(), _: &Host) -> Result<()> {
         match &self.what {
-            MountKind::Overlay { lowers, upper, work } => {
-                mount::overlay(mount::Overlay { lowers: visible(lowers)?, writable: Some((upper, work)) }, &self.target)?
+            MountKind::Overlay { lowers, upper, work, ids } => {
+                let overlay = mount::Overlay { lowers: visible(lowers)?, writable: Some((upper, work)) };
+                match ids {
+                    Some(userns) => mapped::overlay(overlay, &self.target, userns)?,
+                    None => mount::overlay(overlay, &self.target)?,
+                }
             }
             MountKind::Layers { lowers } => mount::overlay(mount::Overlay { lowers, writable: None }, &self.target)?,
             MountKind::Tmpfs { size_kib, mode } => mount::tmpfs(&self.target, *size_kib, *mode)?,
@@ -149,7 +182,8 @@ impl Action for Mount {
         let target = self.target.to_string_lossy();
         match way {
             Way::Apply => match (&self.what, self.options()) {
-                (MountKind::Overlay { lowers, upper, work }, Ok(_)) if lowers.iter().any(|lower| lower.ends_with(TREE) && !file::is_dir(lower).unwrap_or(false)) => {
+                (MountKind::Overlay { lowers, upper, work, ids: Some(userns) }, _) => script_of_mapped(lowers, (upper, work), userns, &target, out),
+                (MountKind::Overlay { lowers, upper, work, ids: None }, Ok(_)) if lowers.iter().any(|lower| lower.ends_with(TREE) && !file::is_dir(lower).unwrap_or(false)) => {
                     script_of_unmade(lowers, upper, work, &target, out);
                 }
                 (_, Ok(options)) => out.run(["mount", "-t", self.what.file_system(), mount::SOURCE, "-o", &options, &target]),
@@ -189,7 +223,7 @@ mod tests {
             fs::create_dir(at.join(dir)).unwrap();
         }
         fs::write(at.join("low/file"), "x").unwrap();
-        let what = MountKind::Overlay { lowers: vec![at.join("low")], upper: at.join("up"), work: at.join("work") };
+        let what = MountKind::Overlay { lowers: vec![at.join("low")], upper: at.join("up"), work: at.join("work"), ids: None };
         let layers = MountKind::Layers { lowers: vec![at.join("low"), at.join("up")] };
         vec![
             Mount { what, target: at.join("merged") },

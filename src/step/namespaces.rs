@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::{Fault, Kind, Result};
+use crate::idmap::IdMap;
 use crate::script::{Script, quote};
 use crate::step::{Action, Undone, Way};
 use crate::sys::ns::{NsKind, Pins};
@@ -23,6 +24,18 @@ pub struct Namespaces {
     pub uts: Option<PathBuf>,
     /// Host name set inside the UTS namespace.
     pub hostname: Option<String>,
+    /// A user namespace that owns the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<NewUser>,
+}
+
+/// A user namespace to be made.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NewUser {
+    /// Its pin.
+    pub path: PathBuf,
+    /// Its ids.
+    pub map: IdMap,
 }
 
 impl fmt::Display for Namespaces {
@@ -33,7 +46,13 @@ impl fmt::Display for Namespaces {
 
 impl Namespaces {
     fn pins(&self) -> Pins<'_> {
-        Pins { net: self.net.as_deref(), ipc: self.ipc.as_deref(), uts: self.uts.as_deref(), hostname: self.hostname.as_deref() }
+        Pins {
+            user: self.user.as_ref().map(|user| (user.path.as_path(), &user.map)),
+            net: self.net.as_deref(),
+            ipc: self.ipc.as_deref(),
+            uts: self.uts.as_deref(),
+            hostname: self.hostname.as_deref(),
+        }
     }
 
     /// The name under which `ip netns` knows the network namespace, where the pin is in its directory.
@@ -41,6 +60,25 @@ impl Namespaces {
         let path = self.net.as_deref()?;
         let is_there = path.parent().is_some_and(|dir| dir == Path::new("/run/netns") || dir == Path::new("/var/run/netns"));
         path.file_name().filter(|_| is_there).map(|name| name.to_string_lossy().into_owned())
+    }
+
+    /// The map is written from outside, which unshare(1) cannot do without entries in `/etc/subuid`: a process waits in the namespaces meanwhile.
+    fn script_owned(&self, map: &IdMap, out: &mut Script) {
+        let kinds: Vec<(&str, String)> =
+            self.pins().each().map(|(kind, path)| (kind.file(), quote(&path.to_string_lossy()))).collect();
+        let options = kinds.iter().map(|(name, _)| format!(" --{name}")).collect::<String>();
+        out.raw(&format!("unshare{options} sleep 60 & holder=$!"));
+        out.raw("until [ \"$(readlink /proc/$holder/ns/user)\" != \"$(readlink /proc/self/ns/user)\" ]; do sleep 0.05; done");
+        for file in ["uid_map", "gid_map"] {
+            out.raw(&format!("printf '{}' >/proc/$holder/{file}", map.kernel_text().replace('\n', "\\n")));
+        }
+        if let (Some(hostname), true) = (&self.hostname, self.uts.is_some()) {
+            out.raw(&format!("nsenter --uts=/proc/$holder/ns/uts hostname {}", quote(hostname)));
+        }
+        for (name, path) in kinds {
+            out.raw(&format!("mount --bind /proc/$holder/ns/{name} {path}"));
+        }
+        out.raw("kill $holder; wait $holder || true");
     }
 
     fn script_apply(&self, out: &mut Script) {
@@ -55,8 +93,12 @@ impl Namespaces {
                 NsKind::Ipc => "ipc",
                 NsKind::Uts => "uts",
                 NsKind::Pid => "pid",
+                NsKind::User => "user",
             };
             words.push(format!("--{option}={}", path.display()));
+        }
+        if let Some(user) = &self.user {
+            return self.script_owned(&user.map, out);
         }
         match &self.hostname {
             Some(hostname) if self.uts.is_some() => words.extend(["hostname".to_owned(), hostname.clone()]),

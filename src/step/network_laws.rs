@@ -88,7 +88,7 @@ fn namespaces() {
     let host = leave();
     apply(&NetnsRoot { path: "/run/netns".into() }, &host);
     let pin = |name: &str| Some(PathBuf::from("/run").join(name));
-    let step = Namespaces { net: pin("netns/web"), ipc: pin("web.ipc"), uts: pin("web.uts"), hostname: Some("web".into()) };
+    let step = Namespaces { net: pin("netns/web"), ipc: pin("web.ipc"), uts: pin("web.uts"), hostname: Some("web".into()), user: None };
     assert_laws(&step, &host);
     assert_script(&step, &(), &host);
     assert_eq!(sh("nsenter --uts=/run/web.uts hostname"), "web\n");
@@ -96,7 +96,7 @@ fn namespaces() {
     assert_eq!(step.apply(&(), &host).unwrap_err().kind(), Kind::Conflict);
     assert!(ns::is_namespace(Path::new("/run/netns/web"), ns::NsKind::Net).unwrap());
     step.undo(&(), &host).unwrap();
-    let elsewhere = Namespaces { net: pin("elsewhere"), ipc: None, uts: None, hostname: None };
+    let elsewhere = Namespaces { net: pin("elsewhere"), ipc: None, uts: None, hostname: None, user: None };
     assert_laws(&elsewhere, &host);
     elsewhere.undo(&(), &host).unwrap();
     run(|out| elsewhere.script(Way::Apply, out));
@@ -107,7 +107,7 @@ fn namespaces() {
 fn an_undo_never_takes_what_another_pinned() {
     let host = leave();
     let path = netns("web");
-    let step = Namespaces { net: Some(path.clone()), ipc: None, uts: None, hostname: None };
+    let step = Namespaces { net: Some(path.clone()), ipc: None, uts: None, hostname: None, user: None };
     step.undo(&(), &host).unwrap();
     assert!(ns::is_namespace(&path, ns::NsKind::Net).unwrap());
     // The same at a crash between a pin's file and its mount: that one is ours.
@@ -258,7 +258,7 @@ fn a_whole_plan_goes_back_to_where_it_began() {
     let host = leave();
     let start = observe();
     let path = PathBuf::from("/run/netns/web");
-    let own = Namespaces { net: Some(path.clone()), ipc: None, uts: None, hostname: None };
+    let own = Namespaces { net: Some(path.clone()), ipc: None, uts: None, hostname: None, user: None };
     let pair = Veth { own_netns: true, ..veth(&path) };
     let steps: Vec<Step> = vec![
         NetnsRoot { path: "/run/netns".into() }.into(),

@@ -18,7 +18,7 @@ fn pod(nth: usize, network: &NetworkName) -> Vec<Step> {
     let (inner, bridge) = (IfNameOf::eth0(), "cni0".parse().unwrap());
     let route = Route::new("0.0.0.0/0".parse().unwrap(), Some("10.88.0.1".parse().unwrap()));
     vec![
-        Namespaces { net: Some(path.clone()), ipc: None, uts: None, hostname: None }.into(),
+        Namespaces { net: Some(path.clone()), ipc: None, uts: None, hostname: None, user: None }.into(),
         Masquerade { network: network.clone(), address: address.parse().unwrap(), owner: format!("{nth:064}") }.into(),
         Veth {
             host,

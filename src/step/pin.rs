@@ -24,6 +24,9 @@ pub struct Pin {
     /// Whether mounts of the container are seen on the host.
     #[serde(default)]
     pub shared: bool,
+    /// The pin of a user namespace whose ids are shown, without what is mounted below.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ids: Option<PathBuf>,
 }
 
 impl fmt::Display for Pin {
@@ -46,7 +49,12 @@ impl Action for Pin {
     }
 
     fn apply(&self, (): &(), _: &Host) -> Result<()> {
-        pin::hold(&self.source, self.below.as_deref(), &self.target, if self.shared { pin::Side::Shares } else { pin::Side::Follows })
+        let side = match &self.ids {
+            Some(userns) => pin::Side::Mapped(userns),
+            None if self.shared => pin::Side::Shares,
+            None => pin::Side::Follows,
+        };
+        pin::hold(&self.source, self.below.as_deref(), &self.target, side)
     }
 
     fn undo(&self, (): &(), _: &Host) -> Result<Undone> {
@@ -64,7 +72,13 @@ impl Action for Pin {
             Way::Apply => {
                 out.raw(&format!("[ \"$(realpath {source})\" = {source} ]"));
                 out.raw(&format!("if [ -d {source} ]; then mkdir -m 0700 {target}; else (umask 077; : >{target}); fi"));
-                out.raw(&format!("mount --rbind {source} {target}"));
+                match &self.ids {
+                    Some(userns) => {
+                        let option = quote(&format!("X-mount.idmap={}", userns.display()));
+                        out.raw(&format!("mount --bind -o {option} {source} {target}"));
+                    }
+                    None => out.raw(&format!("mount --rbind {source} {target}")),
+                }
                 if !self.shared {
                     out.raw(&format!("mount --make-rslave {target}"));
                 }

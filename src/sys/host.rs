@@ -139,6 +139,18 @@ impl Host {
         self.run.join("runtime")
     }
 
+    /// Root file systems of boxes with a user namespace, beside `run`: their roots must be able to enter, and into `run` nobody can.
+    pub fn userns_roots(&self) -> PathBuf {
+        let mut name = self.run.file_name().unwrap_or_default().to_owned();
+        name.push("-userns");
+        self.run.with_file_name(name)
+    }
+
+    /// Claims of subordinate ids.
+    pub fn id_claims(&self) -> PathBuf {
+        self.root.join("userns")
+    }
+
     /// The lease directory of a host-local network.
     pub fn pool(&self, network: &str) -> PathBuf {
         self.cni_state.join("networks").join(network)

@@ -66,7 +66,7 @@ impl From<MountError> for Fault {
 
 type Result<T> = std::result::Result<T, MountError>;
 
-fn failed(call: impl Into<String>, target: &Path) -> impl FnOnce(Errno) -> MountError {
+pub(super) fn failed(call: impl Into<String>, target: &Path) -> impl FnOnce(Errno) -> MountError {
     let (call, target) = (call.into(), target.to_path_buf());
     move |errno| MountError::Call { call, target, errno, detail: String::new() }
 }
@@ -98,7 +98,7 @@ pub fn overlay(overlay: Overlay<'_>, target: &Path) -> Result<()> {
     overlay_by_string(overlay, target)
 }
 
-fn overlay_by_string(overlay: Overlay<'_>, target: &Path) -> Result<()> {
+pub(super) fn overlay_by_string(overlay: Overlay<'_>, target: &Path) -> Result<()> {
     let options = overlay_options(overlay)?;
     let read_only = if overlay.writable.is_none() { MsFlags::MS_RDONLY } else { MsFlags::empty() };
     nix::mount::mount(Some(SOURCE), target, Some("overlay"), MsFlags::MS_NODEV | read_only, Some(options.as_os_str()))
@@ -106,6 +106,11 @@ fn overlay_by_string(overlay: Overlay<'_>, target: &Path) -> Result<()> {
 }
 
 fn overlay_by_parts(overlay: Overlay<'_>, target: &Path) -> Result<()> {
+    attach(&overlay_detached(overlay, target)?, target)
+}
+
+/// An overlay that is mounted nowhere yet; `target` is for errors.
+pub(super) fn overlay_detached(overlay: Overlay<'_>, target: &Path) -> Result<OwnedFd> {
     let context = fs_open(c"overlay").map_err(failed("fsopen overlay", target))?;
     let set = |key: &str, value: &Path| {
         fs_config(&context, key, value).map_err(|errno| MountError::Call {
@@ -128,8 +133,12 @@ fn overlay_by_parts(overlay: Overlay<'_>, target: &Path) -> Result<()> {
     }
     let with_messages =
         |call: &str, errno| MountError::Call { call: call.to_owned(), target: target.to_path_buf(), errno, detail: fs_messages(&context) };
-    let mount = fs_mount(&context, overlay.writable.is_none()).map_err(|errno| with_messages("mount overlay", errno))?;
-    move_mount(&mount, target).map_err(|errno| with_messages("move_mount", errno))
+    fs_mount(&context, overlay.writable.is_none()).map_err(|errno| with_messages("mount overlay", errno))
+}
+
+/// Mounts on `target` what is mounted nowhere yet.
+pub(super) fn attach(mount: &OwnedFd, target: &Path) -> Result<()> {
+    move_mount(mount, target).map_err(failed("move_mount", target))
 }
 
 /// The option string for mount(2): commas and backslashes in paths are escaped, and colons in the list of lower layers.

@@ -11,7 +11,7 @@ use nix::fcntl::AtFlags;
 
 use super::file::FileError;
 use crate::fault::{Context as _, Fault, Kind, Result};
-use crate::image::Compression;
+use crate::image::{Compression, zstd_window};
 
 type Tried<T> = std::result::Result<T, FileError>;
 
@@ -135,7 +135,7 @@ impl Spool {
 ///
 /// Without a `path` it is the standard input.///
 /// A pipe is read to its end, gzip and zstd are inflated. *Errors:* `InvalidArgument` for compressed data that is damaged,
-/// `ResourceExhausted` when the disk is full.
+/// `ResourceExhausted` when the disk is full or zstd wants a window over 32 MiB.
 pub fn spool(path: Option<&Path>, near: &Path) -> Result<Option<Spool>> {
     let opened = match path {
         Some(path) => OpenOptions::new().read(true).custom_flags(libc::O_NOCTTY).open(path),
@@ -158,16 +158,18 @@ pub fn spool(path: Option<&Path>, near: &Path) -> Result<Option<Spool>> {
     }
     let dir = near.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("/"));
     let mut file = nameless(dir, 0o600)?;
+    let window = zstd_window::window_of(&head);
     let whole = io::Cursor::new(head).chain(source);
     let copied = match compression {
         Compression::None => io::copy(&mut { whole }, &mut file),
         Compression::Gzip => io::copy(&mut flate2::read::MultiGzDecoder::new(whole), &mut file),
-        Compression::Zstd => zstd::Decoder::new(whole).and_then(|mut inflated| io::copy(&mut inflated, &mut file)),
+        Compression::Zstd => zstd_window::inflated(io::BufReader::with_capacity(128 << 10, whole))
+            .and_then(|mut inflated| io::copy(&mut inflated, &mut file)),
     };
     copied
         .map_err(|error| match error.raw_os_error() {
             Some(_) => failed("copy", path)(error).into(),
-            None => Fault::invalid(format!("the archive is damaged: {error}")),
+            None => zstd_window::refusal(&error, window).unwrap_or_else(|| Fault::invalid(format!("the archive is damaged: {error}"))),
         })
         .doing(|| format!("unpacking {}", path.display()))?;
     Ok(Some(Spool { file }))
@@ -176,7 +178,7 @@ pub fn spool(path: Option<&Path>, near: &Path) -> Result<Option<Spool>> {
 /// The first bytes, enough to tell how the rest is compressed.
 fn head(source: &mut File) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
-    source.take(8).read_to_end(&mut head)?;
+    source.take(zstd_window::HEADER as u64).read_to_end(&mut head)?;
     Ok(head)
 }
 

@@ -1,5 +1,6 @@
 //! Namespaces: entered by throw-away threads, made and pinned by bind mounts, recognised for what they are.
 
+pub(super) mod holder;
 mod pin;
 mod root;
 
@@ -32,6 +33,8 @@ pub enum NsKind {
     Uts,
     /// Processes: joined by others, pinned from a process in it.
     Pid,
+    /// Users and groups.
+    User,
 }
 
 impl NsKind {
@@ -41,16 +44,23 @@ impl NsKind {
             NsKind::Ipc => CloneFlags::CLONE_NEWIPC,
             NsKind::Uts => CloneFlags::CLONE_NEWUTS,
             NsKind::Pid => CloneFlags::CLONE_NEWPID,
+            NsKind::User => CloneFlags::CLONE_NEWUSER,
         }
     }
 
-    fn own_path(self) -> &'static str {
+    /// Its name in `/proc/PID/ns`, and the option of unshare(1).
+    pub fn file(self) -> &'static str {
         match self {
-            NsKind::Net => "/proc/thread-self/ns/net",
-            NsKind::Ipc => "/proc/thread-self/ns/ipc",
-            NsKind::Uts => "/proc/thread-self/ns/uts",
-            NsKind::Pid => "/proc/thread-self/ns/pid",
+            NsKind::Net => "net",
+            NsKind::Ipc => "ipc",
+            NsKind::Uts => "uts",
+            NsKind::Pid => "pid",
+            NsKind::User => "user",
         }
+    }
+
+    fn own_path(self) -> PathBuf {
+        Path::new("/proc/thread-self/ns").join(self.file())
     }
 
     fn word(self) -> &'static str {
@@ -59,6 +69,7 @@ impl NsKind {
             NsKind::Ipc => "IPC",
             NsKind::Uts => "UTS",
             NsKind::Pid => "pid",
+            NsKind::User => "user",
         }
     }
 }
@@ -202,8 +213,8 @@ pub fn own_netns_id() -> Option<NsId> {
 
 /// Whether `path` is the network namespace of the calling thread.
 pub fn is_own_netns(path: &Path) -> Result<bool, NsError> {
-    let own = Path::new(NsKind::Net.own_path());
-    let own = std::fs::metadata(own).map_err(NsError::io("stat", own))?;
+    let own = NsKind::Net.own_path();
+    let own = std::fs::metadata(&own).map_err(NsError::io("stat", &own))?;
     let other = std::fs::metadata(path).map_err(NsError::io("stat", path))?;
     Ok(own.dev() == other.dev() && own.ino() == other.ino())
 }

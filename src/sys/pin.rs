@@ -1,7 +1,7 @@
 //! Holds a path of the host for a container: opened once, without a link that somebody could turn, and mounted where the runtime finds it.
 
 use std::fs::File;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -10,16 +10,18 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, fstat};
 
-use super::file;
+use super::{file, mapped, ns};
 use crate::fault::{Fault, Kind, Result, kind_of_errno};
 
 /// What is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
+pub enum Side<'a> {
     /// Mounts that come to the source later come too, and none goes back.
     Follows,
     /// What is mounted on either side is seen on both.
     Shares,
+    /// Nothing but the source itself, with the ids of the user namespace pinned here.
+    Mapped(&'a Path),
 }
 
 /// Opens `source` itself, or the path `below` it.
@@ -47,7 +49,7 @@ fn find(source: &Path, below: Option<&str>) -> Result<OwnedFd> {
 }
 
 /// Mounts `source` (or the path `below` it), with all that is mounted there, on `target`, which must be new.
-pub fn hold(source: &Path, below: Option<&str>, target: &Path, side: Side) -> Result<()> {
+pub fn hold(source: &Path, below: Option<&str>, target: &Path, side: Side<'_>) -> Result<()> {
     let held = find(source, below)?;
     let failed = |call: &str| {
         let call = format!("{call} {}", target.display());
@@ -60,13 +62,22 @@ pub fn hold(source: &Path, below: Option<&str>, target: &Path, side: Side) -> Re
         let made = File::options().write(true).create_new(true).mode(0o600).open(target);
         made.map_err(|error| failed("create")(Errno::from_raw(error.raw_os_error().unwrap_or(0))))?;
     }
+    if let Side::Mapped(userns) = side {
+        let userns = ns::open(userns, ns::NsKind::User)?;
+        let mapped = mapped::with_ids(held.as_fd(), userns.as_fd()).map_err(|errno| {
+            let what = format!("{} cannot be shown with the ids of the container: {errno}", source.display());
+            Fault::new(kind_of_errno(errno), what)
+                .hint("its file system or this kernel cannot; leave idmap out, and U gives it to the container")
+        })?;
+        return Ok(super::mount::attach(&mapped, target)?);
+    }
     let path = PathBuf::from(format!("/proc/self/fd/{}", held.as_raw_fd()));
     let none = None::<&str>;
     mount(Some(&path), target, none, MsFlags::MS_BIND | MsFlags::MS_REC, none).map_err(failed("bind"))?;
     match side {
         // Else taking it off would take what is mounted below it off the source too.
         Side::Follows => mount(none, target, none, MsFlags::MS_SLAVE | MsFlags::MS_REC, none).map_err(failed("make slave")),
-        Side::Shares => Ok(()),
+        Side::Shares | Side::Mapped(_) => Ok(()),
     }
 }
 

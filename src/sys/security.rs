@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::file;
 use crate::bundle::sysctl::OF_NETWORK;
+use crate::idmap::IdMap;
 
 /// Major and minor version of the running kernel; zeros when it does not say.
 pub fn kernel_version() -> (u32, u32) {
@@ -31,6 +32,16 @@ pub fn has_selinux() -> bool {
 /// The settings that every network namespace of ours gets, as far as the kernel has them.
 pub fn network_sysctls() -> BTreeMap<String, String> {
     OF_NETWORK.iter().filter(|(name, _)| has_sysctl(name)).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+/// The same settings as a user namespace of these ids can have them.
+pub fn within(mut all: BTreeMap<String, String>, ids: Option<&IdMap>) -> BTreeMap<String, String> {
+    // Both ends of the range of groups must be groups that the namespace has.
+    let last = ids.and_then(|map| map.0.iter().find(|range| range.inside == 0)).map(|range| range.size - 1);
+    if let (Some(last), Some(range)) = (last, all.get_mut("net.ipv4.ping_group_range")) {
+        *range = format!("0 {}", last.min(i32::MAX.unsigned_abs()));
+    }
+    all
 }
 
 /// Whether the kernel has a setting of this name (`net.ipv4.ping_group_range`).

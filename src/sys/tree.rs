@@ -18,6 +18,7 @@ use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::{FileStat, Mode, fstatat};
 
 use crate::fault::{Fault, Kind, Result, kind_of_errno};
+use crate::image::layer_stream::Stream;
 use crate::image::tar_entry::Verdict;
 use crate::image::tar_path::TarPath;
 use crate::image::tar_reader::TarReader;
@@ -81,7 +82,6 @@ pub(super) type Wrote<T> = std::result::Result<T, TreeError>;
 
 /// Names the call and the path of an errno.
 pub(super) fn call(call: &'static str, path: &TarPath) -> impl FnOnce(Errno) -> TreeError {
-    let path = path.clone();
     move |errno| TreeError::Call { call, path: path.to_string(), errno }
 }
 
@@ -125,7 +125,7 @@ pub struct Place<'a> {
 /// Writes the layer in `reader`, seen over the layers of `below` (none for a flat tree).
 ///
 /// *Errors:* whatever is wrong with an entry, an errno with its call and path. The tree is then to be thrown away.
-pub fn write_layer<R: std::io::BufRead>(reader: &mut TarReader<R>, place: Place<'_>, below: Below<'_>) -> Result<Written> {
+pub fn write_layer(reader: &mut TarReader<Stream>, place: Place<'_>, below: Below<'_>) -> Result<Written> {
     let mut writer = Writer::open(place.root, below, place.form, place.list, reader.limits().entries)?;
     while let Some(verdict) = reader.next_verdict()? {
         match verdict {
@@ -135,7 +135,7 @@ pub fn write_layer<R: std::io::BufRead>(reader: &mut TarReader<R>, place: Place<
             Verdict::Ignore => {}
         }
     }
-    let (opaque_root, listed) = writer.finish()?;
+    let (opaque_root, listed) = writer.finish(reader)?;
     Ok(Written { entries: reader.entries(), bytes: reader.bytes(), opaque_root, listed })
 }
 

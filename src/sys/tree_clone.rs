@@ -37,32 +37,46 @@ pub(super) fn find_inside(root: &Path, inside: &str) -> Result<Option<OwnedFd>> 
     }
 }
 
-/// Copies what the image has at `inside` into `to`, an empty directory, which then takes the owner, group and mode of the image's.
+/// Whom a file of this owner and group is given to.
+pub type Owner<'a> = dyn Fn((u32, u32)) -> (u32, u32) + Sync + 'a;
+
+/// Copies what the image has at `inside` into `to`, an empty directory, which then takes the group and mode of the image's; `owner` says
+/// whose each file becomes.
 ///
 /// `false` when the image has no directory there. *Errors:* those of the kernel, with the path below `inside`; a name that no layer can have.
-pub fn copy_content(root: &Path, inside: &str, to: &Path) -> Result<bool> {
+pub fn copy_content(root: &Path, inside: &str, to: &Path, owner: &Owner<'_>) -> Result<bool> {
     let Some(from) = find_inside(root, inside)? else { return Ok(false) };
-    let to = open_root(to)?;
-    let mut cloning = Cloning { from, to, links: HashMap::new(), directories: vec![TarPath::root()] };
-    let mut next = 0;
-    while let Some(path) = cloning.directories.get(next).cloned() {
-        cloning.fill(&path).doing(|| format!("copying what the image has at {inside}"))?;
-        next += 1;
-    }
-    cloning.finish().map_err(Fault::from)?;
+    copy_open(from, open_root(to)?, owner).doing(|| format!("copying what the image has at {inside}"))?;
     Ok(true)
 }
 
-struct Cloning {
+/// As [`copy_content`], from and into open directories.
+pub(super) fn copy_open(from: OwnedFd, to: OwnedFd, owner: &Owner<'_>) -> Result<()> {
+    let mut cloning = Cloning { from, to, owner, links: HashMap::new(), directories: vec![TarPath::root()] };
+    let mut next = 0;
+    while let Some(path) = cloning.directories.get(next).cloned() {
+        cloning.fill(&path)?;
+        next += 1;
+    }
+    cloning.finish().map_err(Fault::from)
+}
+
+struct Cloning<'a> {
     from: OwnedFd,
     to: OwnedFd,
+    owner: &'a Owner<'a>,
     /// The first copy of each file that has several names.
     links: HashMap<(u64, u64), TarPath>,
     /// Parents first.
     directories: Vec<TarPath>,
 }
 
-impl Cloning {
+impl Cloning<'_> {
+    fn given(&self, mut attributes: Attributes) -> Attributes {
+        (attributes.uid, attributes.gid) = (self.owner)((attributes.uid, attributes.gid));
+        attributes
+    }
+
     fn fill(&mut self, path: &TarPath) -> Result<()> {
         let from = open_path(self.from.as_fd(), path).map_err(call("openat2", path)).map_err(Fault::from)?;
         let to = open_path(self.to.as_fd(), path).map_err(call("openat2", path)).map_err(Fault::from)?;
@@ -84,7 +98,7 @@ impl Cloning {
     }
 
     fn copy_one(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &[u8], path: TarPath) -> Wrote<()> {
-        let stat = fstatat(from, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(call("fstatat", &path))?;
+        let mut stat = fstatat(from, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(call("fstatat", &path))?;
         match stat.st_mode & libc::S_IFMT {
             libc::S_IFDIR => {
                 mkdirat(to, name, Mode::S_IRWXU).map_err(call("mkdirat", &path))?;
@@ -97,7 +111,19 @@ impl Cloning {
         if stat.st_nlink > 1 && self.link(to, name, &stat, &path)? {
             return Ok(());
         }
-        if stat.st_mode & libc::S_IFMT == libc::S_IFREG { copy_file(from, to, name, &path) } else { copy_up(from, to, name, &stat, &path) }
+        if stat.st_mode & libc::S_IFMT == libc::S_IFREG {
+            return self.copy_file(from, to, name, &path);
+        }
+        (stat.st_uid, stat.st_gid) = (self.owner)((stat.st_uid, stat.st_gid));
+        copy_up(from, to, name, &stat, &path)
+    }
+
+    fn copy_file(&self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &[u8], path: &TarPath) -> Wrote<()> {
+        let source = open_beneath(from, name, OFlag::O_RDONLY).map_err(call("openat2", path))?;
+        let attributes = self.given(attributes_of(source.as_fd(), path)?);
+        let target = create_file(to, name).map_err(call("openat", path))?;
+        copy_data(source.as_fd(), target.as_fd()).map_err(call("copy", path))?;
+        finish_file(target.as_fd(), &attributes, path)
     }
 
     /// Gives a second name to a file that was copied already; `false` for its first name.
@@ -117,7 +143,7 @@ impl Cloning {
         for path in self.directories.iter().rev() {
             let from = open_path(self.from.as_fd(), path).map_err(call("openat2", path))?;
             let to = open_path(self.to.as_fd(), path).map_err(call("openat2", path))?;
-            let attributes: Attributes = attributes_of(from.as_fd(), path)?;
+            let attributes = self.given(attributes_of(from.as_fd(), path)?);
             own_and_mode(to.as_fd(), &attributes, path)?;
             tree_xattr::set_all(to.as_fd(), &attributes.xattrs).map_err(call("fsetxattr", path))?;
             stamp(to.as_fd(), attributes.mtime, path)?;
@@ -128,14 +154,6 @@ impl Cloning {
 
 fn join(dir: &TarPath, name: &[u8]) -> std::result::Result<TarPath, TarError> {
     TarPath::parse(&[dir.as_bytes(), b"/", name].concat())
-}
-
-fn copy_file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &[u8], path: &TarPath) -> Wrote<()> {
-    let source = open_beneath(from, name, OFlag::O_RDONLY).map_err(call("openat2", path))?;
-    let attributes = attributes_of(source.as_fd(), path)?;
-    let target = create_file(to, name).map_err(call("openat", path))?;
-    copy_data(source.as_fd(), target.as_fd()).map_err(call("copy", path))?;
-    finish_file(target.as_fd(), &attributes, path)
 }
 
 /// Copies the data of an open file and leaves its holes holes.

@@ -17,8 +17,28 @@ use super::tree_xattr;
 
 /// Creates an empty file that must be new.
 pub(super) fn create_file(dir: BorrowedFd<'_>, name: &[u8]) -> nix::Result<OwnedFd> {
+    create_file_as(dir, name, Mode::S_IRUSR | Mode::S_IWUSR)
+}
+
+/// As [`create_file`], with these permission bits less those of the umask.
+pub(super) fn create_file_as(dir: BorrowedFd<'_>, name: &[u8], mode: Mode) -> nix::Result<OwnedFd> {
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    openat(dir, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)
+    openat(dir, name, flags, mode)
+}
+
+/// As [`finish_file`] for a file just made; answers what it is then. `own` says that it was made with its owner and mode: these are then
+/// set only when the umask, the directory or the file system gave it others.
+pub(super) fn finish_new_file(fd: BorrowedFd<'_>, attributes: &Attributes, own: bool, path: &TarPath) -> Wrote<FileStat> {
+    if own {
+        tree_xattr::set_all(fd, &attributes.xattrs).map_err(call("fsetxattr", path))?;
+        stamp(fd, attributes.mtime, path)?;
+        let stat = fstat(fd).map_err(call("fstat", path))?;
+        if (stat.st_uid, stat.st_gid, stat.st_mode & 0o7777) == (attributes.uid, attributes.gid, attributes.mode) {
+            return Ok(stat);
+        }
+    }
+    finish_file(fd, attributes, path)?;
+    fstat(fd).map_err(call("fstat", path))
 }
 
 /// Gives a file its attributes: owner, mode, extended attributes, times, in this order.

@@ -1,6 +1,6 @@
 //! Listing the files of a layer while they are written, so that they can be verified ever after.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,13 +11,14 @@ use nix::fcntl::{AtFlags, OFlag, readlinkat};
 use nix::sys::stat::{FileStat, fstat, fstatat, major, minor};
 use sha2::{Digest, Sha256};
 
+use crate::fault::{Fault, Result};
 use crate::image::file_list::{FileKind, FileRecord, HEAD};
 use crate::image::tar_entry::Moment;
 use crate::image::tar_path::TarPath;
 
 use super::tree::{TreeError, Wrote, call, open_beneath, open_path};
 use super::tree_names::{PathQueue, PathSet, each_name, nameless};
-use super::tree_pending::Pending;
+use super::tree_pending::{Pending, stamp};
 use super::tree_xattr;
 
 /// Bytes of lines that are written at once.
@@ -42,6 +43,9 @@ pub(super) struct Lister {
     /// What does not fit into `lines`.
     aside: Option<File>,
     lines: Vec<u8>,
+    /// What is not in `lines` yet, because the digest of the first of these is still to come: no more than fits into the buffers of a
+    /// [`crate::image::layer_stream`].
+    waiting: VecDeque<FileRecord>,
     /// Something that was listed is gone, or was never listed: the list is made from the finished tree instead.
     spoiled: bool,
 }
@@ -50,7 +54,7 @@ impl Lister {
     /// A list of the tree at `root` that goes to `file`.
     pub(super) fn new(file: Option<File>, root: &OwnedFd) -> nix::Result<Self> {
         let root = root.try_clone().map_err(|error| errno(&error))?;
-        Ok(Lister { file, root, aside: None, lines: Vec::new(), spoiled: false })
+        Ok(Lister { file, root, aside: None, lines: Vec::new(), waiting: VecDeque::new(), spoiled: false })
     }
 
     /// Whether a list is written.
@@ -60,27 +64,39 @@ impl Lister {
 
     /// Gives up on what was listed so far.
     pub(super) fn spoil(&mut self) {
+        self.waiting.clear();
         self.spoiled = true;
     }
 
-    /// Lists a new file.
-    pub(super) fn file(
-        &mut self,
-        path: &TarPath,
-        fd: BorrowedFd<'_>,
-        xattrs: &[(Vec<u8>, Vec<u8>)],
-        digest: Option<[u8; 32]>,
-    ) -> Wrote<()> {
+    /// Lists a new file, whose digest [`Self::settle`] gets.
+    pub(super) fn file(&mut self, path: &TarPath, fd: BorrowedFd<'_>, stat: &FileStat, xattrs: &[(Vec<u8>, Vec<u8>)]) -> Wrote<()> {
         if !self.is_on() {
             return Ok(());
         }
-        let stat = fstat(fd).map_err(call("fstat", path))?;
-        let mut record = record_of(path, &stat);
-        record.kind = FileKind::File { size: Some(stat.st_size.cast_unsigned()), digest };
+        let mut record = record_of(path, stat);
+        record.kind = FileKind::File { size: Some(stat.st_size.cast_unsigned()), digest: None };
         if !xattrs.is_empty() {
             record.xattrs = tree_xattr::listed(fd).map_err(call("fgetxattr", path))?;
         }
-        self.push(&record)
+        self.waiting.push_back(record);
+        Ok(())
+    }
+
+    /// Takes the digests of the files, in their order, from `next` as long as it has some.
+    pub(super) fn settle(&mut self, mut next: impl FnMut() -> Result<Option<[u8; 32]>>) -> Result<()> {
+        while !self.waiting.is_empty()
+            && let Some(found) = next()?
+        {
+            let mut first = self.waiting.pop_front();
+            if let Some(FileRecord { kind: FileKind::File { digest, .. }, .. }) = &mut first {
+                *digest = Some(found);
+            }
+            while let Some(record) = first {
+                self.write(&record)?;
+                first = self.waiting.pop_front_if(|record| !awaits(record));
+            }
+        }
+        Ok(())
     }
 
     /// Lists a new symbolic link, device or FIFO.
@@ -91,7 +107,7 @@ impl Lister {
         let stat = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(call("fstatat", path))?;
         let mut record = record_of(path, &stat);
         record.kind = special_kind(dir, name, &stat, path)?;
-        self.push(&record)
+        self.push(record)
     }
 
     /// Lists a new name of what is at `target`.
@@ -101,7 +117,7 @@ impl Lister {
         }
         let stat = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(call("fstatat", path))?;
         let kind = special_kind(dir, name, &stat, path)?;
-        self.push(&FileRecord { kind, link_of: Some(target.clone()), ..record_of(path, &stat) })
+        self.push(FileRecord { kind, link_of: Some(target.clone()), ..record_of(path, &stat) })
     }
 
     /// Lists a whiteout.
@@ -109,10 +125,18 @@ impl Lister {
         if !self.is_on() {
             return Ok(());
         }
-        self.push(&whiteout_record(path))
+        self.push(whiteout_record(path))
     }
 
-    fn push(&mut self, record: &FileRecord) -> Wrote<()> {
+    fn push(&mut self, record: FileRecord) -> Wrote<()> {
+        if self.waiting.is_empty() {
+            return self.write(&record);
+        }
+        self.waiting.push_back(record);
+        Ok(())
+    }
+
+    fn write(&mut self, record: &FileRecord) -> Wrote<()> {
         record.write_to(&mut self.lines);
         if self.lines.len() < BUFFER {
             return Ok(());
@@ -126,18 +150,32 @@ impl Lister {
         Ok(())
     }
 
-    /// Writes the list: the directories, whose times are set by now, then all else; or the whole tree when what was noted is spoiled.
+    /// Gives the directories their times and writes the list: the directories, then all else; or the whole tree when what was noted
+    /// is spoiled.
     pub(super) fn finish(self, root: &OwnedFd, pending: &mut Pending) -> Wrote<Option<Listed>> {
-        let Some(file) = self.file else { return Ok(None) };
+        let Some(file) = self.file else { return pending.apply(root.as_fd()).map(|()| None) };
         let mut out = Out { file, digest: Sha256::new(), lines: HEAD.into() };
-        out.push(&directory_record(&TarPath::root(), root)?)?;
+        if !self.waiting.is_empty() {
+            return Err(TreeError::Below(Fault::internal("the digests of some files never came")));
+        }
         if self.spoiled {
+            pending.apply(root.as_fd())?;
+            out.push(&directory_record(&TarPath::root(), root)?)?;
             out.walk(root)?;
             return out.seal();
         }
-        let mut listed = PathSet::new(root)?;
-        listed.insert(&TarPath::root())?;
-        pending.each(root.as_fd(), |path, dir, _| if listed.insert(path)? { out.push(&directory_record(path, dir)?) } else { Ok(()) })?;
+        if pending.is_plain() {
+            // Each directory is there once, so that it can be listed as soon as it has its time.
+            pending.each(root.as_fd(), |path, dir, moment| {
+                stamp(dir.as_fd(), moment, path)?;
+                out.push(&directory_record(path, dir)?)
+            })?;
+        } else {
+            pending.apply(root.as_fd())?;
+            let mut listed = PathSet::new(root)?;
+            pending
+                .each(root.as_fd(), |path, dir, _| if listed.insert(path)? { out.push(&directory_record(path, dir)?) } else { Ok(()) })?;
+        }
         if let Some(mut aside) = self.aside {
             aside.rewind().map_err(|error| errno(&error))?;
             let mut buffer = vec![0; BUFFER];
@@ -153,6 +191,11 @@ impl Lister {
         out.lines.extend_from_slice(&self.lines);
         out.seal()
     }
+}
+
+/// Whether a record is that of a file without its digest, and not of another name of one.
+fn awaits(record: &FileRecord) -> bool {
+    matches!(record.kind, FileKind::File { size: Some(_), digest: None })
 }
 
 fn errno(error: &std::io::Error) -> Errno {

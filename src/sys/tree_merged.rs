@@ -185,6 +185,13 @@ impl<'a> Merged<'a> {
         }
     }
 
+    /// Keeps a directory that was just made in `above`; `opaque` says that nothing is seen through it.
+    pub(super) fn keep_new(&mut self, above: &View, path: &TarPath, upper: OwnedFd, opaque: bool) {
+        let alone = above.lowers.get().is_some_and(Vec::is_empty) || (opaque && self.form == Form::Overlay);
+        let lowers = if alone { OnceCell::from(Vec::new()) } else { OnceCell::new() };
+        self.keep(&Rc::new(View { path: path.clone(), upper: Some(Rc::new(upper)), lowers }));
+    }
+
     /// Makes room when little is left. Only between walks, so that what is kept stays closed under parents.
     pub(super) fn make_room(&mut self) {
         if self.descriptors > self.budget / 2 || self.names > MAX_NAMES / 2 {

@@ -96,6 +96,11 @@ impl PathSet {
         Ok(false)
     }
 
+    /// Whether memory no longer knows all of it.
+    pub(super) fn has_overflowed(&self) -> bool {
+        self.overflow.is_some()
+    }
+
     /// Whether nothing was ever added.
     pub(super) fn is_empty(&self) -> bool {
         self.recent.is_empty() && self.overflow.is_none()

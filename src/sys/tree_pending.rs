@@ -23,12 +23,16 @@ pub(super) fn undescribed() -> Attributes {
 pub(super) struct Pending {
     times: PathQueue,
     known: PathSet,
+    /// The root's, which comes before all others.
+    root: Option<Moment>,
+    /// Whether a directory may be in `times` more than once.
+    repeated: bool,
 }
 
 impl Pending {
     /// Nothing yet; `dir` is where it may overflow to.
     pub(super) fn new(dir: &OwnedFd) -> nix::Result<Self> {
-        Ok(Pending { times: PathQueue::new(dir)?, known: PathSet::new(dir)? })
+        Ok(Pending { times: PathQueue::new(dir)?, known: PathSet::new(dir)?, root: None, repeated: false })
     }
 
     /// Gives an open directory these attributes; the last call wins.
@@ -36,6 +40,18 @@ impl Pending {
         own_and_mode(dir, attributes, path)?;
         tree_xattr::replace(dir, &attributes.xattrs).map_err(call("fsetxattr", path))?;
         self.push(path, attributes.mtime)
+    }
+
+    /// As [`Self::describe`] for a directory just made, which has no attributes of another description.
+    pub(super) fn describe_new(&mut self, path: &TarPath, dir: BorrowedFd<'_>, attributes: &Attributes) -> Wrote<()> {
+        own_and_mode(dir, attributes, path)?;
+        tree_xattr::set_all(dir, &attributes.xattrs).map_err(call("fsetxattr", path))?;
+        self.push(path, attributes.mtime)
+    }
+
+    /// Whether no path is there twice.
+    pub(super) fn is_plain(&self) -> bool {
+        !self.repeated
     }
 
     /// Keeps the time that a directory has now, unless it gets another anyway.
@@ -49,7 +65,12 @@ impl Pending {
     }
 
     fn push(&mut self, path: &TarPath, moment: Moment) -> Wrote<()> {
-        self.known.insert(path).map_err(call("write", path))?;
+        let new = self.known.insert(path).map_err(call("write", path))?;
+        if path.is_root() {
+            self.root = Some(moment);
+            return Ok(());
+        }
+        self.repeated |= !new || self.known.has_overflowed();
         self.times.push(path, moment).map_err(call("write", path))
     }
 
@@ -58,8 +79,12 @@ impl Pending {
         self.each(root, |path, dir, moment| stamp(dir.as_fd(), moment, path))
     }
 
-    /// Gives the directories to `each`, open; some of them more than once.
+    /// Gives the directories to `each`, open, the root first; some of them more than once.
     pub(super) fn each(&mut self, root: BorrowedFd<'_>, mut each: impl FnMut(&TarPath, &OwnedFd, Moment) -> Wrote<()>) -> Wrote<()> {
+        if let Some(moment) = self.root {
+            let path = TarPath::root();
+            each(&path, &open_path(root, &path).map_err(call("openat2", &path))?, moment)?;
+        }
         self.times.each(|path, moment| match open_path(root, path) {
             Ok(dir) => each(path, &dir, moment),
             Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => Ok(()),

@@ -2,7 +2,6 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io::BufRead;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
@@ -10,22 +9,22 @@ use std::rc::Rc;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{Mode, fstat, mkdirat};
-use nix::unistd::linkat;
-use sha2::{Digest, Sha256};
+use nix::unistd::{Gid, Uid, linkat};
 
 use crate::fault::{Fault, Result};
-use crate::image::tar_entry::{Entry, EntryKind};
+use crate::image::layer_stream::Stream;
+use crate::image::tar_entry::{Attributes, Entry, EntryKind};
 use crate::image::tar_path::TarPath;
 use crate::image::tar_reader::TarReader;
 
 use super::file::remove_below;
 use super::tree::{Form, TreeError, Wrote, call, open_beneath, open_root, refused};
-use super::tree_copy::{attributes_of, copy_up, create_file, create_special, finish_file, finish_special};
+use super::tree_copy::{attributes_of, copy_up, create_file_as, create_special, finish_new_file, finish_special};
 use super::tree_list::{Listed, Lister};
 use super::tree_merged::{Below, Found, Merged, View};
 use super::tree_names::PathSet;
 use super::tree_pending::{Pending, undescribed};
-use super::tree_xattr;
+use super::{tree_xattr, twin_digest};
 
 /// Writes one layer.
 pub(super) struct Writer<'a> {
@@ -44,6 +43,8 @@ pub(super) struct Writer<'a> {
     root_described: bool,
     /// Directories that may still be made: those that entries imply count too.
     directories: u64,
+    /// Owner and group of what this process makes.
+    maker: (u32, u32),
 }
 
 impl<'a> Writer<'a> {
@@ -63,12 +64,13 @@ impl<'a> Writer<'a> {
             opaque_root: false,
             root_described: form == Form::Flat,
             directories: most,
+            maker: (Uid::effective().as_raw(), Gid::effective().as_raw()),
             merged,
         })
     }
 
     /// Makes an entry; the content of a file comes from `reader`.
-    pub(super) fn make<R: BufRead>(&mut self, entry: &Entry, reader: &mut TarReader<R>) -> Result<()> {
+    pub(super) fn make(&mut self, entry: &Entry, reader: &mut TarReader<Stream>) -> Result<()> {
         let Some((parent, name)) = entry.path.split_last() else {
             let root = upper_of(self.merged.root())?;
             self.root_described = true;
@@ -80,10 +82,16 @@ impl<'a> Writer<'a> {
         match &entry.kind {
             EntryKind::Directory => self.make_directory(&dir, name, &path, entry)?,
             EntryKind::File => {
-                let file = self.create(&dir, name, &path, |dir, name| create_file(dir.as_fd(), name))?;
-                let digest = copy_content(reader, &file, &path, self.list.is_on())?;
-                finish_file(file.as_fd(), &entry.attributes, &path)?;
-                self.list.file(&path, file.as_fd(), &entry.attributes.xattrs, digest)?;
+                let attributes = &entry.attributes;
+                let (own, mode) = self.mode_of_new(attributes);
+                let file = self.create(&dir, name, &path, |dir, name| create_file_as(dir.as_fd(), name, mode))?;
+                if self.list.is_on() {
+                    reader.digest_content(twin_digest::compress);
+                }
+                copy_content(reader, &file, &path)?;
+                let stat = finish_new_file(file.as_fd(), attributes, own, &path)?;
+                self.list.file(&path, file.as_fd(), &stat, &attributes.xattrs)?;
+                self.list.settle(|| Ok(reader.next_digest(false)?))?;
             }
             EntryKind::Hardlink(target) => self.make_hardlink(&dir, name, &path, target)?,
             special => {
@@ -98,7 +106,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Gives directories their attributes and takes back what was borrowed in vain; answers whether the root is opaque, and the list.
-    pub(super) fn finish(mut self) -> Result<(bool, Option<Listed>)> {
+    pub(super) fn finish(mut self, reader: &mut TarReader<Stream>) -> Result<(bool, Option<Listed>)> {
         let root = upper_of(self.merged.root())?;
         if !self.root_described {
             let here = Rc::clone(self.merged.root());
@@ -107,7 +115,7 @@ impl<'a> Writer<'a> {
             self.pending.describe(&TarPath::root(), root.as_fd(), &described.unwrap_or_else(undescribed))?;
         }
         self.sweep()?;
-        self.pending.apply(root.as_fd())?;
+        self.list.settle(|| Ok(reader.next_digest(true)?))?;
         let listed = self.list.finish(&root, &mut self.pending)?;
         Ok((self.opaque_root, listed))
     }
@@ -154,7 +162,7 @@ impl<'a> Writer<'a> {
         let lower = below.as_ref().map(|view| self.merged.lowers(view)).transpose()?.and_then(|lowers| lowers.first().cloned());
         let attributes = lower.map(|lower| attributes_of(lower.as_fd(), &path)).transpose()?;
         let upper = self.create_directory(dir, name, &path)?;
-        self.pending.describe(&path, upper.as_fd(), &attributes.unwrap_or_else(undescribed))?;
+        self.pending.describe_new(&path, upper.as_fd(), &attributes.unwrap_or_else(undescribed))?;
         match below {
             Some(view) => {
                 self.borrowed |= !described;
@@ -179,16 +187,41 @@ impl<'a> Writer<'a> {
     /// A directory that the layer describes needs nothing of the layers below: overlayfs merges it with a directory there, and stops
     /// at anything else.
     fn make_directory(&mut self, dir: &Rc<View>, name: &[u8], path: &TarPath, entry: &Entry) -> Wrote<()> {
-        let found = self.merged.lookup_upper(dir, name)?;
-        let upper = match found {
-            Some(Found::Directory(View { upper: Some(upper), .. })) => upper,
-            found => {
-                let upper = self.create_directory(dir, name, path)?;
-                self.hide(path, &upper, found.is_some())?;
-                Rc::new(upper)
-            }
+        let (upper, hides) = match self.create_new_directory(dir, name, path)? {
+            // Most directories are new.
+            Some(upper) => (upper, false),
+            None => match self.merged.lookup_upper(dir, name)? {
+                Some(Found::Directory(View { upper: Some(upper), .. })) => {
+                    return self.pending.describe(path, upper.as_fd(), &entry.attributes);
+                }
+                found => (self.create_directory(dir, name, path)?, found.is_some()),
+            },
         };
-        self.pending.describe(path, upper.as_fd(), &entry.attributes)
+        self.hide(path, &upper, hides)?;
+        self.pending.describe_new(path, upper.as_fd(), &entry.attributes)?;
+        self.merged.keep_new(dir, path, upper, hides);
+        Ok(())
+    }
+
+    /// Makes a directory; `None` when something has its name.
+    fn create_new_directory(&mut self, dir: &Rc<View>, name: &[u8], path: &TarPath) -> Wrote<Option<OwnedFd>> {
+        let Some(left) = self.directories.checked_sub(1) else { return Ok(None) };
+        let upper = upper_of(dir)?;
+        self.pending.hold_time(&dir.path, upper.as_fd())?;
+        let made = match make_private(&upper, name) {
+            Err(Errno::EEXIST) => return Ok(None),
+            made => made.map_err(call("create", path))?,
+        };
+        self.directories = left;
+        self.merged.forget(path);
+        Ok(Some(made))
+    }
+
+    /// Whether a file with these attributes can be made with its owner, and the permission bits to make it with.
+    fn mode_of_new(&self, attributes: &Attributes) -> (bool, Mode) {
+        let own = (attributes.uid, attributes.gid) == self.maker;
+        let mode = if own { attributes.mode & 0o777 } else { 0o600 };
+        (own, Mode::from_bits_truncate(mode))
     }
 
     fn create_directory(&mut self, dir: &Rc<View>, name: &[u8], path: &TarPath) -> Wrote<OwnedFd> {
@@ -265,21 +298,17 @@ fn make_private(dir: &OwnedFd, name: &[u8]) -> nix::Result<OwnedFd> {
     open_beneath(dir.as_fd(), name, OFlag::O_RDONLY | OFlag::O_DIRECTORY)
 }
 
-/// Writes the content of an entry; answers its digest when that is wanted.
-fn copy_content<R: BufRead>(reader: &mut TarReader<R>, file: &OwnedFd, path: &TarPath, listed: bool) -> Result<Option<[u8; 32]>> {
-    let mut digest = listed.then(Sha256::new);
+/// Writes the content of an entry.
+fn copy_content(reader: &mut TarReader<Stream>, file: &OwnedFd, path: &TarPath) -> Result<()> {
     loop {
         let chunk = reader.chunk()?;
         if chunk.is_empty() {
-            return Ok(digest.map(|digest| digest.finalize().into()));
+            return Ok(());
         }
         let count = match nix::unistd::write(file, chunk) {
             Err(Errno::EINTR) => 0,
             answer => answer.map_err(call("write", path))?,
         };
-        if let Some(digest) = &mut digest {
-            digest.update(&chunk[..count]);
-        }
         reader.consume(count);
     }
 }

@@ -11,6 +11,7 @@ use oci_spec::runtime::{Mount, MountBuilder};
 
 use super::process::clean_absolute;
 use crate::fault::{Fault, Kind, Result};
+use crate::idmap::IdMap;
 
 pub use flag::{parse_tmpfs, parse_volume, volume_name};
 pub use keys::{parse_mount, subpath};
@@ -128,6 +129,24 @@ pub enum Shm {
     Shared(PathBuf),
 }
 
+/// Where the kernel's own files of a container come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KernelFiles {
+    /// Mounted for it.
+    Own,
+    /// The host's `/sys`, bound: its user namespace may not mount one.
+    OfTheHost,
+}
+
+/// What decides the mounts of the kernel's file systems.
+#[derive(Clone, Copy, Debug)]
+pub struct Kernel<'a> {
+    /// Where `/sys` comes from.
+    pub files: KernelFiles,
+    /// The ids of its user namespace.
+    pub ids: Option<&'a IdMap>,
+}
+
 /// Resolves `.`, `..` and doubled slashes of a path in a container by their letters.
 pub fn clean(text: &str) -> String {
     clean_absolute(text)
@@ -161,7 +180,7 @@ pub fn check_destination(text: &str) -> Result<String> {
 /// Lists all mounts: the kernel's first, then ours and the user's, parents before children.
 ///
 /// A user's entry takes the place of a default one (`/dev/shm`, `/etc/hosts`). *Errors:* `InvalidArgument` when two entries have one destination.
-pub fn all(shm: &Shm, binds: &[Bind], entries: &[Entry]) -> Result<Vec<Mount>> {
+pub fn all(kernel: Kernel<'_>, shm: &Shm, binds: &[Bind], entries: &[Entry]) -> Result<Vec<Mount>> {
     let mut taken = BTreeSet::new();
     for entry in entries {
         if !taken.insert(entry.destination.as_str()) {
@@ -177,7 +196,7 @@ pub fn all(shm: &Shm, binds: &[Bind], entries: &[Entry]) -> Result<Vec<Mount>> {
         later.push((&entry.destination, mount(&entry.destination, &entry.kind, text(&entry.source)?, &words)?));
     }
     later.sort_by_key(|(destination, _)| destination.matches('/').count());
-    let mut mounts = kernel_mounts(shm)?;
+    let mut mounts = kernel_mounts(kernel, shm)?;
     mounts.retain(|mount| !mount.destination().to_str().is_some_and(|path| later.iter().any(|(taken, _)| *taken == path)));
     mounts.extend(later.into_iter().map(|(_, mount)| mount));
     Ok(mounts)
@@ -193,13 +212,22 @@ pub fn root_propagation(entries: &[Entry]) -> Option<String> {
     }
 }
 
-fn kernel_mounts(shm: &Shm) -> Result<Vec<Mount>> {
+fn kernel_mounts(kernel: Kernel<'_>, shm: &Shm) -> Result<Vec<Mount>> {
+    let mut terminals = vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
+    // The group of terminals, where the user namespace has it.
+    if kernel.ids.is_none_or(|map| map.outside(5).is_some()) {
+        terminals.push("gid=5");
+    }
+    let sys = match kernel.files {
+        KernelFiles::Own => mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"])?,
+        KernelFiles::OfTheHost => mount("/sys", "bind", "/sys", &["rbind", "rprivate", "nosuid", "noexec", "nodev", "ro"])?,
+    };
     let mut mounts = vec![
         proc()?,
         dev()?,
-        mount("/dev/pts", "devpts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"])?,
+        mount("/dev/pts", "devpts", "devpts", &terminals)?,
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"])?,
-        mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"])?,
+        sys,
         mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"])?,
     ];
     mounts.push(match shm {
@@ -283,12 +311,13 @@ mod tests {
         };
         let shm = Shm::Private { size_kib: 65536 };
         let asked = [entry("/etc/a/b", "rbind"), entry("/etc", "rbind"), entry("/dev/shm", "rslave"), entry("/etc/hosts", "rbind")];
-        let mounts = all(&shm, &[bind("/etc/hosts"), bind("/etc/hostname")], &asked).unwrap();
+        let kernel = Kernel { files: KernelFiles::Own, ids: None };
+        let mounts = all(kernel, &shm, &[bind("/etc/hosts"), bind("/etc/hostname")], &asked).unwrap();
         let places: Vec<_> = mounts.iter().map(|mount| mount.destination().display().to_string()).collect();
-        let kernel = ["/proc", "/dev", "/dev/pts", "/dev/mqueue", "/sys", "/sys/fs/cgroup"];
-        assert_eq!(places, [kernel.as_slice(), &["/etc", "/etc/hostname", "/dev/shm", "/etc/hosts", "/etc/a/b"]].concat());
+        let of_kernel = ["/proc", "/dev", "/dev/pts", "/dev/mqueue", "/sys", "/sys/fs/cgroup"];
+        assert_eq!(places, [of_kernel.as_slice(), &["/etc", "/etc/hostname", "/dev/shm", "/etc/hosts", "/etc/a/b"]].concat());
         assert_eq!(mounts[9].source().as_deref(), Some(Path::new("/y")));
-        assert!(all(&shm, &[], &[entry("/a", ""), entry("/a", "")]).is_err());
+        assert!(all(kernel, &shm, &[], &[entry("/a", ""), entry("/a", "")]).is_err());
         assert_eq!(root_propagation(&asked).as_deref(), Some("rslave"));
         assert_eq!(root_propagation(&[entry("/a", "rslave"), entry("/b", "rshared")]).as_deref(), Some("shared"));
         assert_eq!(root_propagation(&asked[..2]), None);

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::accounts;
-use crate::bundle::mounts::{Access, Bind, Shm};
+use crate::bundle::mounts::{Access, Bind, KernelFiles, Shm};
 use crate::bundle::posture::Posture;
 use crate::bundle::process::{self, Terminal};
 use crate::bundle::spec::{self, ContainerRequest, Isolation, Limits, Namespace};
@@ -39,6 +39,8 @@ pub fn config(image: &SourceImage, files: Option<&Path>) -> Result<String> {
             pid: Namespace::New,
             cgroup: if privilege::has_cgroup_v2() { Namespace::New } else { Namespace::Host },
         },
+        user: None,
+        kernel_files: KernelFiles::Own,
         hostname: Some(HOSTNAME.to_owned()),
         rootfs: "rootfs".into(),
         root_access: Access::ReadWrite,

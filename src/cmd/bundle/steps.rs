@@ -38,7 +38,7 @@ pub fn flat(place: &Place, image: &SourceImage, config: String) -> Vec<Step> {
     vec![
         BundleDir { path: place.path.clone(), record: String::new() }.into(),
         Flatten { layers: image.layers.iter().map(layer).collect(), path: place.path.join("rootfs"), mounted_on: true }.into(),
-        File { path: place.path.join("config.json"), mode: 0o600, content: config, durable: true }.into(),
+        File { path: place.path.join("config.json"), mode: 0o600, content: config, durable: true, owner: (0, 0) }.into(),
     ]
 }
 
@@ -80,13 +80,13 @@ pub fn layered(record: &BundleRecord, texts: Texts) -> Result<Vec<Step>> {
         Directory { like, ..Directory::new(upper.clone(), 0o755) }.into(),
         directory(work.clone(), 0o700),
         directory(rootfs.clone(), 0o755),
-        Mount { what: MountKind::Overlay { lowers, upper, work }, target: rootfs }.into(),
+        Mount { what: MountKind::Overlay { lowers, upper, work, ids: None }, target: rootfs }.into(),
     ]);
     let contents = [etc::hosts(HOSTNAME, &[]), format!("{HOSTNAME}\n"), texts.resolv_conf];
     for (name, content) in FILES.into_iter().zip(contents) {
-        all.push(File { path: dir.join(name), mode: 0o644, content, durable: false }.into());
+        all.push(File { path: dir.join(name), mode: 0o644, content, durable: false, owner: (0, 0) }.into());
     }
-    all.push(File { path: dir.join("config.json"), mode: 0o600, content: texts.config, durable: true }.into());
+    all.push(File { path: dir.join("config.json"), mode: 0o600, content: texts.config, durable: true, owner: (0, 0) }.into());
     Ok(all)
 }
 

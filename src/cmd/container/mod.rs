@@ -63,6 +63,6 @@ pub fn of_sandbox(host: &Host, sandbox: &Id) -> Result<Vec<Id>> {
 }
 
 /// Where the volatile things of container `id` are.
-fn run_dir(host: &Host, id: &Id) -> PathBuf {
+pub fn run_dir(host: &Host, id: &Id) -> PathBuf {
     host.run.join("containers").join(id.as_str())
 }

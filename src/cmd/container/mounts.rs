@@ -9,7 +9,7 @@ use crate::cmd::volume as volumes;
 use crate::cmd::{Context, image, output, records};
 use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::ids::Id;
-use crate::record::{ContainerRecord, Mount, MountFrom};
+use crate::record::{ContainerRecord, Mount, MountFrom, Shift, UserNs};
 use crate::step::mount::MountKind;
 use crate::step::{Directory, Mount as MountStep, Ownership, Pin, SourceDir, Step};
 use crate::sys::{Host, file, pin, proc, security};
@@ -18,7 +18,7 @@ use crate::sys::{Host, file, pin, proc, security};
 ///
 /// *Errors:* `NotFound` for a missing source of `--mount`; `FailedPrecondition` for a source behind a link that a container could have made,
 /// and for a shared mount of what is not shared.
-pub fn resolve(cx: &Context, facts: &Facts<'_>, owner: (u32, u32)) -> Result<Vec<Mount>> {
+pub fn resolve(cx: &Context, facts: &Facts<'_>, userns: Option<&UserNs>, owner: (u32, u32)) -> Result<Vec<Mount>> {
     let mut asks = facts.file.map_or_else(|| facts.args.mounts.asked(), from_file::asks)?;
     let config = facts.image.config.config().as_ref();
     for path in config.and_then(|config| config.volumes().clone()).unwrap_or_default() {
@@ -33,8 +33,15 @@ pub fn resolve(cx: &Context, facts: &Facts<'_>, owner: (u32, u32)) -> Result<Vec
     for (nth, ask) in asks.iter().enumerate() {
         warn_of_labels(ask)?;
         let held = held(&cx.host.container_dir(facts.id.as_str()), nth);
-        let mut mount = one(cx, ask, held).doing(|| format!("mounting on {}", ask.destination))?;
-        mount.owner = ask.options.chown.then_some(owner);
+        let shown = userns.is_some_and(|userns| userns.shift == Shift::Mounts);
+        let mut mount = one(cx, ask, held.clone()).doing(|| format!("mounting on {}", ask.destination))?;
+        // A volume is shown with the ids of the container: its disk has those inside, and the user's is its owner.
+        let is_volume = matches!(mount.from, MountFrom::Volume { .. });
+        if is_volume && shown {
+            mount.source = held;
+        }
+        let outside = userns.filter(|_| !(is_volume && shown)).map_or(owner, |userns| userns.map.shift(owner));
+        mount.owner = ask.options.chown.then_some(outside);
         mounts.push(mount);
     }
     Ok(mounts)
@@ -169,6 +176,7 @@ pub fn steps(host: &Host, record: &ContainerRecord) -> Vec<Step> {
         all.push(Directory::new(record.bundle.join("mounts"), 0o700).into());
     }
     volumes::use_steps(host, record, &mut all);
+    let ids = record.userns.as_ref().and_then(UserNs::shown);
     for (nth, mount) in record.mounts.iter().enumerate() {
         let held = held(&record.bundle, nth);
         let given = match &mount.from {
@@ -187,12 +195,13 @@ pub fn steps(host: &Host, record: &ContainerRecord) -> Vec<Step> {
         match &mount.from {
             MountFrom::Bind { real, .. } => {
                 let shared = mount.options.iter().any(|word| matches!(word.as_str(), "shared" | "rshared"));
-                all.push(Pin { source: real.clone(), below: None, target: held, shared }.into());
+                all.push(Pin { source: real.clone(), below: None, target: held, shared, ids: None }.into());
             }
-            MountFrom::Volume { name, subpath: Some(below), .. } => {
-                all.push(Pin { source: volumes::data(host, name), below: Some(below.clone()), target: held, shared: false }.into());
+            MountFrom::Volume { name, subpath, .. } if subpath.is_some() || ids.is_some() => {
+                let source = volumes::data(host, name);
+                all.push(Pin { source, below: subpath.clone(), target: held, shared: false, ids: ids.clone() }.into());
             }
-            MountFrom::Image { lowers, subpath, .. } => image_steps(&held, lowers, subpath.as_ref(), &mut all),
+            MountFrom::Image { lowers, subpath, .. } => image_steps(&held, lowers, subpath.as_ref(), record.userns.as_ref(), &mut all),
             MountFrom::Volume { .. } | MountFrom::Tmpfs => {}
         }
     }
@@ -200,14 +209,23 @@ pub fn steps(host: &Host, record: &ContainerRecord) -> Vec<Step> {
 }
 
 /// An image is mounted as a root file system is, its writable layer the container's own.
-fn image_steps(held: &Path, lowers: &[PathBuf], below: Option<&String>, all: &mut Vec<Step>) {
+fn image_steps(held: &Path, lowers: &[PathBuf], below: Option<&String>, userns: Option<&UserNs>, all: &mut Vec<Step>) {
     let [upper, work, rootfs] = ["upper", "work", "rootfs"].map(|name| held.join(name));
     all.push(Directory::new(held, 0o700).into());
-    all.push(Directory { like: lowers.to_vec(), ..Directory::new(upper.clone(), 0o755) }.into());
+    match userns {
+        None => all.push(Directory { like: lowers.to_vec(), ..Directory::new(upper.clone(), 0o755) }.into()),
+        Some(userns) => all.push(Directory { owner: userns.map.root(), ..Directory::new(upper.clone(), 0o755) }.into()),
+    }
     all.push(Directory::new(work.clone(), 0o700).into());
     all.push(Directory::new(rootfs.clone(), 0o755).into());
-    all.push(MountStep { what: MountKind::Overlay { lowers: lowers.to_vec(), upper, work }, target: rootfs.clone() }.into());
+    all.push(
+        MountStep {
+            what: MountKind::Overlay { lowers: lowers.to_vec(), upper, work, ids: userns.and_then(UserNs::shown) },
+            target: rootfs.clone(),
+        }
+        .into(),
+    );
     if let Some(below) = below {
-        all.push(Pin { source: rootfs, below: Some(below.clone()), target: held.join("part"), shared: false }.into());
+        all.push(Pin { source: rootfs, below: Some(below.clone()), target: held.join("part"), shared: false, ids: None }.into());
     }
 }

@@ -7,14 +7,14 @@ use super::mounts;
 use super::options::Owns;
 use super::request::{Facts, hostname};
 use super::steps::{Texts, pid_pin};
-use crate::bundle::mounts::{Access, Bind, Shm};
+use crate::bundle::mounts::{Access, Bind, KernelFiles, Shm};
 use crate::bundle::process::Terminal;
-use crate::bundle::spec::{self, ContainerRequest, Isolation, Namespace};
+use crate::bundle::spec::{self, ContainerRequest, Isolation, Namespace, UserIds};
 use crate::bundle::user;
 use crate::cmd::names::Reach;
 use crate::cmd::records;
 use crate::fault::{Fault, Result};
-use crate::record::{ContainerRecord, Pairs};
+use crate::record::{ContainerRecord, Pairs, UserNs};
 use crate::sys::{Host, privilege};
 
 /// Size of `/dev/shm` of a container without a sandbox.
@@ -47,6 +47,10 @@ fn oci_request(host: &Host, facts: &Facts<'_>, record: &ContainerRecord, hostnam
         Some(_) => Access::ReadWrite,
         None => facts.args.mounts.root_access(),
     };
+    let ids = record.userns.as_ref();
+    let owns = Owns { network: record.owns_netns, ipc: facts.sandbox.is_none(), ids: ids.map(|userns| &userns.map) };
+    // A file system of the kernel can be mounted anew only by the root of the user namespace that the network namespace belongs to.
+    let owns_net = record.owns_netns || facts.sandbox.is_some_and(|sandbox| sandbox.netns.is_some());
     let files = facts.sandbox.map_or(&record.bundle, |sandbox| &sandbox.files);
     let etc = ["hosts", "hostname", "resolv.conf"].map(|name| Bind {
         source: files.join(name),
@@ -54,7 +58,6 @@ fn oci_request(host: &Host, facts: &Facts<'_>, record: &ContainerRecord, hostnam
         access: root_access,
     });
     let own_ipc = facts.file.is_some_and(ContainerFile::has_own_ipc);
-    let words = &facts.args.security;
     Ok(ContainerRequest {
         args: record.args.clone(),
         env: record.env.clone(),
@@ -62,12 +65,14 @@ fn oci_request(host: &Host, facts: &Facts<'_>, record: &ContainerRecord, hostnam
         identity: user::Identity { uid: record.user.0, gid: record.user.1, groups: record.user.2.clone() },
         terminal: if record.tty { Terminal::Pty } else { Terminal::None },
         posture: match facts.file {
-            Some(file) => from_file::posture(file)?,
-            None => words.posture(Owns { network: record.owns_netns, ipc: facts.sandbox.is_none() })?,
+            Some(file) => from_file::posture(file, owns)?,
+            None => facts.args.security.posture(owns)?,
         },
+        kernel_files: if ids.is_some() && !owns_net { KernelFiles::OfTheHost } else { KernelFiles::Own },
         isolation: isolation(host, facts, record),
         hostname: facts.sandbox.is_none().then(|| hostname.to_owned()),
-        rootfs: PathBuf::from("rootfs"),
+        rootfs: ids.map_or_else(|| PathBuf::from("rootfs"), UserNs::rootfs),
+        user: ids.map(|userns| UserIds { path: userns.pin.clone(), map: userns.map.clone() }),
         root_access,
         shm: match facts.sandbox {
             Some(sandbox) if !own_ipc => Shm::Shared(sandbox.shm.clone()),

@@ -6,12 +6,12 @@ use super::from_file::ContainerFile;
 use super::said::said;
 use super::{ContainerArgs, mounts};
 use crate::cmd::image::store::Image;
-use crate::cmd::{Context, records};
-use crate::fault::Result;
+use crate::cmd::{Context, records, userns};
+use crate::fault::{Fault, Result};
 use crate::ids::Id;
 use crate::record::life::Launch;
-use crate::record::{Attachment, ContainerRecord, ImageUsed, SandboxRecord, VERSION};
-use crate::sys::{proc, rootfs};
+use crate::record::{Attachment, ContainerRecord, ImageUsed, SandboxRecord, UserNs, VERSION};
+use crate::sys::{Host, proc, rootfs};
 
 /// Where a container gets its network.
 #[derive(Debug)]
@@ -61,7 +61,9 @@ pub fn record(cx: &Context, facts: &Facts<'_>, net: Net) -> Result<ContainerReco
     let (host, image) = (&cx.host, facts.image);
     let bundle = host.container_dir(facts.id.as_str());
     let said = said(facts, &bundle)?;
-    let identity = said.identity;
+    let mut identity = said.identity;
+    let userns = userns_of(host, facts)?;
+    userns::fit_identity(userns.as_ref(), &mut identity)?;
     Ok(ContainerRecord {
         v: VERSION,
         sandbox_id: facts.sandbox.map(|sandbox| sandbox.id.clone()),
@@ -80,7 +82,7 @@ pub fn record(cx: &Context, facts: &Facts<'_>, net: Net) -> Result<ContainerReco
         args: said.args,
         env: said.env,
         cwd: said.cwd,
-        mounts: mounts::resolve(cx, facts, (identity.uid, identity.gid))?,
+        mounts: mounts::resolve(cx, facts, userns.as_ref(), (identity.uid, identity.gid))?,
         resources: said.resources,
         tty: said.tty,
         stdin: said.stdin,
@@ -91,6 +93,7 @@ pub fn record(cx: &Context, facts: &Facts<'_>, net: Net) -> Result<ContainerReco
         created_at: proc::now_rfc3339(),
         boot_id: proc::boot_id()?,
         rkbox: env!("CARGO_PKG_VERSION").to_owned(),
+        userns,
         owns_netns: net.owned,
         netns: net.path,
         pid_namespace_of: said.pid_namespace_of,
@@ -104,6 +107,20 @@ pub fn record(cx: &Context, facts: &Facts<'_>, net: Net) -> Result<ContainerReco
         id: facts.id.clone(),
         extra: serde_json::Map::new(),
     })
+}
+
+/// Its user namespace: its own, or its sandbox's.
+fn userns_of(host: &Host, facts: &Facts<'_>) -> Result<Option<UserNs>> {
+    let asked = facts.args.security.userns.as_deref();
+    let Some(sandbox) = facts.sandbox else {
+        return userns::settle(host, asked, &facts.id, &super::run_dir(host, &facts.id));
+    };
+    let theirs = sandbox.userns.as_ref().map_or("host", |userns| userns.mode.as_str());
+    match asked {
+        Some(mode) if mode != theirs => Err(Fault::invalid(format!("--userns {mode}: sandbox {} has {theirs}", sandbox.name))
+            .hint("the containers of a sandbox share its user namespace: give --userns to rkbox sandbox create")),
+        _ => Ok(sandbox.userns.as_ref().map(|userns| userns::joined(host, userns, &facts.id))),
+    }
 }
 
 /// The host name inside.

@@ -103,7 +103,7 @@ fn plan(cx: &Context, args: &CreateArgs) -> Result<Plan> {
     networks::interpret(host, List::parse(text.as_bytes())?)?;
     let steps: Vec<Step> = vec![
         Home { dirs: vec![host.cni_conf.clone()] }.into(),
-        File { path: path_of(host, &args.name), mode: 0o644, content: text + "\n", durable: true }.into(),
+        File { path: path_of(host, &args.name), mode: 0o644, content: text + "\n", durable: true, owner: (0, 0) }.into(),
     ];
     Ok(Plan::new(format!("net-create-{}", args.name), format!("create network {}", args.name), steps).kept(Keep::Result))
 }
@@ -224,7 +224,7 @@ fn remove(cx: &Context, name: &NetworkName, force: bool) -> Result<()> {
         return Err(Fault::new(Kind::FailedPrecondition, format!("network {name} is in use: {}", attached.join(", ")))
             .hint(format!("detach them, or rkbox net rm --force {name}; rkbox net leases {name} tells whose they are")));
     }
-    let step = File { path, mode: 0o644, content: String::new(), durable: false };
+    let step = File { path, mode: 0o644, content: String::new(), durable: false, owner: (0, 0) };
     plan::unwind_plan(Plan::new(format!("net-create-{name}"), format!("remove network {name}"), vec![step.into()]), host)
         .doing(|| format!("cannot remove network {name}"))?;
     tidy(host, &network);

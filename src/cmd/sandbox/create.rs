@@ -7,16 +7,16 @@ use clap::Args;
 use super::steps::{self, Texts};
 use super::wishes::Wishes;
 use crate::bundle::pause;
-use crate::bundle::spec::Namespace;
+use crate::bundle::spec::{Namespace, UserIds};
 use crate::cmd::names::{NamesArgs, Reach};
 use crate::cmd::network::several;
 use crate::cmd::publish::PortArgs;
-use crate::cmd::{Context, Format, PlanArgs, carry, driver, output, records};
+use crate::cmd::{Context, Format, PlanArgs, carry, driver, output, records, userns};
 use crate::fault::{Fault, Result};
 use crate::ids::{Id, Name};
 use crate::plan::{Plan, Timings};
-use crate::record::{Attachment, SandboxRecord, VERSION};
-use crate::sys::{privilege, proc};
+use crate::record::{Attachment, SandboxRecord, UserNs, VERSION};
+use crate::sys::{privilege, proc, security};
 
 /// Arguments of `rkbox sandbox create`.
 #[derive(Debug, Args)]
@@ -27,7 +27,7 @@ pub struct CreateArgs {
     /// All of it from a file, a PodSandboxConfig as `crictl runp` takes it
     /// (JSON or YAML); its name is NAME_NAMESPACE_UID_ATTEMPT
     #[arg(long, value_name = "FILE",
-          conflicts_with_all = ["name", "PortArgs", "hostname", "NamesArgs", "labels", "annotations"])]
+          conflicts_with_all = ["name", "PortArgs", "hostname", "userns", "NamesArgs", "labels", "annotations"])]
     pub config: Option<PathBuf>,
     /// CNI network to attach to, may be repeated: NAME[:ip=,mac=,ifname=];
     /// `none` for only lo, `host` for the host's
@@ -48,6 +48,10 @@ pub struct CreateArgs {
     /// Annotation, may be repeated
     #[arg(long = "annotation", value_name = "KEY=VALUE", value_parser = crate::cmd::parse::pair)]
     pub annotations: Vec<(String, String)>,
+    /// Whose user ids its containers have: host, auto (a range of its own),
+    /// keep-id, CONTAINER:HOST:SIZE
+    #[arg(long, value_name = "MODE")]
+    pub userns: Option<String>,
     /// `--explain`, `--timings`.
     #[command(flatten)]
     pub plan: PlanArgs,
@@ -123,6 +127,7 @@ fn plan(cx: &Context, args: &CreateArgs, wishes: &Wishes, timings: &mut Timings)
 fn record(cx: &Context, wishes: &Wishes, id: Id, attachments: Vec<Attachment>) -> Result<SandboxRecord> {
     let host = &cx.host;
     let run = steps::run_dir(host, id.as_str());
+    let userns = userns::settle(host, wishes.userns.as_deref(), &id, &run)?;
     let own_ipc = !wishes.modes.host_ipc;
     let parent = wishes.cgroup_parent.as_ref().unwrap_or(&host.cgroup_parent);
     Ok(SandboxRecord {
@@ -136,6 +141,7 @@ fn record(cx: &Context, wishes: &Wishes, id: Id, attachments: Vec<Attachment>) -
         created_at: proc::now_rfc3339(),
         boot_id: proc::boot_id()?,
         rkbox: env!("CARGO_PKG_VERSION").to_owned(),
+        userns,
         netns: (!wishes.modes.host_network).then(|| host.netns_path(wishes.name.as_ref())),
         ipcns: own_ipc.then(|| run.join("ipc")),
         utsns: run.join("uts"),
@@ -150,15 +156,18 @@ fn record(cx: &Context, wishes: &Wishes, id: Id, attachments: Vec<Attachment>) -
 }
 
 fn pause_config(wishes: &Wishes, record: &SandboxRecord) -> Result<String> {
+    let mut identity = wishes.identity.clone();
+    userns::fit_identity(record.userns.as_ref(), &mut identity)?;
     let request = pause::PauseRequest {
-        rootfs: "rootfs".into(),
+        rootfs: record.userns.as_ref().map_or_else(|| "rootfs".into(), UserNs::rootfs),
+        user: record.userns.as_ref().map(|userns| UserIds { path: userns.pin.clone(), map: userns.map.clone() }),
         network: record.netns.clone(),
         ipc: record.ipcns.clone(),
         uts: Some(record.utsns.clone()),
         pid: if wishes.modes.host_pid { Namespace::Host } else { Namespace::New },
-        identity: wishes.identity.clone(),
+        identity,
         confinement: wishes.confinement.clone(),
-        sysctls: wishes.sysctls.clone(),
+        sysctls: security::within(wishes.sysctls.clone(), record.userns.as_ref().map(|userns| &userns.map)),
         cgroups_path: record.runtime.cgroups_path.clone(),
         annotations: [("org.rkbox.id".to_owned(), record.id.to_string())].into(),
     };

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::bundle::cgroup;
 use crate::cmd::records::BoxKind;
+use crate::cmd::userns;
 use crate::fault::Result;
 use crate::ids::CgroupDriver;
 use crate::record::{RuntimeFacts, SandboxRecord};
@@ -64,21 +65,26 @@ pub fn steps(host: &Host, record: &SandboxRecord, texts: Texts, network: Vec<Ste
     let mut all: Vec<Step> = vec![
         Home { dirs }.into(),
         Reservation { path: host.root.join(BoxKind::Sandbox.names()).join(record.name.as_ref()), id: record.id.clone() }.into(),
-        Directory::new(dir.clone(), 0o700).into(),
-        File { path: dir.join("record.json"), mode: 0o600, content: texts.record, durable: true }.into(),
     ];
+    all.extend(userns::claim_steps(host, record.userns.as_ref(), &record.id));
+    all.extend::<[Step; 2]>([
+        Directory::new(dir.clone(), 0o700).into(),
+        File { path: dir.join("record.json"), mode: 0o600, content: texts.record, durable: true, owner: (0, 0) }.into(),
+    ]);
     let stop_at = all.len();
     all.push(Directory::new(run.clone(), 0o700).into());
     all.extend(cgroup_parent(&record.runtime));
     if record.netns.is_some() {
         all.push(NetnsRoot { path: host.netns.clone() }.into());
     }
+    let ids = record.userns.as_ref();
+    let root = ids.map_or((0, 0), |userns| userns.map.root());
     let (ipc, uts) = (record.ipcns.clone(), Some(record.utsns.clone()));
-    all.push(Namespaces { net: record.netns.clone(), ipc, uts, hostname: Some(record.hostname.clone()) }.into());
+    all.push(Namespaces { net: record.netns.clone(), ipc, uts, hostname: Some(record.hostname.clone()), user: userns::new(ids) }.into());
     all.extend(network);
     let network_end = all.len() - 1;
     let named = netns_files(host, record, &texts.resolv_conf);
-    let file = |name: &str, content: String| File { path: dir.join(name), mode: 0o644, content, durable: false }.into();
+    let file = |name: &str, content: String| File { path: dir.join(name), mode: 0o644, content, durable: false, owner: root }.into();
     if record.ipcns.is_some() {
         all.push(Directory::new(record.shm.clone(), 0o755).into());
         all.push(Mount { what: MountKind::Tmpfs { size_kib: SHM_KIB, mode: 0o1777 }, target: record.shm.clone() }.into());
@@ -90,9 +96,10 @@ pub fn steps(host: &Host, record: &SandboxRecord, texts: Texts, network: Vec<Ste
     ]);
     all.extend(named);
     all.extend(names(host, record));
-    all.extend::<[Step; 3]>([
-        Skeleton { path: dir.join("rootfs"), pause: true, like: Vec::new() }.into(),
-        File { path: dir.join("config.json"), mode: 0o600, content: texts.config, durable: false }.into(),
+    all.push(Skeleton { path: dir.join("rootfs"), pause: true, like: Vec::new() }.into());
+    all.extend(userns::root_steps(host, ids, dir.join("rootfs")));
+    all.extend::<[Step; 2]>([
+        File { path: dir.join("config.json"), mode: 0o600, content: texts.config, durable: false, owner: (0, 0) }.into(),
         Process {
             id: record.id.clone(),
             runtime: record.runtime.path.clone(),

@@ -51,6 +51,8 @@ pub struct Wishes {
     pub identity: Identity,
     /// What confines its pause process.
     pub confinement: Confinement,
+    /// Whose ids its containers have, as `--userns` says it.
+    pub userns: Option<String>,
     /// Settings of its namespaces.
     pub sysctls: BTreeMap<String, String>,
     /// The request, verbatim.
@@ -92,6 +94,7 @@ fn of_words(name: &Name, args: &CreateArgs) -> Result<Wishes> {
         cgroup_parent: None,
         identity: Identity::root(),
         confinement: Confinement::default(),
+        userns: args.userns.clone(),
         sysctls: own_sysctls(modes),
         config: RawConfig { kind: "rkbox.v1".to_owned(), raw: parse::command_line() },
     })
@@ -112,6 +115,10 @@ fn of_file(cx: &Context, path: &Path, args: &CreateArgs) -> Result<Wishes> {
     if let Some(parent) = &parent {
         cgroup::path(cx.host.cgroup_driver, parent, "pod").doing(|| "linux.cgroup_parent")?;
     }
+    if args.userns.as_deref().is_some_and(|mode| mode != "host") && (modes.host_pid || modes.host_ipc) {
+        return Err(Fault::invalid("--userns: the file says NODE for pid or ipc, which a user namespace of its own cannot show")
+            .hint("leave --userns out, or give it POD there"));
+    }
     let security = &config.linux.security_context;
     Ok(Wishes {
         name: files::sandbox_name(&who)?,
@@ -126,6 +133,7 @@ fn of_file(cx: &Context, path: &Path, args: &CreateArgs) -> Result<Wishes> {
         cgroup_parent: parent,
         identity: identity(security)?,
         confinement: confinement(security)?,
+        userns: args.userns.clone(),
         sysctls: sysctls(&config, modes)?,
         metadata: Metadata { name: who.name, namespace: who.namespace, uid: who.uid, attempt: who.attempt },
         config: cri::raw(document),
@@ -191,7 +199,7 @@ fn confinement(security: &LinuxSandboxSecurity) -> Result<Confinement> {
     let options = asked.options()?;
     let all = ["ALL".to_owned()];
     let posture = SecurityArgs { cap_drop: all.to_vec(), security_opt: options, ..SecurityArgs::default() }
-        .posture(Owns { network: false, ipc: false })
+        .posture(Owns { network: false, ipc: false, ids: None })
         .doing(|| "linux.security_context")?;
     Ok(Confinement {
         seccomp: posture.seccomp.filter(|_| asked.seccomp.is_some()),

@@ -8,10 +8,11 @@ use super::CpArgs;
 use super::place::{self, End, Place};
 use crate::cmd::{Context, output};
 use crate::fault::{Context as _, Fault, Kind, Result};
+use crate::idmap::IdMap;
 use crate::image::tar_path::TarPath;
 use crate::image::tar_reader::Limits;
 use crate::sys::proc;
-use crate::sys::transfer::{Bounds, Found, Owners, Sink, TarSink, TreeSink, read_tar, walk};
+use crate::sys::transfer::{Bounds, Found, Owners, Shifted, Sink, TarSink, Towards, TreeSink, read_tar, walk};
 
 /// A stream of the user's own is not bounded but by the disk.
 const UNBOUNDED: Limits = Limits { entries: u64::MAX, bytes: u64::MAX };
@@ -81,16 +82,21 @@ fn copy(args: &CpArgs, from: &Place, to: &Place) -> Result<()> {
     };
     let owners = match (args.archive, to.inside) {
         (true, _) => Owners::Kept,
-        (false, true) => Owners::All(0, 0),
+        (false, true) => {
+            let (uid, gid) = to.map().map_or((0, 0), IdMap::root);
+            Owners::All(uid, gid)
+        }
         (false, false) => {
             let (uid, gid) = proc::own_ids();
             Owners::All(uid, gid)
         }
     };
-    let mut sink = TreeSink::new(&dir, owners, to.inside)?;
+    let mut tree = TreeSink::new(&dir, owners, to.inside)?;
+    let (map, towards) = if to.inside { (to.map(), Towards::Container) } else { (from.map(), Towards::Host) };
+    let mut sink = Shifted { sink: &mut tree, map, towards };
     walk(&source, &name, Bounds::Mounts, &mut sink)?;
     sink.finish()?;
-    for passed in &sink.passed {
+    for passed in &tree.passed {
         output::note(&format!("warning: {passed} is not copied: on the host it would be open to whom the container chose"));
     }
     Ok(())
@@ -103,10 +109,11 @@ fn to_stream(args: &CpArgs, from: &Place) -> Result<()> {
     let source = find_source(args, from)?;
     let name = if asks_for_contents(&from.path) { TarPath::root() } else { name_of(&from.path)? };
     let mut out = std::io::BufWriter::with_capacity(256 << 10, stdout().lock());
-    let mut sink = TarSink::new(&mut out);
+    let mut tar = TarSink::new(&mut out);
+    let mut sink = Shifted { sink: &mut tar, map: from.map(), towards: Towards::Host };
     walk(&source, &name, Bounds::Mounts, &mut sink)?;
     sink.finish()?;
-    drop(sink);
+    drop(tar);
     out.flush().map_err(|error| Fault::from_error(Kind::Internal, error).doing("writing the tar stream"))
 }
 
@@ -114,7 +121,8 @@ fn from_stream(to: &Place) -> Result<()> {
     let missing =
         || Fault::invalid(format!("{} is not a directory of the container", to.path.display())).hint("name a directory that is there");
     let dir = to.find(true)?.filter(Found::is_dir).ok_or_else(missing)?;
-    let mut sink = TreeSink::new(&dir, Owners::Kept, true)?;
+    let mut tree = TreeSink::new(&dir, Owners::Kept, true)?;
+    let mut sink = Shifted { sink: &mut tree, map: to.map(), towards: Towards::Container };
     read_tar(stdin().lock(), UNBOUNDED, &mut sink)?;
     sink.finish()
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::bundle::mounts;
 use crate::cmd::{Context, records};
 use crate::fault::{Fault, Kind, Result};
+use crate::idmap::IdMap;
 use crate::ids::Id;
 use crate::record::{ContainerRecord, MountFrom};
 use crate::sys::mount;
@@ -47,12 +48,13 @@ pub struct Place {
     pub path: PathBuf,
     /// Whether it is in a container.
     pub inside: bool,
+    map: Option<IdMap>,
 }
 
 impl Place {
     /// Opens a place of the host.
     pub fn on_host(path: &Path) -> Result<Self> {
-        Ok(Place { root: Root::of_path(Path::new("/"))?, path: path.to_path_buf(), inside: false })
+        Ok(Place { root: Root::of_path(Path::new("/"))?, path: path.to_path_buf(), inside: false, map: None })
     }
 
     /// Opens the container's root: that of its process, or, when it does not run, what is mounted for it.
@@ -63,7 +65,7 @@ impl Place {
             let root = Root::of_process(pid)?;
             // Asked again once it is open: the number may have been given to another process in between.
             if records::running_pid(&record.runtime, &record.boot_id, &id)? == Some(pid) {
-                return Ok(Place { root, path: path.to_path_buf(), inside: true });
+                return Ok(Place { root, path: path.to_path_buf(), inside: true, map: map_of(&record) });
             }
         }
         Self::of_stopped(&record, path)
@@ -73,7 +75,7 @@ impl Place {
         let clean = mounts::clean(&path.to_string_lossy());
         let mounted = record.mounts.iter().filter(|mount| Path::new(&clean).starts_with(&mount.destination));
         let Some(mount) = mounted.max_by_key(|mount| mount.destination.len()) else {
-            return Ok(Place { root: Root::of_path(&rootfs(record)?)?, path: PathBuf::from(clean), inside: true });
+            return Ok(Place { root: Root::of_path(&rootfs(record)?)?, path: PathBuf::from(clean), inside: true, map: map_of(record) });
         };
         if matches!(mount.from, MountFrom::Tmpfs) {
             return Err(Fault::new(
@@ -83,7 +85,12 @@ impl Place {
             .hint("start it first"));
         }
         let below = Path::new(&clean).strip_prefix(&mount.destination).unwrap_or(Path::new(""));
-        Ok(Place { root: Root::of_path(&mount.source)?, path: Path::new("/").join(below), inside: true })
+        Ok(Place { root: Root::of_path(&mount.source)?, path: Path::new("/").join(below), inside: true, map: map_of(record) })
+    }
+
+    /// The ids of the container that it is in.
+    pub fn map(&self) -> Option<&IdMap> {
+        self.map.as_ref()
     }
 
     /// What is at the place.
@@ -95,6 +102,10 @@ impl Place {
     pub fn find_at(&self, path: &Path) -> Result<Option<Found>> {
         self.root.find(path, true)
     }
+}
+
+fn map_of(record: &ContainerRecord) -> Option<IdMap> {
+    record.userns.as_ref().map(|userns| userns.map.clone())
 }
 
 /// The merged root file system of a container, mounted.

@@ -5,7 +5,7 @@ use crate::cmd::records;
 use crate::fault::Result;
 use crate::ids::Id;
 use crate::plan::journal;
-use crate::record::{ContainerRecord, MountFrom, Pairs};
+use crate::record::{ContainerRecord, MountFrom, Pairs, Shift};
 use crate::step::volume_use::Release;
 use crate::step::{CopyUp, Step, VolumeUse};
 use crate::sys::file::{self, Durable};
@@ -28,7 +28,8 @@ pub fn use_steps(host: &Host, record: &ContainerRecord, all: &mut Vec<Step>) {
         }
         if *copy {
             let inside = mount.destination.clone();
-            all.push(CopyUp { rootfs: record.bundle.join("rootfs"), inside, volume, container: record.id.clone() }.into());
+            let ids = record.userns.as_ref().filter(|userns| userns.shift == Shift::Mounts).map(|userns| userns.map.clone());
+            all.push(CopyUp { rootfs: record.bundle.join("rootfs"), inside, volume, container: record.id.clone(), ids }.into());
         }
     }
 }

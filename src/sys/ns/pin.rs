@@ -9,13 +9,15 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::stat::Mode;
 use nix::unistd::sethostname;
 
 use crate::sys::netlink;
 
+use super::holder::Holder;
 use super::{NsError, NsKind, apart, is_namespace};
+use crate::idmap::IdMap;
 use crate::sys::file;
 
 /// What a pin file of ours says under its mount: our mark. `ip netns add`, podman and containerd leave theirs empty.
@@ -32,12 +34,17 @@ pub struct Pins<'a> {
     pub uts: Option<&'a Path>,
     /// Set inside the new UTS namespace.
     pub hostname: Option<&'a str>,
+    /// A user namespace with these ids, which owns the others.
+    pub user: Option<(&'a Path, &'a IdMap)>,
 }
 
 impl<'a> Pins<'a> {
     /// The pins that are asked for.
     pub fn each(&self) -> impl Iterator<Item = (NsKind, &'a Path)> {
-        [(NsKind::Net, self.net), (NsKind::Ipc, self.ipc), (NsKind::Uts, self.uts)].into_iter().filter_map(|(k, p)| Some((k, p?)))
+        let user = self.user.map(|(path, _)| path);
+        [(NsKind::User, user), (NsKind::Net, self.net), (NsKind::Ipc, self.ipc), (NsKind::Uts, self.uts)]
+            .into_iter()
+            .filter_map(|(k, p)| Some((k, p?)))
     }
 }
 
@@ -46,7 +53,10 @@ impl<'a> Pins<'a> {
 /// *Errors:* `EEXIST` when a pin is taken; then nothing was touched.
 pub fn create_pinned(pins: &Pins<'_>) -> Result<(), NsError> {
     let mut made: Vec<&Path> = Vec::new();
-    let result = claim_all(pins, &mut made).and_then(|()| apart(Path::new("/proc/thread-self/ns"), || fill(pins)));
+    let result = claim_all(pins, &mut made).and_then(|()| match pins.user {
+        Some((_, map)) => fill_owned(pins, map),
+        None => apart(Path::new("/proc/thread-self/ns"), || fill(pins)),
+    });
     if result.is_err() {
         for path in made {
             // The first error is the one to tell; what cannot be undone here is seen by the step's undo.
@@ -96,7 +106,27 @@ fn fill(pins: &Pins<'_>) -> Result<(), NsError> {
     }
     for (kind, path) in pins.each() {
         let none = None::<&str>;
-        mount(Some(kind.own_path()), path, none, MsFlags::MS_BIND, none).map_err(NsError::call("mount --bind", path))?;
+        mount(Some(&kind.own_path()), path, none, MsFlags::MS_BIND, none).map_err(NsError::call("mount --bind", path))?;
+    }
+    Ok(())
+}
+
+/// As [`fill`], with a user namespace: a process of ours waits in them until they are pinned, because a thread cannot enter one.
+fn fill_owned(pins: &Pins<'_>, map: &IdMap) -> Result<(), NsError> {
+    let at = Path::new("/proc/thread-self/ns");
+    let flags = pins.each().fold(CloneFlags::empty(), |flags, (kind, _)| flags | kind.flag());
+    let holder = Holder::begin(flags).map_err(NsError::call("clone", at))?;
+    holder.map_ids(map)?;
+    if let (Some(uts), Some(hostname)) = (pins.uts, pins.hostname) {
+        let opened = File::open(holder.namespace(NsKind::Uts)).map_err(NsError::io("open", uts))?;
+        apart(uts, || {
+            setns(&opened, CloneFlags::CLONE_NEWUTS).map_err(NsError::call("setns", uts))?;
+            sethostname(hostname).map_err(NsError::call("sethostname", uts))
+        })?;
+    }
+    for (kind, path) in pins.each() {
+        let none = None::<&str>;
+        mount(Some(&holder.namespace(kind)), path, none, MsFlags::MS_BIND, none).map_err(NsError::call("mount --bind", path))?;
     }
     Ok(())
 }
@@ -156,7 +186,7 @@ pub fn unpin(path: &Path) -> Result<bool, NsError> {
 }
 
 fn is_any_namespace(path: &Path) -> Result<bool, NsError> {
-    for kind in [NsKind::Net, NsKind::Ipc, NsKind::Uts, NsKind::Pid] {
+    for kind in [NsKind::Net, NsKind::Ipc, NsKind::Uts, NsKind::Pid, NsKind::User] {
         if is_namespace(path, kind)? {
             return Ok(true);
         }

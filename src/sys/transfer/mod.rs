@@ -5,6 +5,7 @@
 //! namespace, with its volumes, and `RESOLVE_IN_ROOT` keeps every link and `..` inside, however fast the container turns them.
 
 mod root;
+mod shifted;
 mod sink;
 mod tar_in;
 mod tar_out;
@@ -17,6 +18,7 @@ use crate::image::tar_entry::{Attributes, EntryKind};
 use crate::image::tar_path::TarPath;
 
 pub use root::{Found, Root};
+pub use shifted::{Shifted, Towards};
 pub use sink::{Owners, TreeSink};
 pub use tar_in::read_tar;
 pub use tar_out::TarSink;

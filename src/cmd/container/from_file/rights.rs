@@ -15,7 +15,7 @@ use crate::sys::device;
 const PATH: &str = "linux.security_context";
 
 /// Settles all of it on this host.
-pub fn posture(file: &ContainerFile) -> Result<Posture> {
+pub fn posture(file: &ContainerFile, owns: Owns<'_>) -> Result<Posture> {
     let security = &file.config.linux.security_context;
     let asked = Confinement { seccomp: seccomp(security)?, apparmor: security.apparmor()?, selinux: &security.selinux_options };
     let mut options = asked.options()?;
@@ -28,7 +28,7 @@ pub fn posture(file: &ContainerFile) -> Result<Posture> {
         security_opt: options,
         ..SecurityArgs::default()
     };
-    let mut posture = words.posture(Owns { network: false, ipc: file.has_own_ipc() }).doing(|| PATH)?;
+    let mut posture = words.posture(Owns { ipc: file.has_own_ipc(), ..owns }).doing(|| PATH)?;
     settle_ambient(security, &mut posture)?;
     if !security.privileged {
         let paths = |said: &Vec<String>, own: &mut Vec<String>| {

@@ -10,6 +10,7 @@ use crate::bundle::seccomp::{self, Target};
 use crate::bundle::security_opt::{self, SeccompChoice, SecurityOptions};
 use crate::bundle::{devices, sysctl};
 use crate::fault::{Context as _, Fault, Kind, Result};
+use crate::idmap::IdMap;
 use crate::sys::{device, file, proc, security};
 
 /// The largest seccomp profile that is read, in bytes.
@@ -40,7 +41,8 @@ pub struct SecurityArgs {
     /// Devices that it may use when it has the node, such as "c 10:* rw"
     #[arg(long, value_name = "RULE")]
     pub device_cgroup_rule: Vec<String>,
-    /// Whose user ids it has: the host's (`host`)
+    /// Whose user ids it has: host, auto (a range of its own), auto:size=N,
+    /// keep-id, CONTAINER:HOST:SIZE
     #[arg(long, value_name = "MODE")]
     pub userns: Option<String>,
     /// Kernel setting of its network or ipc namespace
@@ -50,17 +52,18 @@ pub struct SecurityArgs {
 
 /// Whose the namespaces of a container are: settings are made only in its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Owns {
+pub struct Owns<'a> {
     /// The network namespace.
     pub network: bool,
     /// The ipc namespace.
     pub ipc: bool,
+    /// The ids of its user namespace, when it has one.
+    pub ids: Option<&'a IdMap>,
 }
 
 impl SecurityArgs {
     /// Settles all of it on this host.
-    pub fn posture(&self, owns: Owns) -> Result<Posture> {
-        self.check_userns()?;
+    pub fn posture(&self, owns: Owns<'_>) -> Result<Posture> {
         let options = security_opt::parse(&self.security_opt)?;
         let mut posture = Posture::confined(&proc::throttled_cpus())?;
         self.settle_capabilities(&mut posture)?;
@@ -82,19 +85,6 @@ impl SecurityArgs {
         self.settle_labels(&options, &mut posture)?;
         self.settle_sysctls(owns, &mut posture)?;
         Ok(posture)
-    }
-
-    /// A container whose ids are not the host's needs its root file system and its network namespace made for it: not half of that.
-    fn check_userns(&self) -> Result<()> {
-        let Some(mode) = self.userns.as_deref().filter(|mode| *mode != "host") else { return Ok(()) };
-        let is_map =
-            mode.split(',').all(|part| part.split(':').count() == 3 && part.split(':').all(|number| number.parse::<u32>().is_ok()));
-        if !is_map && !matches!(mode, "auto" | "keep-id") {
-            return Err(Fault::invalid(format!("--userns {mode:?} is not host, auto, keep-id or CONTAINER:HOST:SIZE"))
-                .hint("leave it out, or say --userns host"));
-        }
-        Err(Fault::new(Kind::Unimplemented, "user namespaces of a container's own come with a later version")
-            .hint("leave --userns out; --user NAME and --cap-drop all take away most of what root is"))
     }
 
     /// Nobody can give what he does not have: `ALL` is what rkbox itself may pass on, and a capability by name must be among it.
@@ -175,9 +165,9 @@ impl SecurityArgs {
         Ok(())
     }
 
-    fn settle_sysctls(&self, owns: Owns, posture: &mut Posture) -> Result<()> {
+    fn settle_sysctls(&self, owns: Owns<'_>, posture: &mut Posture) -> Result<()> {
         if owns.network {
-            posture.sysctls.extend(security::network_sysctls());
+            posture.sysctls.extend(security::within(security::network_sysctls(), owns.ids));
         }
         for text in &self.sysctl {
             let (name, value, scope) = sysctl::parse(text)?;

@@ -1,0 +1,114 @@
+//! Claims a range of subordinate ids for a box.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Action, Undone, Way};
+use crate::fault::{Fault, Kind, Result};
+use crate::ids::Id;
+use crate::script::{Script, quote};
+use crate::sys::{Errno, Host, file};
+
+/// Claims a range of subordinate ids for a box: a symlink START-SIZE -> id. It outlives a reboot, as the files that belong to these ids do.
+///
+/// A claim whose box has neither journal nor record is of a creator that died long ago, and is taken over.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct IdClaim {
+    /// The symlink.
+    pub path: PathBuf,
+    /// Its target.
+    pub id: Id,
+}
+
+impl fmt::Display for IdClaim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "claim the ids {}", self.path.file_name().unwrap_or_default().to_string_lossy())
+    }
+}
+
+/// Whether the box that a claim names is there, or is being made.
+pub fn is_alive(holder: &str, host: &Host) -> Result<bool> {
+    Ok(file::exists(&host.sandbox_dir(holder))?
+        || file::exists(&host.container_dir(holder))?
+        || file::exists(&host.journals().join(format!("{holder}.jsonl")))?)
+}
+
+impl Action for IdClaim {
+    /// The dead holder that is replaced.
+    type Before = Option<String>;
+
+    fn look(&self, host: &Host) -> Result<Option<String>> {
+        let holder = file::find_symlink(&self.path)?;
+        match &holder {
+            Some(other) if other != self.id.as_str() && is_alive(other, host)? => Err(Fault::new(Kind::Conflict, format!("{self}: they were just taken"))),
+            _ => Ok(holder),
+        }
+    }
+
+    fn apply(&self, before: &Option<String>, _host: &Host) -> Result<()> {
+        if before.is_some() && file::find_symlink(&self.path)? == *before {
+            file::remove_file(&self.path)?;
+        }
+        match file::create_symlink(self.id.as_str(), &self.path) {
+            // ENOENT: `gc` took the directory of claims while it was empty.
+            Err(error) if matches!(error.errno(), Some(Errno::EEXIST | Errno::ENOENT)) => {
+                Err(Fault::new(Kind::Conflict, format!("{self}: they were just taken")))
+            }
+            other => Ok(other?),
+        }
+    }
+
+    fn undo(&self, _before: &Option<String>, _host: &Host) -> Result<Undone> {
+        if file::find_symlink(&self.path)?.as_deref() == Some(self.id.as_str()) {
+            file::remove_file(&self.path)?;
+        }
+        Ok(Undone::Done)
+    }
+
+    fn script(&self, way: Way<'_, Option<String>>, out: &mut Script) {
+        let path = self.path.to_string_lossy();
+        match way {
+            Way::Apply => out.run(["ln", "-sn", self.id.as_str(), &path]),
+            Way::Undo(_) => {
+                let (path, id) = (quote(&path), quote(self.id.as_str()));
+                out.raw(&format!("if [ \"$(readlink {path} || true)\" = {id} ]; then rm -f {path}; fi"));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_obeys_the_laws_and_a_dead_ones_place_is_taken() {
+        let world = tempfile::tempdir().unwrap();
+        let host = Host::below(world.path());
+        std::fs::create_dir_all(host.root.join("userns")).unwrap();
+        let path = host.root.join("userns/100-10");
+        let [one, two] = [1, 2].map(|byte| IdClaim { path: path.clone(), id: Id::from_bytes([byte; 32]) });
+        let before = one.look(&host).unwrap();
+        assert_eq!(before, None);
+        one.apply(&before, &host).unwrap();
+        // Its box is being made: nobody else gets the range, by a look or by a race.
+        let of_one = host.container_dir(one.id.as_str());
+        std::fs::create_dir_all(&of_one).unwrap();
+        assert_eq!(two.look(&host).unwrap_err().kind(), Kind::Conflict);
+        assert_eq!(two.apply(&None, &host).unwrap_err().kind(), Kind::Conflict);
+        two.undo(&None, &host).unwrap();
+        assert_eq!(file::find_symlink(&path).unwrap().as_deref(), Some(one.id.as_str()));
+        // It died.
+        std::fs::remove_dir(&of_one).unwrap();
+        let before = two.look(&host).unwrap();
+        two.apply(&before, &host).unwrap();
+        one.undo(&None, &host).unwrap();
+        assert_eq!(file::find_symlink(&path).unwrap().as_deref(), Some(two.id.as_str()));
+        for _ in 0..2 {
+            two.undo(&before, &host).unwrap();
+            assert_eq!(file::find_symlink(&path).unwrap(), None);
+        }
+    }
+}

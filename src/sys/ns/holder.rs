@@ -1,0 +1,82 @@
+//! A process that waits in new namespaces until somebody has pinned them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sched::CloneFlags;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::waitpid;
+use nix::unistd::{Pid, getpid};
+
+use super::{NsError, NsKind};
+use crate::idmap::IdMap;
+
+/// The process; it ends when this is dropped, and with the thread that began it.
+#[derive(Debug)]
+pub struct Holder(Pid);
+
+impl Holder {
+    /// Begins a process in the namespaces of `flags`; a user namespace among them owns the others (clone(2)).
+    pub fn begin(flags: CloneFlags) -> nix::Result<Self> {
+        let parent = getpid().as_raw();
+        let pid = Errno::result(clone(flags))?;
+        if pid == 0 {
+            wait_for_the_end(parent);
+        }
+        Ok(Holder(Pid::from_raw(pid)))
+    }
+
+    /// The file of one of its namespaces.
+    pub fn namespace(&self, kind: NsKind) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/ns/{}", self.0, kind.file()))
+    }
+
+    /// Gives its user namespace the ids of `map`.
+    ///
+    /// *Errors:* `EPERM` for ids that this process does not have itself.
+    pub fn map_ids(&self, map: &IdMap) -> Result<(), NsError> {
+        let text = map.kernel_text();
+        for name in ["uid_map", "gid_map"] {
+            let path = format!("/proc/{}/{name}", self.0);
+            let path = Path::new(&path);
+            // One write, whole: the kernel takes a map only once.
+            let mut options = fs::File::options();
+            let file = options.write(true).open(path).map_err(NsError::io("open", path))?;
+            nix::unistd::write(&file, text.as_bytes()).map_err(NsError::call("write", path))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        if kill(self.0, Signal::SIGKILL).is_ok() {
+            let _ = waitpid(self.0, None);
+        }
+    }
+}
+
+#[allow(unsafe_code)]
+fn clone(flags: CloneFlags) -> i32 {
+    let flags = i64::from(flags.bits()) | i64::from(libc::SIGCHLD);
+    // SAFETY: without a stack of its own and without shared memory the call is fork(2), which any thread may make; the child makes no
+    // call but those of `wait_for_the_end`, all of which are safe after a fork.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
+    i32::try_from(pid).unwrap_or(-1)
+}
+
+/// Waits until it is killed; ends with the thread that began it.
+#[allow(unsafe_code)]
+fn wait_for_the_end(parent: i32) -> ! {
+    // SAFETY: prctl, getppid, pause and _exit take no memory of ours and are safe in a child of a program with threads.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        if libc::getppid() == parent {
+            loop {
+                libc::pause();
+            }
+        }
+        libc::_exit(0)
+    }
+}
