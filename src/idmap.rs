@@ -103,6 +103,24 @@ impl IdMap {
         self.0.iter().map(|range| format!("{} {} {}\n", range.inside, range.outside, range.size)).collect()
     }
 
+    /// Reads what the kernel says of a namespace, in `uid_map` or `gid_map`; lines that are none are passed over.
+    pub fn of_kernel(text: &str) -> Self {
+        let ranges = text.lines().filter_map(|line| {
+            let mut numbers = line.split_whitespace().map(|number| number.parse().ok());
+            Some(IdRange { inside: numbers.next()??, outside: numbers.next()??, size: numbers.next()?? })
+        });
+        IdMap(ranges.collect())
+    }
+
+    /// The last of the ids from 0 on that all are mapped; `None` when 0 is not.
+    pub fn last_without_gap(&self) -> Option<u32> {
+        let mut next = 0_u32;
+        while let Some(range) = self.0.iter().find(|range| range.inside == next) {
+            next = range.inside.checked_add(range.size)?;
+        }
+        next.checked_sub(1)
+    }
+
     /// Checks what the kernel would refuse without saying why.
     fn checked(self) -> Result<Self> {
         let bad = |why: String| Err(Fault::invalid(format!("--userns: {why}")).hint("give CONTAINER:HOST:SIZE, such as 0:100000:65536"));
@@ -237,6 +255,7 @@ mod tests {
         let Mode::Map(map) = parse("0:100000:10,10:5000:1").unwrap() else { panic!() };
         assert_eq!(map.kernel_text(), "0 100000 10\n10 5000 1\n");
         assert_eq!((map.outside(9), map.outside(10), map.outside(11)), (Some(100_009), Some(5000), None));
+        assert_eq!((map.last_without_gap(), IdMap::of_kernel(&map.kernel_text())), (Some(10), map.clone()));
         assert_eq!((map.inside(5000), map.inside(100_010)), (Some(10), None));
         assert_eq!((map.shift((3, 99)), map.unshift((100_003, 7))), ((100_003, 99), (3, 65_534)));
         for bad in [

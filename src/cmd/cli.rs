@@ -11,7 +11,7 @@ use super::{
 };
 use crate::cni::built_in::Policy;
 use crate::fault::{Fault, Kind, Result};
-use crate::sys::{Halt, Host, Plugins, cgroup_lock, privilege};
+use crate::sys::{Halt, Host, Plugins, cgroup_lock, privilege, rootless};
 
 /// Drives runc directly: images, namespaces, networks, pods. No daemon.
 #[derive(Debug, Parser)]
@@ -161,7 +161,7 @@ struct CompletionArgs {
 
 impl Global {
     fn context(self) -> Result<Context> {
-        let root = absolute(self.root)?;
+        let (root, run) = (absolute(self.root)?, absolute(self.run)?);
         let chosen = driver::Choice::make(&root, self.cgroup_driver.as_deref())?;
         let policy = match self.cni_builtin.as_str() {
             "always" => Policy::Always,
@@ -171,8 +171,8 @@ impl Global {
         };
         let host = Host {
             root,
-            run: absolute(self.run)?,
-            netns: PathBuf::from("/run/netns"),
+            netns: if rootless::is_rootless() { run.join("netns") } else { PathBuf::from("/run/netns") },
+            run,
             cni_conf: absolute(self.cni_conf_dir)?,
             cni_state: absolute(self.cni_state_dir)?,
             plugins: Plugins { path: self.cni_path, policy, limit: Duration::from_secs(self.cni_timeout.max(1)) },
@@ -220,6 +220,11 @@ impl Cli {
         if let Command::Completion(args) = self.command {
             return complete(args.shell);
         }
+        // Before all else: a process with threads can enter no user namespace.
+        if !matches!(self.command, Command::Doctor(_) | Command::Seccomp(_) | Command::Cni(_)) {
+            rootless::enter()?;
+        }
+        self.refuse_without_root()?;
         let needs_privilege = self.changes_the_host();
         if self.command.starts_a_process() {
             cgroup_lock::keep_fast(PLANNING);
@@ -229,6 +234,18 @@ impl Cli {
             privilege::require()?;
         }
         self.command.run(&context).map_err(with_a_way_out)
+    }
+
+    /// Refuses what an ordinary user's rkbox cannot do.
+    fn refuse_without_root(&self) -> Result<()> {
+        let (what, way) = match &self.command {
+            Command::Net(command) if !command.only_reads() => ("a network to the outside", "--net none and --net host need none"),
+            Command::PortForward(_) => ("port-forward", "with --net host ports are the host's"),
+            Command::Pause(_) | Command::Unpause(_) => ("freezing", "rkbox kill -s STOP and -s CONT stop the first process"),
+            Command::Update(_) | Command::Stats(_) => ("what works by control groups", "run rkbox as root"),
+            _ => return Ok(()),
+        };
+        rootless::refuse(what, way)
     }
 
     /// Whether the command makes or takes back links, mounts, namespaces or files of other users.

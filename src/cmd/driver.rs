@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
+use super::records::BoxKind;
 use super::{Context, output};
+use crate::bundle::cgroup;
 use crate::bundle::cgroup_peers::{self, Stated};
 use crate::fault::{Fault, Kind, Result};
 use crate::ids::CgroupDriver;
@@ -88,6 +90,17 @@ impl Choice {
     }
 }
 
+/// Forgets the choice when no box is left: the list of what is shared, which would see to that, does not outlive a reboot.
+pub fn reclaim(host: &Host) -> Result<Vec<String>> {
+    for boxes in [BoxKind::Sandbox, BoxKind::Container] {
+        if !file::list(&host.root.join(boxes.dir()))?.is_empty() {
+            return Ok(Vec::new());
+        }
+    }
+    let was_there = file::remove_file(&host.root.join(FILE))?;
+    Ok(was_there.then(|| "the choice of a cgroup driver".to_owned()).into_iter().collect())
+}
+
 fn can_work(driver: CgroupDriver) -> bool {
     driver == CgroupDriver::Cgroupfs || privilege::has_systemd()
 }
@@ -128,6 +141,8 @@ pub fn peers() -> Vec<Peer> {
 /// words with the other driver: both would write one tree. Who names the driver has his way, with a warning.
 pub fn check(cx: &Context) -> Result<()> {
     let (choice, ours) = (&cx.driver, cx.host.cgroup_driver.word());
+    // A parent of the other driver is the likelier mistake.
+    cgroup::path(cx.host.cgroup_driver, &cx.host.cgroup_parent, "box")?;
     if !can_work(cx.host.cgroup_driver) {
         return Err(Fault::new(
             Kind::FailedPrecondition,

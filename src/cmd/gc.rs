@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Context, Format, container, image, network, output, salvage, sandbox, userns, volume};
+use super::{Context, Format, container, driver, image, network, output, salvage, sandbox, userns, volume};
 use crate::fault::{Faults, Result};
 use crate::plan::{ledger, recover};
 use crate::sys::file;
@@ -28,6 +28,7 @@ pub fn run(cx: &Context, _args: &GcArgs) -> Result<u8> {
     collect(userns::reclaim(host), &mut gone, &mut faults);
     collect(image::sweep(host), &mut gone, &mut faults);
     collect(ledger::reclaim(host), &mut gone, &mut faults);
+    collect(driver::reclaim(host), &mut gone, &mut faults);
     for dir in [host.journals(), host.runtime_root(), host.run.clone()] {
         if let Err(error) = file::remove_dir_if_empty(&dir) {
             faults.note(error.into());

@@ -10,7 +10,7 @@ use crate::ids::{CgroupDriver, Id};
 use crate::plan::journal;
 use crate::record::{ContainerRecord, RuntimeFacts, SandboxRecord};
 use crate::sys::runc::{self, Runc};
-use crate::sys::{Host, file, proc};
+use crate::sys::{Host, file, proc, rootless};
 
 /// A record larger than this is not ours.
 const LIMIT: u64 = 16 << 20;
@@ -123,7 +123,8 @@ pub fn runtime_facts_below(host: &Host, id: &Id, cgroup_driver: CgroupDriver, pa
         path: runc::find(host)?.program().to_path_buf(),
         state: host.runtime_root(),
         cgroup_driver,
-        cgroups_path: cgroup::path(cgroup_driver, parent, id.as_str())?,
+        // An ordinary user may write to no control group: the runtime leaves his containers in the one of their command.
+        cgroups_path: if rootless::is_rootless() { String::new() } else { cgroup::path(cgroup_driver, parent, id.as_str())? },
     })
 }
 

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use super::output;
 use crate::bundle::user::Identity;
-use crate::fault::{Fault, Result};
+use crate::fault::{Fault, Kind, Result};
 use crate::idmap::{self, IdMap, IdRange, Mode, Span};
 use crate::ids::Id;
 use crate::record::{Shift, UserNs};
 use crate::step::namespaces::NewUser;
 use crate::step::{Directory, Home, IdClaim, Pin, SharedDir, Step, id_claim};
-use crate::sys::{Host, file, mapped};
+use crate::sys::{Host, file, mapped, rootless};
 
 /// Settles what `--userns` asks for; `run` is the volatile directory of the box.
 ///
@@ -19,6 +19,10 @@ pub fn settle(host: &Host, asked: Option<&str>, id: &Id, run: &Path) -> Result<O
     let mode = asked.unwrap_or("host");
     let (map, claim) = match idmap::parse(mode)? {
         Mode::Host => return Ok(None),
+        _ if rootless::is_rootless() => {
+            return Err(Fault::new(Kind::Unimplemented, format!("--userns {mode} needs root"))
+                .hint("leave it out: an ordinary user's containers are in a user namespace of his already"));
+        }
         Mode::Auto(size) => {
             let start = free_range(host, size)?;
             (IdMap::contiguous(start, size), Some(host.id_claims().join(format!("{start}-{size}"))))

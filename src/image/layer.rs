@@ -1,6 +1,6 @@
 //! The reader stack of a layer: blob → size and digest → inflate │ diffID → tar, all checked before anything is kept.
 //!
-//! Each stage is a thread (read | digest | inflate | parse and write | digest) with a bounded pipe before it. The last one digests
+//! Each stage is a thread (read and digest | inflate | parse and write | digest) with a bounded pipe before it. The last one digests
 //! the tar and the files in it in one pass, for the blocks of both are the same.
 
 use std::io::{self, BufRead, Read};
@@ -10,7 +10,7 @@ use flate2::bufread::MultiGzDecoder;
 
 use crate::fault::{Context as _, Fault, Kind, Result};
 
-use super::layer_stream::{DEEP, Feed, Stream, pipe, pipe_of};
+use super::layer_stream::{DEEP, Digested, Feed, Stream, pipe, pipe_of};
 use super::tar_reader::{Limits, TarReader};
 use super::zstd_window;
 
@@ -90,9 +90,8 @@ pub fn read_layer<T>(
     let expected = Compression::of_media_type(claim.media_type)?;
     let mut blob = blob.take(claim.size.saturating_add(1));
     std::thread::scope(|scope| {
-        let (feed, raw) = pipe();
-        let reading = scope.spawn(move || feed.pump(&mut blob));
-        let (mut raw, digesting) = raw.digested(scope);
+        let (feed, mut raw) = pipe();
+        let reading = scope.spawn(move || feed.pump_digested(&mut blob));
         let compression = compression_of(&mut raw, expected)?;
         let (made, inflated, tar) = if compression == Compression::Plain {
             let (tar, tar_digesting) = raw.digested_behind(scope);
@@ -104,24 +103,24 @@ pub fn read_layer<T>(
             let made = read_tar(tar, limits, consume);
             (made, joined(inflating)?, joined(tar_digesting)?)
         };
-        let (read, blob) = (joined(reading)?.map_err(broken), joined(digesting)?);
-        let made = settle(made, inflated, read.map(drop), blob.as_ref(), claim)?;
+        let made = settle(made, inflated, joined(reading)?.map_err(broken), claim)?;
         let tar = tar.ok_or_else(|| Fault::internal("a layer was not read to its end"))?;
         check_tar(claim, &tar.0).map(|()| made)
     })
 }
 
 /// Which of several faults is told: a broken blob shows first as a broken tar, and what its own stage says of it is clearer.
-fn settle<T>(made: Result<T>, inflated: Result<()>, read: Result<()>, blob: Option<&(String, u64)>, claim: &Claim<'_>) -> Result<T> {
+fn settle<T>(made: Result<T>, inflated: Result<()>, read: Result<Option<Digested>>, claim: &Claim<'_>) -> Result<T> {
     // A cut or changed blob is better told as a blob that is not the claimed one.
-    if let Some((digest, size)) = blob {
+    if let Ok(Some((digest, size))) = &read {
         check_blob(claim, digest, *size)?;
     }
+    let whole = matches!(read, Ok(Some(_)));
     match (made, read.and(inflated)) {
         (Err(fault), Err(below)) => Err(if fault.kind() == Kind::DataLoss { below } else { fault }),
         (Err(fault), Ok(())) => Err(fault),
         (Ok(_), Err(below)) => Err(below),
-        (Ok(_), Ok(())) if blob.is_none() => Err(Fault::internal("a layer was not read to its end")),
+        (Ok(_), Ok(())) if !whole => Err(Fault::internal("a layer was not read to its end")),
         (Ok(made), Ok(())) => Ok(made),
     }
 }

@@ -53,8 +53,11 @@ struct FileMark {
     twin: Twin,
 }
 
-/// A digest in the making; its end is `sha256:HEX` and the number of the bytes, or `None` when nobody read to the end.
-pub type Digesting<'scope> = ScopedJoinHandle<'scope, Option<(String, u64)>>;
+/// `sha256:HEX` of some bytes, and how many they are.
+pub type Digested = (String, u64);
+
+/// A digest in the making; its end is `None` when nobody read to the end.
+pub type Digesting<'scope> = ScopedJoinHandle<'scope, Option<Digested>>;
 
 /// A new pipe.
 pub fn pipe() -> (Feed, Stream) {
@@ -73,6 +76,20 @@ impl Feed {
     ///
     /// *Errors:* those of `source`, which the reading end gets as well: it must not take a broken stream for a short one.
     pub fn pump(&self, source: &mut dyn Read) -> io::Result<bool> {
+        self.pump_through(source, |_| ())
+    }
+
+    /// As [`Self::pump`], with the digest of what it read; `None` when nobody read to the end.
+    pub fn pump_digested(&self, source: &mut dyn Read) -> io::Result<Option<Digested>> {
+        let (mut digest, mut count) = (Sha256::new(), 0);
+        let ended = self.pump_through(source, |bytes| {
+            digest.update(bytes);
+            count += bytes.len() as u64;
+        })?;
+        Ok(ended.then(|| (format!("sha256:{}", crate::ids::hex(&digest.finalize())), count)))
+    }
+
+    fn pump_through(&self, source: &mut dyn Read, mut look: impl FnMut(&[u8])) -> io::Result<bool> {
         loop {
             let mut buffer = self.empty.try_recv().unwrap_or_default();
             buffer.resize(CHUNK, 0);
@@ -85,6 +102,7 @@ impl Feed {
                     return Err(told);
                 }
             }
+            look(&buffer);
             if self.full.send(Ok(buffer)).is_err() {
                 return Ok(false);
             }
@@ -125,27 +143,6 @@ fn read_full(source: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
 impl Stream {
     fn new(full: Receiver<Chunk>, empty: Sender<Vec<u8>>) -> Self {
         Stream { full, empty, current: Vec::new(), position: 0, ended: false, behind: None }
-    }
-
-    /// Puts a thread in front that digests what passes. To be called before anything is read.
-    pub fn digested<'scope>(self, scope: &'scope Scope<'scope, '_>) -> (Stream, Digesting<'scope>) {
-        let (onward, full) = mpsc::sync_channel(DEPTH);
-        let stream = Stream::new(full, self.empty.clone());
-        let digesting = scope.spawn(move || {
-            let (mut digest, mut count) = (Sha256::new(), 0);
-            for chunk in self.full {
-                let broken = chunk.is_err();
-                if let Ok(bytes) = &chunk {
-                    digest.update(bytes);
-                    count += bytes.len() as u64;
-                }
-                if onward.send(chunk).is_err() || broken {
-                    return None;
-                }
-            }
-            Some((format!("sha256:{}", crate::ids::hex(&digest.finalize())), count))
-        });
-        (stream, digesting)
     }
 
     /// Puts a thread behind that digests what was read, and the files in it that [`Self::digest_file`] names. To be called before

@@ -25,7 +25,8 @@ struct Running {
     pid: i32,
     pidfd: OwnedFd,
     /// Where it and all its children are.
-    group: Subgroup,
+    /// None for an ordinary user, who has no control groups: then only the runtime's own process is ended.
+    group: Option<Subgroup>,
     output: File,
     at: String,
     until: Instant,
@@ -85,7 +86,9 @@ impl Checks {
         if let Some(running) = &mut self.running {
             if now >= running.until && !running.timed_out {
                 running.timed_out = true;
-                let _ = running.group.kill(KILL_LIMIT);
+                if let Some(group) = &running.group {
+                    let _ = group.kill(KILL_LIMIT);
+                }
                 let _ = proc::send_kill(running.pidfd.as_fd());
             }
             return;
@@ -101,8 +104,11 @@ impl Checks {
         let at = proc::now_rfc3339();
         let started = scratch::create().ok().and_then(|output| {
             let (out, err) = (output.try_clone().ok()?, output.try_clone().ok()?);
-            let group = Subgroup::make(&order.runtime.cgroups_path, "health").ok()?;
-            let exec = process::runtime(order).exec_words(order.id.as_str(), &group, &health.command);
+            let group = match order.runtime.cgroups_path.as_str() {
+                "" => None,
+                path => Some(Subgroup::make(path, "health").ok()?),
+            };
+            let exec = process::runtime(order).exec_words(order.id.as_str(), group.as_ref(), &health.command);
             let child = exec.streams(Stream::Null, Stream::Fd(out.into()), Stream::Fd(err.into())).spawn(Bond::Helper).ok()?;
             let pid = child.id().cast_signed();
             let pidfd = proc::open_pidfd(pid).ok()?;

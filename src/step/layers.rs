@@ -17,7 +17,7 @@ use crate::sys::{Host, signal};
 use super::layer::{Layer, LayerBefore, overlay_lowers};
 use super::{Action, Undone, Way};
 
-/// Layers that are unpacked at once, on any machine: each takes up to 10 MiB, and 32 more for the largest window of zstd.
+/// Layers that are unpacked at once, on any machine: each takes up to 8 MiB, and 32 more for the largest window of zstd.
 const AT_ONCE: usize = 4;
 
 /// Unpacks several layers side by side, as many as there are cores.

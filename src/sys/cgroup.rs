@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::file;
 use super::proc;
+use super::rootless::is_rootless;
 use crate::bundle::cgroup;
 use crate::fault::{Fault, Kind, Result};
 
@@ -54,6 +55,10 @@ pub fn directories(cgroups_path: &str) -> Vec<PathBuf> {
 /// On version 1 a controller counts when its hierarchy is mounted where the runtime looks for it.
 pub fn controllers() -> Vec<String> {
     let root = Path::new(ROOT);
+    // An ordinary user's containers have no group of their own.
+    if is_rootless() {
+        return Vec::new();
+    }
     if layout() == Layout::V2 {
         let text = file::read_kernel(&root.join("cgroup.controllers")).unwrap_or_default();
         return text.split_whitespace().map(str::to_owned).collect();

@@ -38,6 +38,7 @@ pub mod reaper;
 pub mod registry;
 pub mod relay;
 pub mod rootfs;
+pub mod rootless;
 pub mod runc;
 pub mod runc_log;
 pub mod scratch;

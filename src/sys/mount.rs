@@ -2,15 +2,20 @@
 //!
 //! What rkbox mounts has the source `rkbox`: our mark in mountinfo.
 
-use std::ffi::{CString, OsString};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
 
-use super::file;
+mod context;
+
+pub(super) use context::{fs_config, fs_flag, fs_mount, fs_open};
+
+use self::context::move_mount;
+use super::rootless::in_user_namespace;
 use crate::fault::{Fault, Kind, kind_of_errno};
 
 /// The source that mountinfo shows for our mounts.
@@ -131,6 +136,9 @@ pub(super) fn overlay_detached(overlay: Overlay<'_>, target: &Path) -> Result<Ow
     for (key, value) in OVERLAY_OPTIONS {
         set(key, Path::new(value))?;
     }
+    if in_user_namespace() {
+        fs_flag(&context, c"userxattr").map_err(failed("fsconfig userxattr", target))?;
+    }
     let with_messages =
         |call: &str, errno| MountError::Call { call: call.to_owned(), target: target.to_path_buf(), errno, detail: fs_messages(&context) };
     fs_mount(&context, overlay.writable.is_none()).map_err(|errno| with_messages("mount overlay", errno))
@@ -156,6 +164,9 @@ pub fn overlay_options(overlay: Overlay<'_>) -> Result<OsString> {
     }
     for (key, value) in OVERLAY_OPTIONS {
         options.extend_from_slice(format!(",{key}={value}").as_bytes());
+    }
+    if in_user_namespace() {
+        options.extend_from_slice(b",userxattr");
     }
     if options.len() > MOUNT_LIMIT {
         return Err(MountError::TooManyLayers { layers: overlay.lowers.len() });
@@ -264,49 +275,6 @@ fn unescape(field: &[u8]) -> Vec<u8> {
         }
     }
     plain
-}
-
-#[allow(unsafe_code)]
-pub(super) fn fs_open(kind: &std::ffi::CStr) -> nix::Result<OwnedFd> {
-    const FSOPEN_CLOEXEC: u32 = 1;
-    // SAFETY: the name is a C string; a descriptor that comes back is ours.
-    let fd = Errno::result(unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), FSOPEN_CLOEXEC) })?;
-    Ok(file::own(i32::try_from(fd).unwrap_or(-1)))
-}
-
-#[allow(unsafe_code)]
-pub(super) fn fs_config(context: &OwnedFd, key: &str, value: &Path) -> nix::Result<()> {
-    const SET_STRING: u32 = 1;
-    let key = CString::new(key).map_err(|_| Errno::EINVAL)?;
-    let value = CString::new(value.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
-    // SAFETY: both strings live through the call.
-    let set = unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), SET_STRING, key.as_ptr(), value.as_ptr(), 0) };
-    Errno::result(set).map(drop)
-}
-
-#[allow(unsafe_code)]
-pub(super) fn fs_mount(context: &OwnedFd, read_only: bool) -> nix::Result<OwnedFd> {
-    const CMD_CREATE: u32 = 6;
-    const FSMOUNT_CLOEXEC: u32 = 1;
-    const MOUNT_ATTR_RDONLY: u32 = 1;
-    const MOUNT_ATTR_NODEV: u32 = 4;
-    let attributes = MOUNT_ATTR_NODEV | if read_only { MOUNT_ATTR_RDONLY } else { 0 };
-    let none = std::ptr::null::<libc::c_char>();
-    // SAFETY: the command takes neither key nor value.
-    Errno::result(unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), CMD_CREATE, none, none, 0) })?;
-    // SAFETY: no pointers; a descriptor that comes back is ours.
-    let fd = Errno::result(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FSMOUNT_CLOEXEC, attributes) })?;
-    Ok(file::own(i32::try_from(fd).unwrap_or(-1)))
-}
-
-#[allow(unsafe_code)]
-fn move_mount(mount: &OwnedFd, target: &Path) -> nix::Result<()> {
-    const FROM_EMPTY_PATH: u32 = 4;
-    let target = CString::new(target.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
-    // SAFETY: both strings live through the call.
-    let moved =
-        unsafe { libc::syscall(libc::SYS_move_mount, mount.as_raw_fd(), c"".as_ptr(), libc::AT_FDCWD, target.as_ptr(), FROM_EMPTY_PATH) };
-    Errno::result(moved).map(drop)
 }
 
 /// What the kernel says about a failed context: one message a read, `e overlay: …`.

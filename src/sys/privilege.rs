@@ -16,7 +16,7 @@ pub fn require() -> Result<()> {
     Err(fault.hint(if nix::unistd::geteuid().is_root() {
         "grant them to the container or unit that rkbox runs in"
     } else {
-        "run it as root"
+        "run it as root, or give this user subordinate ids: usermod --add-subuids 200000-265535 --add-subgids 200000-265535 NAME"
     }))
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::file;
+use super::rootless::in_user_namespace;
 use crate::bundle::sysctl::OF_NETWORK;
 use crate::idmap::IdMap;
 
@@ -34,10 +35,16 @@ pub fn network_sysctls() -> BTreeMap<String, String> {
     OF_NETWORK.iter().filter(|(name, _)| has_sysctl(name)).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-/// The same settings as a user namespace of these ids can have them.
+/// The same settings as a user namespace of these ids can have them; without one, as the namespace of rkbox can.
 pub fn within(mut all: BTreeMap<String, String>, ids: Option<&IdMap>) -> BTreeMap<String, String> {
     // Both ends of the range of groups must be groups that the namespace has.
-    let last = ids.and_then(|map| map.0.iter().find(|range| range.inside == 0)).map(|range| range.size - 1);
+    let last = match ids {
+        Some(map) => map.last_without_gap(),
+        None if in_user_namespace() => {
+            IdMap::of_kernel(&file::read_kernel(Path::new("/proc/self/gid_map")).unwrap_or_default()).last_without_gap()
+        }
+        None => None,
+    };
     if let (Some(last), Some(range)) = (last, all.get_mut("net.ipv4.ping_group_range")) {
         *range = format!("0 {}", last.min(i32::MAX.unsigned_abs()));
     }

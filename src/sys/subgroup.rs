@@ -19,6 +19,10 @@ pub struct Subgroup {
 impl Subgroup {
     /// Makes the group `name` below `cgroups_path`, which must be there.
     pub fn make(cgroups_path: &str, name: &str) -> Result<Self> {
+        if cgroups_path.is_empty() {
+            return Err(Fault::new(Kind::Unimplemented, "a limit of time needs control groups, which an ordinary user does not have")
+                .hint("leave it out, or run rkbox as root"));
+        }
         let absent = || Fault::new(Kind::FailedPrecondition, format!("control group {cgroups_path} is not there"));
         let directories = cgroup::directories(cgroups_path);
         let (above, word) = if cgroup::layout() == cgroup::Layout::V2 {

@@ -80,7 +80,7 @@ impl Writer<'_> {
 
     fn mark_opaque(&mut self, dir: &View) -> Wrote<()> {
         let path = &dir.path;
-        tree_xattr::set(upper_of(dir)?.as_fd(), tree_xattr::OPAQUE, b"y").map_err(call("fsetxattr", path))?;
+        tree_xattr::set(upper_of(dir)?.as_fd(), tree_xattr::opaque(), b"y").map_err(call("fsetxattr", path))?;
         self.hidden.insert(path).map_err(call("write", path))?;
         self.merged.forget(path);
         Ok(())

@@ -178,7 +178,7 @@ impl<'a> Writer<'a> {
     /// Makes a new directory opaque when it stands where something else is or was hidden.
     fn hide(&mut self, path: &TarPath, upper: &OwnedFd, hides: bool) -> Wrote<()> {
         if hides && self.form == Form::Overlay {
-            tree_xattr::set(upper.as_fd(), tree_xattr::OPAQUE, b"y").map_err(call("fsetxattr", path))?;
+            tree_xattr::set(upper.as_fd(), tree_xattr::opaque(), b"y").map_err(call("fsetxattr", path))?;
             self.hidden.insert(path).map_err(call("write", path))?;
         }
         Ok(())

@@ -8,7 +8,13 @@ use nix::errno::Errno;
 use crate::image::tar_entry::keeps_xattr;
 
 /// What marks a directory that hides all below it.
-pub(super) const OPAQUE: &[u8] = b"trusted.overlay.opaque";
+const OPAQUE: [&[u8]; 2] = [b"trusted.overlay.opaque", b"user.overlay.opaque"];
+
+/// The mark of an opaque directory: in a user namespace overlayfs reads the other one (`userxattr`).
+pub(super) fn opaque() -> &'static [u8] {
+    static INSIDE: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    OPAQUE[usize::from(*INSIDE.get_or_init(super::rootless::in_user_namespace))]
+}
 
 fn c_name(name: &[u8]) -> nix::Result<CString> {
     CString::new(name).map_err(|_| Errno::EINVAL)
@@ -69,7 +75,7 @@ fn grow(mut call: impl FnMut(&mut [u8]) -> isize) -> nix::Result<Option<Vec<u8>>
 
 /// Whether a directory is opaque.
 pub(super) fn is_opaque(fd: BorrowedFd<'_>) -> nix::Result<bool> {
-    Ok(find(fd, OPAQUE)?.as_deref() == Some(b"y"))
+    Ok(find(fd, opaque())?.as_deref() == Some(b"y"))
 }
 
 /// The attributes that layers carry.

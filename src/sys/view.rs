@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
-use super::mount::{fs_config, fs_mount, fs_open};
+use super::mount::{fs_config, fs_flag, fs_mount, fs_open};
+use super::rootless::in_user_namespace;
 use super::{file, rootfs};
 use crate::bundle::user::Accounts;
 use crate::fault::{Fault, Result, kind_of_errno};
@@ -33,6 +34,9 @@ fn merged(layers: &[PathBuf]) -> nix::Result<OwnedFd> {
         fs_config(&context, "lowerdir+", layer)?;
     }
     fs_config(&context, "redirect_dir", Path::new("nofollow"))?;
+    if in_user_namespace() {
+        fs_flag(&context, c"userxattr")?;
+    }
     fs_mount(&context, false)
 }
 

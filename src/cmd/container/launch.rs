@@ -3,7 +3,7 @@
 use super::{events, run_dir};
 use crate::record::life::{Launch, Order};
 use crate::record::{ContainerRecord, Pairs};
-use crate::sys::Host;
+use crate::sys::{Host, rootless};
 
 /// The order of the monitor of `record`.
 pub fn order(host: &Host, record: &ContainerRecord, launch: Launch, awaits_client: bool) -> Order {
@@ -44,6 +44,9 @@ fn environment(host: &Host) -> Pairs {
         ("RKBOX_CGROUP_DRIVER".to_owned(), host.cgroup_driver.word().to_owned()),
         ("RKBOX_CGROUP_PARENT".to_owned(), host.cgroup_parent.clone()),
     ]);
+    if let Ok(mark) = std::env::var(rootless::MARK) {
+        all.insert(rootless::MARK.to_owned(), mark);
+    }
     if cfg!(debug_assertions)
         && let Ok(first) = std::env::var("RKBOX_TEST_BACKOFF_MS")
     {

@@ -15,7 +15,7 @@ use crate::cmd::names::Reach;
 use crate::cmd::records;
 use crate::fault::{Fault, Result};
 use crate::record::{ContainerRecord, Pairs, UserNs};
-use crate::sys::{Host, privilege};
+use crate::sys::{Host, privilege, rootless};
 
 /// Size of `/dev/shm` of a container without a sandbox.
 const SHM_KIB: u64 = 64 << 10;
@@ -68,7 +68,7 @@ fn oci_request(host: &Host, facts: &Facts<'_>, record: &ContainerRecord, hostnam
             Some(file) => from_file::posture(file, owns)?,
             None => facts.args.security.posture(owns)?,
         },
-        kernel_files: if ids.is_some() && !owns_net { KernelFiles::OfTheHost } else { KernelFiles::Own },
+        kernel_files: if (ids.is_some() || rootless::is_rootless()) && !owns_net { KernelFiles::OfTheHost } else { KernelFiles::Own },
         isolation: isolation(host, facts, record),
         hostname: facts.sandbox.is_none().then(|| hostname.to_owned()),
         rootfs: ids.map_or_else(|| PathBuf::from("rootfs"), UserNs::rootfs),

@@ -27,6 +27,27 @@ impl Holder {
         Ok(Holder(Pid::from_raw(pid)))
     }
 
+    /// As [`Holder::begin`], for one that is kept: it has none of our streams and ends with no thread.
+    pub fn begin_lasting(flags: CloneFlags) -> nix::Result<Self> {
+        let pid = Errno::result(clone(flags))?;
+        if pid == 0 {
+            wait_for_ever();
+        }
+        Ok(Holder(Pid::from_raw(pid)))
+    }
+
+    /// Its pid.
+    pub fn pid(&self) -> i32 {
+        self.0.as_raw()
+    }
+
+    /// Lets it live on; answers its pid.
+    pub fn keep(self) -> i32 {
+        let pid = self.pid();
+        std::mem::forget(self);
+        pid
+    }
+
     /// The file of one of its namespaces.
     pub fn namespace(&self, kind: NsKind) -> PathBuf {
         PathBuf::from(format!("/proc/{}/ns/{}", self.0, kind.file()))
@@ -64,6 +85,28 @@ fn clone(flags: CloneFlags) -> i32 {
     // call but those of `wait_for_the_end`, all of which are safe after a fork.
     let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
     i32::try_from(pid).unwrap_or(-1)
+}
+
+/// Waits until it is killed, without our streams and our terminal.
+#[allow(unsafe_code)]
+fn wait_for_ever() -> ! {
+    // SAFETY: close_range, setsid, signal, sigprocmask (of a set on this stack), prctl (whose name is a C string) and pause are safe in a
+    // child of a program with threads.
+    unsafe {
+        libc::syscall(libc::SYS_close_range, 0_u32, u32::MAX, 0);
+        libc::setsid();
+        // rkbox catches these; this one shall end by them.
+        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT] {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        let mut none = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+        libc::prctl(libc::PR_SET_NAME, c"rkbox-holder".as_ptr());
+        loop {
+            libc::pause();
+        }
+    }
 }
 
 /// Waits until it is killed; ends with the thread that began it.

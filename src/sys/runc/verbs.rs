@@ -55,8 +55,13 @@ impl Runc {
     }
 
     /// The command that runs `words` in a container as its own user, for a health check.
-    pub fn exec_words(&self, id: &str, group: &Subgroup, words: &[String]) -> Exec {
-        self.exec().args(["exec", "--cgroup", group.word()]).arg(id).args(words)
+    pub fn exec_words(&self, id: &str, group: Option<&Subgroup>, words: &[String]) -> Exec {
+        let exec = self.exec().arg("exec");
+        let exec = match group {
+            Some(group) => exec.args(["--cgroup", group.word()]),
+            None => exec,
+        };
+        exec.arg(id).args(words)
     }
 
     /// Whether a container that runs waits to be started: runc keeps a FIFO for that.

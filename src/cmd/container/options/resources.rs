@@ -7,6 +7,7 @@ use crate::bundle::spec::Limits;
 use crate::bundle::ulimit::Ulimit;
 use crate::cmd::output;
 use crate::fault::{Fault, Kind, Result};
+use crate::sys::rootless::is_rootless;
 use crate::sys::{cgroup, proc};
 
 /// The bounds of a control group, which can be changed while it runs.
@@ -123,14 +124,16 @@ pub fn fitting(mut bounds: Resources, asked: &Resources) -> Result<Resources> {
     let there = cgroup::controllers();
     let is_missing = |name: &str| !there.iter().any(|known| known == name);
     if let Some((option, controller, _)) = asked.held().into_iter().find(|(_, controller, set)| *set && is_missing(controller)) {
-        return Err(Fault::new(
-            Kind::FailedPrecondition,
-            format!("{option} cannot be held: this host lacks the cgroup controller {controller}"),
-        )
-        .hint(format!("leave {option} out, or boot with the controller or have it delegated; rkbox doctor tells which there are")));
+        let way = if is_rootless() {
+            "run rkbox as root"
+        } else {
+            "boot with the controller or have it delegated: rkbox doctor tells which there are"
+        };
+        return Err(Fault::new(Kind::FailedPrecondition, format!("{option} cannot be held: {}", lacking(controller)))
+            .hint(format!("leave {option} out, or {way}")));
     }
     if bounds.pids.is_some() && is_missing("pids") {
-        output::note("warning: the number of processes is not bounded: this host lacks the cgroup controller pids");
+        output::note(&format!("warning: the number of processes is not bounded: {}", lacking("pids")));
         bounds.pids = None;
     }
     if bounds.memory_swap.is_some() && swap() == Swap::Uncounted {
@@ -141,6 +144,13 @@ pub fn fitting(mut bounds: Resources, asked: &Resources) -> Result<Resources> {
         bounds.blkio_weight = None;
     }
     Ok(bounds)
+}
+
+fn lacking(controller: &str) -> String {
+    match is_rootless() {
+        true => "the containers of an ordinary user have no control groups".to_owned(),
+        false => format!("this host lacks the cgroup controller {controller}"),
+    }
 }
 
 fn lowered(asked: Ulimit) -> Ulimit {
