@@ -224,7 +224,30 @@ fn logs_keep_lines_in_order_through_rotations_and_follow_to_the_end() {
     assert_eq!(first.len(), "2026-11-23T00:00:00.000000000Z".len(), "{}", stamped.stdout);
     assert!(world.rk("logs --until 2001-01-01T00:00:00Z c").ok().stdout.is_empty());
     assert!(world.rk("logs --since 1h c").ok().stdout.len() > 1000);
+    world.rk("logs --reopen c").fails(5).says("does not run");
     world.rk("rm c").ok();
+}
+
+#[test]
+fn a_log_is_reopened_after_it_was_moved_and_where_there_is_none_that_is_said() {
+    let world = with_busybox();
+    let script = "i=0; while :; do echo line $i; i=$((i+1)); sleep 0.02; done";
+    world.rkbox(["run", "-d", "--name", "c", "busybox", "sh", "-c", script]).ok();
+    wait_for("output", || world.rk("logs c").ok().stdout.lines().count() > 3);
+    let log = seen(&world, "c")["log_path"].as_str().unwrap().to_owned();
+    let moved = world.path("moved.log");
+    std::fs::rename(&log, &moved).unwrap();
+    assert!(!std::path::Path::new(&log).exists());
+    assert_eq!(world.rk("logs --reopen c").ok().stdout, "");
+    wait_for("output in the new file", || std::fs::read_to_string(&log).is_ok_and(|text| text.lines().count() > 3));
+    world.rk("stop -t 0 c").ok();
+    let both = std::fs::read_to_string(&moved).unwrap() + &std::fs::read_to_string(&log).unwrap();
+    let numbers: Vec<usize> = both.lines().filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect();
+    assert!(numbers.len() > 6 && numbers.iter().copied().eq(0..numbers.len()), "a line is lost or doubled: {both}");
+    world.rk("rm c").ok();
+    world.rkbox(["run", "--name", "front", "busybox", "echo", "hi"]).ok().prints("hi");
+    world.rk("logs front").fails(5).says("keeps no log").says("run -d");
+    world.rk("rm front").ok();
 }
 
 #[test]

@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{of_sandbox, options, run_dir, state};
+use super::state::{self, Phase};
+use super::{of_sandbox, options, run_dir};
 use crate::cmd::{Context, output, records};
 use crate::fault::{Fault, Kind, Result};
 use crate::record::ContainerRecord;
-use crate::record::life::{Line, Request, StreamName};
+use crate::record::life::{Line, Reply, Request, StreamName};
 use crate::sys::changes::Changes;
-use crate::sys::control::Connection;
+use crate::sys::control::{self, Connection};
 use crate::sys::log_reader::LogReader;
-use crate::sys::{Host, proc};
+use crate::sys::{Host, file, proc};
 
 /// How long a follower waits before it looks by itself.
 const TURN: Duration = Duration::from_secs(5);
@@ -38,6 +39,9 @@ pub struct LogsArgs {
     /// Print the time of each line
     #[arg(short, long)]
     pub timestamps: bool,
+    /// Print nothing: have the files opened anew, after something else moved them away
+    #[arg(long, conflicts_with_all = ["follow", "tail", "since", "until", "timestamps"])]
+    pub reopen: bool,
     /// A container, or a sandbox for all of its containers
     #[arg(value_name = "CONTAINER|SANDBOX")]
     pub key: String,
@@ -91,8 +95,18 @@ struct Kept {
 }
 
 /// Prints the log of a container, or of all containers of a sandbox by time.
+///
+/// *Errors:* `FailedPrecondition` when none of them keeps a log.
 pub fn run(cx: &Context, args: &LogsArgs) -> Result<u8> {
     let all = named(&cx.host, &args.key)?;
+    let without = all.iter().map(|record| has_none(&cx.host, record)).collect::<Result<Vec<bool>>>()?;
+    if let Some(first) = all.first().filter(|_| !without.contains(&false)) {
+        return Err(Fault::new(Kind::FailedPrecondition, format!("container {} keeps no log", first.name))
+            .hint("a run in the foreground prints where it was called; run -d and create keep a log"));
+    }
+    if args.reopen {
+        return all.iter().filter(|record| record.life.log.is_some()).try_for_each(|record| reopen(&cx.host, record)).map(|()| 0);
+    }
     let several = all.len() > 1;
     let mut sources = Vec::new();
     let changes = Changes::new()?;
@@ -132,6 +146,27 @@ fn named(host: &Host, key: &str) -> Result<Vec<ContainerRecord>> {
             of_sandbox(host, &sandbox)?.iter().map(|id| records::container(host, id)).collect()
         }
         Err(fault) => Err(fault),
+    }
+}
+
+/// Whether nothing of what a container printed was kept, nor will be in this life.
+fn has_none(host: &Host, record: &ContainerRecord) -> Result<bool> {
+    let Some(log) = &record.life.log else { return Ok(true) };
+    if file::exists(&log.path)? || state::of(host, record)?.phase == Phase::Created {
+        return Ok(false);
+    }
+    Ok(Connection::open(&run_dir(host, &record.id))?.is_none())
+}
+
+/// Has the monitor of a container write to a new file from now on; `logs` still reads what was moved to names of its own rotation.
+fn reopen(host: &Host, record: &ContainerRecord) -> Result<()> {
+    let refused = |why: &str| Fault::new(Kind::FailedPrecondition, format!("cannot reopen the log of container {}: {why}", record.name));
+    match control::ask(&run_dir(host, &record.id), &Request::ReopenLog, Some(TURN))? {
+        Some(Reply::Done) => Ok(()),
+        Some(Reply::Refused { why }) => Err(refused(&why)),
+        Some(_) => Err(Fault::internal("the monitor answers something else")),
+        None if state::of(host, record)?.pid.is_none() => Err(refused("it does not run, and nothing writes to it")),
+        None => Err(refused("it has no monitor").hint("rkbox repair gives it a new one, which opens the log anew")),
     }
 }
 
