@@ -115,7 +115,7 @@ fn dialects() {
             Refused("content"),
         ),
         ("bomb-8eib", vec![t().pax(&[record("size", b"9223372036854775807")]).file("a", "").end()], Refused("size")),
-        ("bomb-8pib", vec![t().pax(&[record("size", b"9007199254740992")]).file("a", "").end()], Refused("unpacked bytes")),
+        ("bomb-8pib", vec![t().pax(&[record("size", b"9007199254740992")]).file("a", "").end()], Refused("the layer does not fit")),
         ("bomb-zeros", vec![t().file("a", &"\0".repeat(1 << 22)).end()], Has(vec![])),
     ]);
 }

@@ -27,8 +27,8 @@ pub const STATE_LIMIT: Duration = Duration::from_secs(5);
 const MOVES_WITHIN: Duration = Duration::from_millis(20);
 /// How many of the runtime's last lines are shown.
 const LAST_LINES: usize = 5;
-/// How long processes may take to go after SIGKILL.
-const KILL_LIMIT: Duration = Duration::from_secs(10);
+/// How long processes may take to go after SIGKILL: thousands that fork, on a busy machine.
+const KILL_LIMIT: Duration = Duration::from_secs(30);
 /// The largest state file or configuration that is read, in bytes.
 const STATE_FILE_LIMIT: u64 = 4 << 20;
 
