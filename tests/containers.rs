@@ -63,6 +63,38 @@ fn a_container_is_created_started_stopped_and_started_again() {
 }
 
 #[test]
+fn restart_is_a_stop_and_a_start_with_the_same_files_and_address() {
+    let world = with_busybox();
+    let before = world.observe();
+    let script =
+        "trap 'exit 3' TERM; ip -4 -o addr show eth0; echo life >> /lives; echo lives $(wc -l < /lives); while :; do sleep 0.05; done";
+    world.rkbox(["run", "-d", "--name", "c", "busybox", "sh", "-c", script]).ok();
+    let lives = |count: usize| wait_for("the script", || world.rk("logs c").ok().stdout.contains(&format!("lives {count}\n")));
+    lives(1);
+    let first = seen(&world, "c");
+    world.rk("restart c").ok().prints("c");
+    lives(2);
+    let second = seen(&world, "c");
+    assert_eq!((second["state"].as_str(), second["watched"].as_bool()), (Some("running"), Some(true)), "{second}");
+    assert_ne!(first["pid"], second["pid"]);
+    let logs = world.rk("logs c").ok().stdout;
+    let addresses: Vec<&str> = logs.lines().filter(|line| line.contains("inet ")).collect();
+    assert!(addresses.len() == 2 && addresses[0] == addresses[1], "{logs}");
+    // One that has ended is just started, and several at once are tried each.
+    world.rk("stop c").ok();
+    world.rk("restart nobody c").fails(3).says("nobody");
+    lives(3);
+    world.rk("rm --force c").ok();
+    world.rkbox(["run", "-d", "--rm", "--name", "once", "busybox", "sleep", "1000"]).ok();
+    world.rk("restart once").fails(5).says("--rm");
+    assert_eq!(seen(&world, "once")["state"], "running");
+    world.rk("stop once").ok();
+    wait_for("its removal", || !world.rk("ps --all").ok().stdout.contains("once"));
+    world.rk("gc").ok();
+    before.assert_again(&world, "restarts");
+}
+
+#[test]
 fn what_cannot_be_started_says_so_and_leaves_nothing() {
     let world = with_busybox();
     let before = world.observe();

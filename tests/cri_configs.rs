@@ -1,59 +1,12 @@
-//! Pods and containers from the files that `crictl runp` and `crictl create` take, judged from inside what they make.
+//! Pods and containers from the files that `crictl runp` and `crictl create` take: what is made, and what is refused.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, reason = "tests")]
 
 mod common;
+mod cri;
 
-use common::{Output, World};
+use common::{World, images};
+use cri::*;
 use serde_json::{Value, json};
-
-/// Writes a file; answers its path.
-fn file(world: &World, name: &str, text: &str) -> String {
-    let path = world.path(name);
-    std::fs::write(&path, text).unwrap();
-    path.to_str().unwrap().to_owned()
-}
-
-/// A pod `web` of the namespace `default`, with more.
-fn pod(more: Value) -> Value {
-    let mut all = json!({"metadata": {"name": "web", "namespace": "default", "uid": "hdishd83", "attempt": 1}});
-    all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    all
-}
-
-const NAME: &str = "web_default_hdishd83_1";
-
-/// Makes a pod; answers what rkbox says.
-fn make_pod(world: &World, config: &Value) -> Output {
-    let path = file(world, "pod.json", &config.to_string());
-    let output = world.rkbox(["sandbox", "create", "--config", &path]);
-    std::fs::remove_file(path).unwrap();
-    output
-}
-
-/// What `sandbox inspect` says of the pod.
-#[track_caller]
-fn sandbox(world: &World, key: &str) -> Value {
-    world.rkbox(["sandbox", "inspect", key]).ok().json()[0].clone()
-}
-
-/// A line of `/proc/<pid>/status`, its words joined by one space.
-#[track_caller]
-fn status(pid: &Value, key: &str) -> String {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_else(|| panic!("no {key} in {text}"));
-    line.trim_start_matches(':').split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// Which namespace of a kind a process is in.
-#[track_caller]
-fn namespace(pid: &Value, kind: &str) -> String {
-    std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap().to_str().unwrap().to_owned()
-}
-
-/// This test's own namespace: rkbox runs in it.
-fn own(kind: &str) -> String {
-    std::fs::read_link(format!("/proc/thread-self/ns/{kind}")).unwrap().to_str().unwrap().to_owned()
-}
 
 #[test]
 fn a_pod_is_what_its_file_says() {
@@ -194,4 +147,125 @@ fn what_a_pod_cannot_be_is_refused_by_its_path_and_leaves_nothing() {
     }
     std::fs::remove_file(path).unwrap();
     before.assert_again(&world, "pods that were refused");
+}
+
+#[test]
+fn a_container_is_what_its_file_says() {
+    let world = with_pod(json!({"hostname": "front", "log_directory": "/tmp/rkbox-world/logs/pod"}));
+    let before = world.observe();
+    let annotations = json!({"run.oci.handler": "wasm", "b": " \u{e9}\t"});
+    let config = container(json!({
+        "metadata": {"name": "app", "attempt": 3}, "image": {"image": "docker.io/library/busybox:latest", "annotations": {"x": "y"}},
+        "command": ["/bin/sh", "-c"], "args": ["trap 'exit 3' USR1; echo \"$A|$HOSTNAME|$(pwd)\"; echo oops >&2; while :; do sleep 0.05; done"],
+        "working_dir": "/tmp", "envs": [{"key": "A", "value": "1=2 \u{e9}"}, {"key": "EMPTY"}], "labels": {"app": "x"}, "annotations": annotations,
+        "log_path": "app/3.log", "stop_signal": "SIGUSR1"
+    }));
+    let id = create(&world, &config).ok().stdout.trim().to_owned();
+    assert_eq!((id.len(), seen(&world, &id)["state"].as_str()), (64, Some("created")));
+    let log = world.path("logs/pod/app/3.log");
+    assert_eq!(std::fs::read_to_string(&log).unwrap(), "");
+    create(&world, &config).fails(4).says("app_web_default_hdishd83_3");
+    world.rkbox(["start", &id]).ok();
+    let lines = || std::fs::read_to_string(&log).unwrap().lines().count();
+    assert!(common::until(std::time::Duration::from_secs(20), lines, |lines| *lines == 2).is_ok());
+    let text = std::fs::read_to_string(&log).unwrap();
+    let words: Vec<Vec<&str>> = text.lines().map(|line| line.splitn(4, ' ').collect()).collect();
+    let find = |stream: &str| words.iter().find(|words| words[1] == stream).unwrap_or_else(|| panic!("{text}"));
+    assert_eq!((find("stdout")[2], find("stdout")[3], find("stderr")[3]), ("F", "1=2 \u{e9}|front|/tmp", "oops"));
+    assert_eq!((words[0][0].len(), words[0][0].ends_with('Z')), ("2026-11-23T00:00:00.000000000Z".len(), true));
+
+    let record = &seen(&world, &id)["record"];
+    assert_eq!(record["metadata"], json!({"name": "app", "namespace": "default", "uid": "hdishd83", "attempt": 3}));
+    assert_eq!((&record["annotations"], &record["labels"], &record["config"]["raw"]), (&annotations, &json!({"app": "x"}), &config));
+    let oci: Value =
+        serde_json::from_slice(&std::fs::read(format!("{}/config.json", record["bundle"].as_str().unwrap())).unwrap()).unwrap();
+    assert_eq!(oci["annotations"].as_object().unwrap().keys().collect::<Vec<_>>(), ["org.rkbox.id"], "runtimes act on annotations");
+    assert_eq!(record["stop_signal"], "SIGUSR1");
+    world.rkbox(["stop", &id]).ok();
+    assert_eq!(seen(&world, &id)["exit"]["exit_code"], 3);
+    world.rkbox(["rm", &id]).ok();
+    assert_eq!(lines(), 2, "the log is its caller's");
+    std::fs::remove_dir_all(world.path("logs")).unwrap();
+
+    // One that was never started leaves no trace.
+    let id = create(&world, &config).ok().stdout.trim().to_owned();
+    world.rkbox(["rm", &id]).ok();
+    world.rk("gc").ok();
+    before.assert_again(&world, "a container from a file, removed");
+    world.rkbox(["sandbox", "rm", NAME]).ok();
+}
+
+#[test]
+fn command_replaces_entrypoint_and_cmd_and_args_only_cmd() {
+    let world = with_pod(json!({}));
+    let said = |more: Value| {
+        let mut config = container(more);
+        config.as_object_mut().unwrap().entry("image").or_insert(json!({"image": "busybox"}));
+        let path = file(&world, "c.json", &config.to_string());
+        let id = world.rkbox(["create", "--sandbox", NAME, "--config", &path]).ok().stdout.trim().to_owned();
+        let args = seen(&world, &id)["record"]["args"].clone();
+        world.rkbox(["rm", &id]).ok();
+        args
+    };
+    assert_eq!(said(json!({"command": ["echo"]})), json!(["echo"]));
+    assert_eq!(said(json!({"command": ["echo"], "args": ["a b", "$HOME"]})), json!(["echo", "a b", "$HOME"]));
+    assert_eq!(said(json!({"command": [], "args": ["true"]})), json!(["true"]));
+    assert_eq!(said(json!({"command": null})), json!(["sh"]), "the image's");
+    world.rkbox(["sandbox", "rm", NAME]).ok();
+}
+
+#[test]
+fn a_container_runs_from_its_file_in_one_command_and_in_a_sandbox_of_words() {
+    let world = World::new();
+    world.rkbox(["image", "load", &images().oci_archive("busybox")]).ok();
+    world.rk("sandbox create plain").ok();
+    let yaml = "metadata:\n  name: hello\nimage:\n  image: busybox\ncommand: [sh, -c]\nargs: ['echo hello; exit 5']\nlinux: {}\n";
+    let path = file(&world, "container.yaml", yaml);
+    world.rkbox(["run", "--rm", "--sandbox", "plain", "--config", &path]).fails(5).prints("hello");
+    let id = world.rkbox(["run", "-d", "--sandbox", "plain", "--config", &path]).ok().stdout.trim().to_owned();
+    assert_eq!(world.rkbox(["wait", &id]).ok().stdout.trim(), "5");
+    assert_eq!(seen(&world, "hello_plain_0")["record"]["id"].as_str(), Some(id.as_str()));
+    world.rkbox(["rm", &id]).ok();
+    for words in [
+        &["--config", &path][..],
+        &["--sandbox", "plain", "--config", &path, "busybox"],
+        &["--sandbox", "plain", "--config", &path, "-e", "A=1"],
+        &["--sandbox", "plain", "--config", &path, "--memory", "64m"],
+        &["--sandbox", "plain", "--config", &path, "--privileged"],
+    ] {
+        world.rkbox([&["create"], words].concat()).fails(2);
+    }
+    let escape = file(&world, "escape.json", &container(json!({"log_path": "../x.log"})).to_string());
+    world.rkbox(["create", "--sandbox", "plain", "--config", &escape]).fails(2).says("log_path: the sandbox has no log_directory");
+    world.rk("sandbox rm plain").ok();
+    make_pod(&world, &pod(json!({"log_directory": "/tmp/rkbox-world/logs"}))).ok();
+    for bad in ["../x.log", "/x.log", "a/../../x.log"] {
+        create(&world, &container(json!({"log_path": bad}))).fails(2).says("log_path: ");
+    }
+    assert!(!world.path("x.log").exists() && !world.path("logs").exists());
+    world.rkbox(["sandbox", "rm", NAME]).ok();
+}
+
+#[test]
+fn the_script_of_a_container_makes_the_same() {
+    let world = with_pod(json!({"log_directory": "/tmp/rkbox-world/logs"}));
+    let config = container(json!({"log_path": "c/0.log"}));
+    let path = file(&world, "container.json", &config.to_string());
+    let before = world.observe();
+    let script = world.rkbox(["create", "--explain", "--sandbox", NAME, "--config", &path]).ok().stdout;
+    before.assert_again(&world, "create --explain");
+    let id = create(&world, &config).ok().stdout.trim().to_owned();
+    let made = std::fs::read_to_string(world.root().join(format!("containers/{id}/config.json"))).unwrap();
+    world.rkbox(["rm", &id]).ok();
+    std::fs::write("/run/explained", &script).unwrap();
+    world.sh("exec sh -eu /run/explained").ok();
+    std::fs::remove_file("/run/explained").unwrap();
+    let other = world.rk("ps -aq --no-trunc").ok().stdout.trim().to_owned();
+    let by_script = std::fs::read_to_string(world.root().join(format!("containers/{other}/config.json"))).unwrap();
+    assert_eq!(by_script.replace(&other, "ID"), made.replace(&id, "ID"));
+    let pause = sandbox(&world, NAME)["pid"].clone();
+    assert_eq!(namespace(&seen(&world, &other)["pid"], "pid"), namespace(&pause, "pid"));
+    assert!(world.path("logs/c/0.log").exists());
+    world.rkbox(["rm", "-f", &other]).ok();
+    world.rkbox(["sandbox", "rm", NAME]).ok();
 }

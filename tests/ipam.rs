@@ -131,14 +131,14 @@ fn an_empty_lease_without_a_writer_is_reclaimed_where_upstream_loses_it() {
 
 #[test]
 fn both_programs_at_once_never_give_an_address_twice() {
-    let pool = Pool::new(json!([[{"subnet": "10.0.0.0/24"}]]));
+    let pool = Pool::new(json!([[{"subnet": "10.0.0.0/16"}]]));
     let given: Vec<String> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..8)
             .map(|worker| {
                 let pool = &pool;
                 scope.spawn(move || {
                     let mut given = Vec::new();
-                    for round in 0..12 {
+                    for round in 0..220 {
                         let owner = format!("w{worker}-{round}");
                         let addresses = if worker % 2 == 0 { pool.upstream_add(&owner).unwrap() } else { retried(pool, &owner) };
                         match (round % 4, worker % 3) {

@@ -13,8 +13,8 @@ use rkbox::script::Script;
 use rkbox::step::namespaces::NewUser;
 use rkbox::step::volume_use::{Release, VolumeUse};
 use rkbox::step::{
-    CgroupParent, CopyUp, Directory, File, Home, HostsName, IdClaim, Namespaces, NetnsFiles, Ownership, Pin, Reservation, SharedDir,
-    ShiftedCopy, SourceDir, Step, Undone, Volume, VolumeRemoval,
+    CgroupParent, CopyUp, Directory, File, Home, HostsName, IdClaim, LogPlace, Namespaces, NetnsFiles, Ownership, Pin, Reservation,
+    SharedDir, ShiftedCopy, SourceDir, Step, Undone, Volume, VolumeRemoval,
 };
 use rkbox::sys::Host;
 
@@ -87,6 +87,30 @@ fn file() {
         File { path: host.root.parent().unwrap().join("a file"), mode: 0o640, content: content.clone(), durable: true, owner: (0, 0) }
             .into()
     });
+}
+
+#[test]
+fn log_place() {
+    assert_laws("true", |host| LogPlace { path: host.root.parent().unwrap().join("pods/a b/c/0.log") }.into());
+    assert_laws("mkdir -p pods", |host| LogPlace { path: host.root.parent().unwrap().join("pods/0.log") }.into());
+    // What was written stays, and so does what was there before.
+    let world = World::new();
+    let host = host(&world);
+    for path in [world.path("new/0.log"), world.path("old.log")] {
+        let step: Step = LogPlace { path: path.clone() }.into();
+        if path.ends_with("old.log") {
+            std::fs::write(&path, "").unwrap();
+        }
+        let before = step.look(&host).unwrap();
+        if step.already(&before).unwrap() {
+            assert!(path.ends_with("old.log"));
+        } else {
+            step.apply(&before, &host).unwrap();
+            std::fs::write(&path, "a line\n").unwrap();
+        }
+        step.undo(&before, &host).unwrap();
+        assert!(path.exists(), "{}", path.display());
+    }
 }
 
 #[test]

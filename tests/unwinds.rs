@@ -15,9 +15,13 @@ use common::{Observation, World, images, registry};
 const PHASES: [&str; 10] = ["journal", "started", "applied", "settle", "start", "remove", "removing", "undone", "unwound", "reclaim"];
 
 /// A pod as crictl takes it, for `POD_FILE`.
-const POD: &str = r#"{"metadata": {"name": "web", "namespace": "a", "uid": "u"}, "hostname": "web", "dns_config": {"servers": ["192.0.2.1"]},
+const POD: &str = r#"{"metadata": {"name": "web", "namespace": "a", "uid": "u"}, "hostname": "web", "log_directory": "/tmp/rkbox-world/logs", "dns_config": {"servers": ["192.0.2.1"]},
     "port_mappings": [{"container_port": 80, "host_port": 8080}], "linux": {"sysctls": {"net.core.somaxconn": "8", "kernel.shmmni": "9"},
     "security_context": {"run_as_user": {"value": 7}, "seccomp": {"profile_type": 0}}}}"#;
+
+/// A container in that pod, for `CONTAINER_FILE`.
+const CONTAINER: &str = r#"{"metadata": {"name": "c"}, "image": {"image": "busybox"}, "command": ["sleep", "1000"], "log_path": "c/0.log",
+    "mounts": [{"container_path": "/m", "host_path": "/tmp/rkbox-world/made/deep"}]}"#;
 
 /// What may be left after a fault and `gc`.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -53,7 +57,8 @@ impl Row {
     }
 
     fn filled(&self, text: &str) -> String {
-        text.replace("POD_FILE", &format!("cat >$HOME/pod.json <<'EOF'\n{POD}\nEOF\n"))
+        text.replace("CONTAINER_FILE", &format!("cat >$HOME/c.json <<'EOF'\n{CONTAINER}\nEOF\n"))
+            .replace("POD_FILE", &format!("cat >$HOME/pod.json <<'EOF'\n{POD}\nEOF\n"))
             .replace("BUSYBOX", &images().oci_archive("busybox"))
             .replace("LAYERED", &images().oci_archive("layers"))
             .replace("LAYERS", &images().layout("layers"))
@@ -177,6 +182,10 @@ sweeps! {
     sandbox_create_userns: Before, "true", "sandbox create --userns auto web";
     sandbox_create_second: Before, "rkbox sandbox create db", "sandbox create web";
     sandbox_create_from_file: Before, "POD_FILE", "sandbox create --config /tmp/rkbox-world/pod.json";
+    create_from_file: Before, "POD_FILE CONTAINER_FILE rkbox image load BUSYBOX; rkbox sandbox create --config $HOME/pod.json",
+        "create --sandbox web_a_u_0 --config /tmp/rkbox-world/c.json";
+    rm_from_file: Either, "POD_FILE CONTAINER_FILE rkbox image load BUSYBOX; rkbox sandbox create --config $HOME/pod.json; rkbox create --sandbox web_a_u_0 --config $HOME/c.json",
+        "rm c_web_a_u_0";
     sandbox_stop: Either, "rkbox sandbox create web", "sandbox stop web";
     sandbox_rm: Either, "rkbox sandbox create -p 8080:80 -p 5353:53/udp -p 127.0.0.1:9090-9091:90-91 web", "sandbox rm --force web";
     run: Before, "rkbox image load BUSYBOX", "run --rm busybox true";

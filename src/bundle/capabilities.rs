@@ -73,10 +73,10 @@ pub fn linux(set: &CapabilitySet, holder: Holder) -> Result<LinuxCapabilities> {
     linux_with(set, &CapabilitySet::new(), holder)
 }
 
-/// As [`linux`], but a process of another user than root holds `ambient`: without set-uid bits nothing else could give it a capability.
+/// As [`linux`], but the process holds `ambient` in that set too: without set-uid bits nothing else gives a capability to another user than root.
 pub fn linux_with(set: &CapabilitySet, ambient: &CapabilitySet, holder: Holder) -> Result<LinuxCapabilities> {
     let bounding = named(set)?;
-    let ambient = if holder == Holder::User { named(&ambient.intersection(set).cloned().collect())? } else { Capabilities::new() };
+    let ambient = named(&ambient.intersection(set).cloned().collect())?;
     let held = if holder == Holder::Root { bounding.clone() } else { ambient.clone() };
     LinuxCapabilitiesBuilder::default()
         .bounding(bounding)
@@ -123,7 +123,8 @@ mod tests {
         let asked: CapabilitySet = ["CAP_KILL".to_owned()].into();
         let user = linux_with(&default_set(), &asked, Holder::User).unwrap();
         assert!([user.effective(), user.ambient(), user.inheritable()].iter().all(|set| set.as_ref().unwrap().len() == 1));
-        assert!(linux_with(&default_set(), &asked, Holder::Root).unwrap().ambient().as_ref().unwrap().is_empty());
+        let root = linux_with(&default_set(), &asked, Holder::Root).unwrap();
+        assert_eq!((root.ambient().as_ref().unwrap().len(), root.effective().as_ref().unwrap().len()), (1, 11));
         for name in caps::all() {
             linux(&[name.to_string()].into(), Holder::Root).unwrap();
         }

@@ -27,6 +27,15 @@ pub enum KernelFiles {
     Writable,
 }
 
+/// Who has an ambient set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ambience {
+    /// Every user but root, who needs none, the default.
+    Users,
+    /// Root too: it was asked for as such (CRI's `add_ambient_capabilities`).
+    Everybody,
+}
+
 /// What a container may do.
 #[derive(Clone, Debug)]
 pub struct Posture {
@@ -36,6 +45,8 @@ pub struct Posture {
     pub capabilities: CapabilitySet,
     /// What a process of another user than root holds: only what was asked for by name. *Source:* podman.
     pub ambient: CapabilitySet,
+    /// Who has `ambient` as his ambient set.
+    pub ambience: Ambience,
     /// The filter; `None` for no filter.
     pub seccomp: Option<LinuxSeccomp>,
     /// Hidden paths.
@@ -67,6 +78,7 @@ impl Posture {
             seccomp: Some(seccomp::default_profile(&capabilities, seccomp::Architectures::Native)?),
             capabilities,
             ambient: CapabilitySet::new(),
+            ambience: Ambience::Users,
             masked: paths::masked(throttled_cpus),
             read_only: paths::read_only(),
             kernel_files: KernelFiles::ReadOnly,

@@ -3,20 +3,20 @@
 //! Never from `Spec::default()`, which holds another project's version, host name and mounts. Labels of an image are not
 //! copied into annotations: runtimes and hooks act on annotations, and labels are chosen by a stranger (CVE-2026-53488).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
-    Linux, LinuxBuilder, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceBuilder,
-    LinuxNamespaceType, LinuxResources, LinuxResourcesBuilder, PosixRlimit, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
-    UserBuilder,
+    Linux, LinuxBuilder, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxHugepageLimitBuilder, LinuxIdMappingBuilder, LinuxNamespace,
+    LinuxNamespaceBuilder, LinuxNamespaceType, LinuxResources, LinuxResourcesBuilder, PosixRlimit, Process, ProcessBuilder, RootBuilder,
+    Spec, SpecBuilder, UserBuilder,
 };
 
 use super::canonical;
 use super::capabilities::{self, Holder};
 use super::mounts::{self, Access, Bind, Entry, Kernel, KernelFiles, Shm};
-use super::posture::{Posture, Privileges};
+use super::posture::{Ambience, Posture, Privileges};
 use super::process::Terminal;
 use super::resources::{DEFAULT_PIDS, Resources, Swap};
 use super::ulimit::Ulimit;
@@ -72,6 +72,10 @@ pub struct Limits {
     pub resources: Resources,
     /// Whether the kernel counts swap.
     pub swap: Swap,
+    /// Bounds of huge pages, by their size: `2MB`, in bytes.
+    pub hugepages: Vec<(String, i64)>,
+    /// Files of its group of version 2, and what is written to them.
+    pub unified: BTreeMap<String, String>,
     /// Limits of its processes, in place of the default ones of the same names.
     pub ulimits: Vec<Ulimit>,
     /// How soon it is killed when the host has no memory, -1000 to 1000.
@@ -86,6 +90,8 @@ impl Limits {
         Limits {
             resources: Resources { pids: Some(DEFAULT_PIDS), ..Resources::default() },
             swap: Swap::default(),
+            hugepages: Vec::new(),
+            unified: BTreeMap::new(),
             ulimits: Vec::new(),
             oom_score_adj: None,
             host_nofile,
@@ -173,6 +179,8 @@ fn process(request: &ContainerRequest) -> Result<Process> {
     let (identity, posture) = (&request.identity, &request.posture);
     let user = UserBuilder::default().uid(identity.uid).gid(identity.gid).umask(0o022_u32).additional_gids(identity.groups.clone());
     let holder = if identity.uid == 0 { Holder::Root } else { Holder::User };
+    let none = BTreeSet::new();
+    let ambient = if (holder, posture.ambience) == (Holder::Root, Ambience::Users) { &none } else { &posture.ambient };
     let builder = ProcessBuilder::default();
     let builder = if let Some(score) = request.limits.oom_score_adj { builder.oom_score_adj(score) } else { builder };
     let mut process = builder
@@ -181,7 +189,7 @@ fn process(request: &ContainerRequest) -> Result<Process> {
         .args(request.args.clone())
         .env(request.env.clone())
         .cwd(request.cwd.clone())
-        .capabilities(capabilities::linux_with(&posture.capabilities, &posture.ambient, holder)?)
+        .capabilities(capabilities::linux_with(&posture.capabilities, ambient, holder)?)
         .rlimits(rlimits(&request.limits)?)
         .no_new_privileges(posture.privileges == Privileges::Fixed)
         .build()
@@ -256,7 +264,17 @@ pub(super) fn namespace(kind: LinuxNamespaceType, path: Option<PathBuf>) -> Resu
 }
 
 fn resources(limits: &Limits, devices: &[LinuxDeviceCgroup]) -> Result<LinuxResources> {
-    limits.resources.build(denied_devices(devices)?, limits.swap)?.build().map_err(internal)
+    let mut builder = limits.resources.build(denied_devices(devices)?, limits.swap)?;
+    if !limits.hugepages.is_empty() {
+        let page = |(size, bytes): &(String, i64)| {
+            LinuxHugepageLimitBuilder::default().page_size(size.clone()).limit(*bytes).build().map_err(internal)
+        };
+        builder = builder.hugepage_limits(limits.hugepages.iter().map(page).collect::<Result<Vec<_>>>()?);
+    }
+    if !limits.unified.is_empty() {
+        builder = builder.unified(limits.unified.clone().into_iter().collect::<HashMap<_, _>>());
+    }
+    builder.build().map_err(internal)
 }
 
 /// Denies every device but `allowed`; the runtime then allows its own defaults (null, zero, full, random, urandom, tty, the terminal).

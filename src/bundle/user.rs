@@ -74,6 +74,15 @@ pub fn resolve(user: &str, accounts: &Accounts, added: &[String]) -> Result<Iden
     Ok(Identity { uid: account.uid, gid, groups: groups.into_iter().collect() })
 }
 
+/// The groups that the group file names `user` (a name or a number) a member of; his primary one only where it does so too.
+pub fn memberships(user: &str, accounts: &Accounts) -> Result<Vec<u32>> {
+    let mut groups = BTreeSet::new();
+    if let Some(name) = find_account(user, &accounts.passwd)?.name {
+        collect_memberships(name, &accounts.group, &mut groups)?;
+    }
+    Ok(groups.into_iter().collect())
+}
+
 /// One row of passwd, as far as it matters.
 struct Account<'a> {
     name: Option<&'a str>,

@@ -100,6 +100,8 @@ enum Command {
     Start(container::StartArgs),
     /// Ask containers to end, then make them
     Stop(container::StopArgs),
+    /// Stop containers, then start them again
+    Restart(container::RestartArgs),
     /// Send a signal to containers
     Kill(container::KillArgs),
     /// Freeze the processes of containers
@@ -278,6 +280,7 @@ impl Cli {
             | Command::Gc(_)
             | Command::Create(_)
             | Command::Start(_)
+            | Command::Restart(_)
             | Command::Stop(_) => true,
             Command::Kill(_) | Command::Pause(_) | Command::Unpause(_) | Command::Wait(_) | Command::Exec(_) | Command::Attach(_) => true,
             Command::Repair(_) => true,
@@ -304,7 +307,7 @@ impl Command {
     /// Whether the command calls the runtime to start a process, soon.
     fn starts_a_process(&self) -> bool {
         match self {
-            Command::Run(_) | Command::Exec(_) | Command::Create(_) | Command::Start(_) => true,
+            Command::Run(_) | Command::Exec(_) | Command::Create(_) | Command::Start(_) | Command::Restart(_) => true,
             Command::Sandbox(command) => matches!(command, sandbox::Command::Create(_)),
             _ => false,
         }
@@ -322,6 +325,7 @@ impl Command {
             Command::Create(args) => container::create(context, &args),
             Command::Start(args) => container::start(context, &args),
             Command::Stop(args) => container::stop(context, &args),
+            Command::Restart(args) => container::restart(context, &args),
             Command::Kill(args) => container::kill(context, &args),
             Command::Pause(args) => container::pause(context, &args),
             Command::Unpause(args) => container::unpause(context, &args),

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::fault::{Fault, Kind, Result};
-use crate::pod::cri::{self, Profile, SelinuxOption};
+use crate::fault::{Context as _, Fault, Kind, Result};
+use crate::pod::cri::{self, PodSandboxConfig, Profile, SelinuxOption};
 use crate::pod::yaml;
-use crate::record::RawConfig;
+use crate::record::{RawConfig, SandboxRecord};
 use crate::sys::{file, security};
 
 /// The language of a record whose request is such a file.
@@ -23,6 +23,14 @@ pub fn document(path: &Path) -> Result<Value> {
 /// The request of a record, verbatim.
 pub fn raw(document: Value) -> RawConfig {
     RawConfig { kind: KIND.to_owned(), raw: document }
+}
+
+/// The file that a sandbox was made from; `None` for one of the command line.
+pub fn of_sandbox(record: &SandboxRecord) -> Result<Option<PodSandboxConfig>> {
+    match record.config.kind.as_str() {
+        KIND => cri::sandbox(&record.config.raw).map(Some).doing(|| format!("reading the request of sandbox {}", record.name)),
+        _ => Ok(None),
+    }
 }
 
 /// What a security context asks of filter and labels.

@@ -150,6 +150,7 @@ pub fn container(host: &Host, id: &Id) -> Result<ContainerRecord> {
         userns: userns::salvage(host, id, &boxes::run_dir(host, id))?,
         owns_netns: !attachments.is_empty(),
         netns,
+        pid_namespace_of: None,
         attachments,
         bundle: host.container_dir(id.as_str()),
         root_attributes: (0o755, (0, 0)),

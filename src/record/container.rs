@@ -24,6 +24,15 @@ pub struct ImageUsed {
     pub chain: Vec<String>,
 }
 
+/// The first process of another box.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirstProcess {
+    /// The box.
+    pub id: Id,
+    /// Where the runtime wrote its pid.
+    pub pid_file: PathBuf,
+}
+
 /// What was asked of a container, and the names and addresses that were chosen for it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ContainerRecord {
@@ -81,6 +90,9 @@ pub struct ContainerRecord {
     pub owns_netns: bool,
     /// The network namespace it joins; `None` is the host's.
     pub netns: Option<PathBuf>,
+    /// The box whose pid namespace it joins; `None` is one of its own, or the host's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid_namespace_of: Option<FirstProcess>,
     /// Its user namespace; none has the host's ids.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub userns: Option<UserNs>,

@@ -20,7 +20,7 @@ use serde_json::Value;
 use crate::ports::Forward;
 
 pub use bundle::{BundleLayer, BundleRecord};
-pub use container::{ContainerRecord, ImageUsed};
+pub use container::{ContainerRecord, FirstProcess, ImageUsed};
 pub use mount::{Mount, MountFrom, VolumeRecord};
 pub use sandbox::SandboxRecord;
 pub use userns::{Shift, UserNs};

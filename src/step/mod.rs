@@ -218,6 +218,7 @@ steps! {
     SourceDir in source_dir,
     Ownership in ownership,
     Pin in pin,
+    LogPlace in log_place,
     // Names.
     SharedDir in shared_dir,
     NetnsFiles in netns_files,
@@ -225,6 +226,7 @@ steps! {
     // Namespaces and networks.
     NetnsRoot in netns_root,
     Namespaces in namespaces,
+    PidNamespace in pid_namespace,
     Pool in pool,
     Cursor in cursor,
     Lease in lease,

@@ -92,6 +92,7 @@ impl Namespaces {
                 NsKind::Net => "net",
                 NsKind::Ipc => "ipc",
                 NsKind::Uts => "uts",
+                NsKind::Pid => "pid",
                 NsKind::User => "user",
             };
             words.push(format!("--{option}={}", path.display()));

@@ -83,6 +83,22 @@ pub fn counts_swap() -> bool {
     }
 }
 
+/// Whether the kernel bounds huge pages of a size (`2MB`) for control groups.
+pub fn bounds_hugepages(size: &str) -> bool {
+    if !controllers().iter().any(|name| name == "hugetlb") {
+        return false;
+    }
+    let digits = size.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match &size[digits.len()..] {
+        "KB" => 0,
+        "MB" => 10,
+        "GB" => 20,
+        _ => return false,
+    };
+    let kilobytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
+    kilobytes.is_some_and(|size| Path::new(&format!("/sys/kernel/mm/hugepages/hugepages-{size}kB")).exists())
+}
+
 /// Whether the kernel weighs the block device requests of control groups.
 pub fn weighs_block_io() -> bool {
     match layout() {

@@ -15,7 +15,7 @@ use nix::sys::statfs::{FsType, fstatfs};
 
 use crate::fault::{Fault, Kind, kind_of_errno};
 
-pub use pin::{Pins, create_pinned, is_ours, pinned, unpin};
+pub use pin::{Pins, create_pinned, is_ours, pin_pid, pinned, unpin};
 pub use root::{ensure_root, find_root, remove_root};
 
 const NSFS_MAGIC: FsType = FsType(0x6e73_6673);
@@ -31,6 +31,8 @@ pub enum NsKind {
     Ipc,
     /// Host name.
     Uts,
+    /// Processes: joined by others, pinned from a process in it.
+    Pid,
     /// Users and groups.
     User,
 }
@@ -41,6 +43,7 @@ impl NsKind {
             NsKind::Net => CloneFlags::CLONE_NEWNET,
             NsKind::Ipc => CloneFlags::CLONE_NEWIPC,
             NsKind::Uts => CloneFlags::CLONE_NEWUTS,
+            NsKind::Pid => CloneFlags::CLONE_NEWPID,
             NsKind::User => CloneFlags::CLONE_NEWUSER,
         }
     }
@@ -51,6 +54,7 @@ impl NsKind {
             NsKind::Net => "net",
             NsKind::Ipc => "ipc",
             NsKind::Uts => "uts",
+            NsKind::Pid => "pid",
             NsKind::User => "user",
         }
     }
@@ -64,6 +68,7 @@ impl NsKind {
             NsKind::Net => "network",
             NsKind::Ipc => "IPC",
             NsKind::Uts => "UTS",
+            NsKind::Pid => "pid",
             NsKind::User => "user",
         }
     }

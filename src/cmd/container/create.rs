@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::request::Facts;
-use super::{ContainerArgs, events, making};
+use super::{ContainerArgs, events, from_file, making};
 use crate::cmd::{Context, PlanArgs, carry, driver, image, output};
 use crate::fault::Result;
 use crate::ids::Id;
@@ -31,11 +31,14 @@ pub fn run(cx: &Context, args: &CreateArgs) -> Result<u8> {
     privilege::require()?;
     driver::check(cx)?;
     args.container.process.check_cidfile()?;
-    let found = args.container.source.find(cx, args.container.image(), args.plan.explain)?;
-    let lowers = image::store::lowers(&cx.host, &found)?;
     let joined = args.container.network.sandbox.as_deref().map(|key| making::ready_sandbox(&cx.host, key)).transpose()?;
+    let file = from_file::read(&cx.host, &args.container, joined.as_ref())?;
+    let image = file.as_ref().map_or(args.container.image(), |file| file.image());
+    let found = args.container.source.find(cx, image, args.plan.explain)?;
+    let lowers = image::store::lowers(&cx.host, &found)?;
     let facts = Facts {
         args: &args.container,
+        file: file.as_ref(),
         auto_remove: args.rm,
         launch: Some(Launch::Create),
         awaits_client: false,

@@ -21,7 +21,7 @@ pub fn order(host: &Host, record: &ContainerRecord, launch: Launch, awaits_clien
         tty: record.tty,
         stdin: record.stdin,
         // With one client that came with the container, its input is the container's.
-        stdin_once: awaits_client,
+        stdin_once: awaits_client || record.life.stdin_once,
         awaits_client,
         log: record.life.log.clone(),
         restart: record.life.restart,

@@ -34,7 +34,7 @@ pub fn plan(cx: &Context, facts: &Facts<'_>, timings: &mut Timings) -> Result<(P
         timings.waited(lock.waited());
     }
     let record = request::record(cx, facts, net)?;
-    let texts = oci::texts(facts, &record)?;
+    let texts = oci::texts(host, facts, &record)?;
     let (mut all, network_end) = steps::steps(host, &record, texts, std::mem::take(&mut attached.steps));
     let network_end = network_end + cx.driver.remember(host, &mut all);
     if let Some(launch) = facts.launch {
@@ -43,7 +43,7 @@ pub fn plan(cx: &Context, facts: &Facts<'_>, timings: &mut Timings) -> Result<(P
     // One with a monitor outlives the command; the monitor sees to its removal.
     let keep = if record.auto_remove && facts.launch.is_none() { Keep::WhileOwned } else { Keep::UntilRemoved };
     let verb = if facts.launch == Some(Launch::Create) { "create a container of" } else { "run" };
-    let mut plan = Plan::new(record.id.as_str(), format!("{verb} {} in {}", facts.args.image(), record.name), all).kept(keep);
+    let mut plan = Plan::new(record.id.as_str(), format!("{verb} {} in {}", facts.image_name(), record.name), all).kept(keep);
     if let Some(lock) = attached.lock {
         plan = plan.release_after(network_end, lock);
     }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::from_file;
 use super::request::Facts;
 use crate::bundle::mounts::{Access, Ask, Entry, Options, Propagation, Source, check_destination};
 use crate::cmd::volume as volumes;
@@ -18,7 +19,7 @@ use crate::sys::{Host, file, pin, proc, security};
 /// *Errors:* `NotFound` for a missing source of `--mount`; `FailedPrecondition` for a source behind a link that a container could have made,
 /// and for a shared mount of what is not shared.
 pub fn resolve(cx: &Context, facts: &Facts<'_>, userns: Option<&UserNs>, owner: (u32, u32)) -> Result<Vec<Mount>> {
-    let mut asks = facts.args.mounts.asked()?;
+    let mut asks = facts.file.map_or_else(|| facts.args.mounts.asked(), from_file::asks)?;
     let config = facts.image.config.config().as_ref();
     for path in config.and_then(|config| config.volumes().clone()).unwrap_or_default() {
         let destination = check_destination(&path).doing(|| format!("VOLUME {path:?} of the image"))?;

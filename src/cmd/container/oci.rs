@@ -2,24 +2,26 @@
 
 use std::path::{Path, PathBuf};
 
+use super::from_file::{self, ContainerFile};
 use super::mounts;
 use super::options::Owns;
 use super::request::{Facts, hostname};
-use super::steps::Texts;
-use crate::bundle::mounts::{Bind, KernelFiles, Shm};
+use super::steps::{Texts, pid_pin};
+use crate::bundle::mounts::{Access, Bind, KernelFiles, Shm};
+use crate::bundle::process::Terminal;
 use crate::bundle::spec::{self, ContainerRequest, Isolation, Namespace, UserIds};
 use crate::bundle::user;
 use crate::cmd::names::Reach;
 use crate::cmd::records;
 use crate::fault::{Fault, Result};
-use crate::record::{ContainerRecord, UserNs};
-use crate::sys::{privilege, rootless};
+use crate::record::{ContainerRecord, Pairs, UserNs};
+use crate::sys::{Host, privilege, rootless};
 
 /// Size of `/dev/shm` of a container without a sandbox.
 const SHM_KIB: u64 = 64 << 10;
 
 /// Makes the texts of its files.
-pub fn texts(facts: &Facts<'_>, record: &ContainerRecord) -> Result<Texts> {
+pub fn texts(host: &Host, facts: &Facts<'_>, record: &ContainerRecord) -> Result<Texts> {
     let hostname = hostname(facts);
     let files = match facts.sandbox {
         Some(_) if !facts.args.names.is_empty() => {
@@ -34,19 +36,16 @@ pub fn texts(facts: &Facts<'_>, record: &ContainerRecord) -> Result<Texts> {
             vec![("hosts", hosts), ("hostname", format!("{hostname}\n")), ("resolv.conf", resolv_conf)]
         }
     };
-    let config = spec::container_json(&oci_request(facts, record, &hostname)?)?;
+    let config = spec::container_json(&oci_request(host, facts, record, &hostname)?)?;
     let config = String::from_utf8(config).map_err(|error| Fault::internal(error.to_string()))?;
     Ok(Texts { record: records::write(record)?, config, files })
 }
 
-fn oci_request(facts: &Facts<'_>, record: &ContainerRecord, hostname: &str) -> Result<ContainerRequest> {
-    let join = |path: &Path| Namespace::Join(path.to_path_buf());
-    let isolation = Isolation {
-        network: record.netns.as_deref().map_or(Namespace::Host, join),
-        ipc: facts.sandbox.map_or(Namespace::New, |sandbox| sandbox.ipcns.as_deref().map_or(Namespace::Host, join)),
-        uts: facts.sandbox.map_or(Namespace::New, |sandbox| join(&sandbox.utsns)),
-        pid: Namespace::New,
-        cgroup: if privilege::has_cgroup_v2() { Namespace::New } else { Namespace::Host },
+fn oci_request(host: &Host, facts: &Facts<'_>, record: &ContainerRecord, hostname: &str) -> Result<ContainerRequest> {
+    let root_access = match facts.file {
+        Some(file) if file.config.linux.security_context.readonly_rootfs => Access::ReadOnly,
+        Some(_) => Access::ReadWrite,
+        None => facts.args.mounts.root_access(),
     };
     let ids = record.userns.as_ref();
     let owns = Owns { network: record.owns_netns, ipc: facts.sandbox.is_none(), ids: ids.map(|userns| &userns.map) };
@@ -56,29 +55,55 @@ fn oci_request(facts: &Facts<'_>, record: &ContainerRecord, hostname: &str) -> R
     let etc = ["hosts", "hostname", "resolv.conf"].map(|name| Bind {
         source: files.join(name),
         destination: format!("/etc/{name}"),
-        access: facts.args.mounts.root_access(),
+        access: root_access,
     });
+    let own_ipc = facts.file.is_some_and(ContainerFile::has_own_ipc);
     Ok(ContainerRequest {
         args: record.args.clone(),
         env: record.env.clone(),
         cwd: record.cwd.clone(),
         identity: user::Identity { uid: record.user.0, gid: record.user.1, groups: record.user.2.clone() },
-        terminal: facts.args.process.terminal(),
-        posture: facts.args.security.posture(owns)?,
+        terminal: if record.tty { Terminal::Pty } else { Terminal::None },
+        posture: match facts.file {
+            Some(file) => from_file::posture(file, owns)?,
+            None => facts.args.security.posture(owns)?,
+        },
         kernel_files: if (ids.is_some() || rootless::is_rootless()) && !owns_net { KernelFiles::OfTheHost } else { KernelFiles::Own },
-        isolation,
+        isolation: isolation(host, facts, record),
         hostname: facts.sandbox.is_none().then(|| hostname.to_owned()),
         rootfs: ids.map_or_else(|| PathBuf::from("rootfs"), UserNs::rootfs),
         user: ids.map(|userns| UserIds { path: userns.pin.clone(), map: userns.map.clone() }),
-        root_access: facts.args.mounts.root_access(),
+        root_access,
         shm: match facts.sandbox {
-            Some(sandbox) => Shm::Shared(sandbox.shm.clone()),
-            None => Shm::Private { size_kib: facts.args.mounts.shm_kib()?.unwrap_or(SHM_KIB) },
+            Some(sandbox) if !own_ipc => Shm::Shared(sandbox.shm.clone()),
+            _ => Shm::Private { size_kib: facts.args.mounts.shm_kib()?.unwrap_or(SHM_KIB) },
         },
         binds: etc.to_vec(),
         mounts: mounts::entries(record),
         cgroups_path: record.runtime.cgroups_path.clone(),
-        limits: facts.args.resources.limits()?,
-        annotations: record.annotations.clone().into_iter().chain([("org.rkbox.id".to_owned(), record.id.to_string())]).collect(),
+        limits: facts.file.map_or_else(|| facts.args.resources.limits(), from_file::limits)?,
+        annotations: annotations(facts, record),
     })
+}
+
+fn isolation(host: &Host, facts: &Facts<'_>, record: &ContainerRecord) -> Isolation {
+    let join = |path: &Path| Namespace::Join(path.to_path_buf());
+    let own_ipc = facts.file.is_some_and(ContainerFile::has_own_ipc);
+    Isolation {
+        network: record.netns.as_deref().map_or(Namespace::Host, join),
+        ipc: match facts.sandbox {
+            Some(sandbox) if !own_ipc => sandbox.ipcns.as_deref().map_or(Namespace::Host, join),
+            _ => Namespace::New,
+        },
+        uts: facts.sandbox.map_or(Namespace::New, |sandbox| join(&sandbox.utsns)),
+        pid: facts.file.map_or(Namespace::New, |file| file.pid_namespace(pid_pin(host, record))),
+        cgroup: if privilege::has_cgroup_v2() { Namespace::New } else { Namespace::Host },
+    }
+}
+
+/// Those of a file are its caller's own: no runtime and no hook is to act on them.
+fn annotations(facts: &Facts<'_>, record: &ContainerRecord) -> Pairs {
+    let mut all = if facts.file.is_some() { Pairs::new() } else { record.annotations.clone() };
+    all.insert("org.rkbox.id".to_owned(), record.id.to_string());
+    all
 }

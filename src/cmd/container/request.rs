@@ -2,15 +2,16 @@
 
 use std::path::PathBuf;
 
+use super::from_file::ContainerFile;
+use super::said::said;
 use super::{ContainerArgs, mounts};
-use crate::bundle::{process, user};
 use crate::cmd::image::store::Image;
-use crate::cmd::{Context, parse, records, userns};
-use crate::fault::{Context as _, Fault, Result};
+use crate::cmd::{Context, records, userns};
+use crate::fault::{Fault, Result};
 use crate::ids::Id;
 use crate::record::life::Launch;
-use crate::record::{Attachment, ContainerRecord, ImageUsed, Metadata, RawConfig, SandboxRecord, UserNs, VERSION};
-use crate::sys::{Host, proc, rootfs, view};
+use crate::record::{Attachment, ContainerRecord, ImageUsed, SandboxRecord, UserNs, VERSION};
+use crate::sys::{Host, proc, rootfs};
 
 /// Where a container gets its network.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub struct Net {
 pub struct Facts<'a> {
     /// The arguments.
     pub args: &'a ContainerArgs,
+    /// The file that says what else they would.
+    pub file: Option<&'a ContainerFile>,
     /// Whether it is removed when it ends.
     pub auto_remove: bool,
     /// What its monitor does first; `None` for a container in the foreground, which has none.
@@ -46,49 +49,44 @@ pub struct Facts<'a> {
     pub sandbox: Option<&'a SandboxRecord>,
 }
 
+impl Facts<'_> {
+    /// The image as it is asked for.
+    pub fn image_name(&self) -> &str {
+        self.file.map_or_else(|| self.args.image(), ContainerFile::image)
+    }
+}
+
 /// Makes the record.
 pub fn record(cx: &Context, facts: &Facts<'_>, net: Net) -> Result<ContainerRecord> {
-    let (host, args, image) = (&cx.host, facts.args, facts.image);
-    let name = match &args.name {
-        Some(name) => name.clone(),
-        None => facts.id.short().parse()?,
-    };
-    let hostname = hostname(facts);
-    let config = image.config.config().as_ref();
-    let list = |pick: Option<&Option<Vec<String>>>| pick.cloned().flatten().unwrap_or_default();
-    let entrypoint = process::parse_entrypoint(&args.process.entrypoint)?;
-    let (image_entrypoint, image_cmd) = (list(config.map(|c| c.entrypoint())), list(config.map(|c| c.cmd())));
-    let changes = args.process.env_changes()?;
-    let image_env = list(config.map(|c| c.env()));
-    let text = |pick: Option<&Option<String>>| pick.cloned().flatten().unwrap_or_default();
-    let wanted_user = args.process.user.clone().unwrap_or_else(|| text(config.map(|c| c.user())));
-    let mut identity = user::resolve(&wanted_user, &view::read_accounts(facts.lowers)?, &args.process.group_add)
-        .doing(|| format!("resolving user {wanted_user:?}"))?;
+    let (host, image) = (&cx.host, facts.image);
+    let bundle = host.container_dir(facts.id.as_str());
+    let said = said(facts, &bundle)?;
+    let mut identity = said.identity;
     let userns = userns_of(host, facts)?;
     userns::fit_identity(userns.as_ref(), &mut identity)?;
     Ok(ContainerRecord {
         v: VERSION,
         sandbox_id: facts.sandbox.map(|sandbox| sandbox.id.clone()),
-        metadata: Metadata { name: name.to_string(), ..Metadata::default() },
-        name,
-        labels: args.process.labels.iter().cloned().collect(),
-        annotations: args.process.annotations.iter().cloned().collect(),
+        metadata: said.metadata,
+        name: said.name,
+        labels: said.labels,
+        annotations: said.annotations,
         image: ImageUsed {
-            requested: args.image().to_owned(),
+            requested: facts.image_name().to_owned(),
             reference: image.references.first().map(ToString::to_string).unwrap_or_default(),
             id: image.id.clone(),
             manifest: image.manifest_digest.clone(),
             chain: image.layers.iter().map(|layer| layer.chain_id.clone()).collect(),
         },
         image_id: image.id.clone(),
-        args: process::arguments(&image_entrypoint, &image_cmd, entrypoint.as_deref(), args.command())?,
-        env: process::environment(&image_env, args.process.terminal(), Some(&hostname), &changes)?,
-        cwd: process::working_directory(&args.process.workdir.clone().unwrap_or_else(|| text(config.map(|c| c.working_dir()))))?,
+        args: said.args,
+        env: said.env,
+        cwd: said.cwd,
         mounts: mounts::resolve(cx, facts, userns.as_ref(), (identity.uid, identity.gid))?,
-        resources: args.resources.recorded()?,
-        tty: args.process.tty,
-        stdin: args.process.interactive,
-        stop_signal: args.life.stop_signal(text(config.map(|c| c.stop_signal())))?,
+        resources: said.resources,
+        tty: said.tty,
+        stdin: said.stdin,
+        stop_signal: said.stop_signal,
         user: (identity.uid, identity.gid, identity.groups),
         auto_remove: facts.auto_remove,
         owner: "cli".to_owned(),
@@ -98,13 +96,14 @@ pub fn record(cx: &Context, facts: &Facts<'_>, net: Net) -> Result<ContainerReco
         userns,
         owns_netns: net.owned,
         netns: net.path,
+        pid_namespace_of: said.pid_namespace_of,
         attachments: net.attachments,
-        bundle: host.container_dir(facts.id.as_str()),
+        bundle,
         root_attributes: rootfs::find_attributes(facts.lowers, ".")?.map_or((0o755, (0, 0)), |root| (root.mode, (root.uid, root.gid))),
         lowers: facts.lowers.to_vec(),
         runtime: records::runtime_facts(host, &facts.id, facts.sandbox.map(|sandbox| &sandbox.runtime))?,
-        life: args.life.life(&image.config_raw, &host.container_dir(facts.id.as_str()))?,
-        config: RawConfig { kind: "rkbox.v1".to_owned(), raw: parse::command_line() },
+        life: said.life,
+        config: said.config,
         id: facts.id.clone(),
         extra: serde_json::Map::new(),
     })

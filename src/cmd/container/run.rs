@@ -5,7 +5,7 @@ use std::io::IsTerminal as _;
 use clap::{ArgAction, Args};
 
 use super::request::Facts;
-use super::{ContainerArgs, attach, events, foreground, making, remove, script};
+use super::{ContainerArgs, attach, events, foreground, from_file, making, remove, script};
 use crate::cmd::salvage::Damage;
 use crate::cmd::{Context, PlanArgs, carry, driver, image, output};
 use crate::fault::{Fault, Result};
@@ -53,7 +53,13 @@ enum Way {
 impl RunArgs {
     fn way(&self) -> Way {
         let (process, life) = (&self.container.process, &self.container.life);
-        let watched = process.tty || process.pidfile.is_some() || life.restart.is_active() || life.health_cmd.is_some() || !self.sig_proxy;
+        // The log of a file is the monitor's to write.
+        let watched = self.container.config.is_some()
+            || process.tty
+            || process.pidfile.is_some()
+            || life.restart.is_active()
+            || life.health_cmd.is_some()
+            || !self.sig_proxy;
         match (self.detach, watched) {
             (true, _) => Way::Detached,
             // A script has no monitor: it is explained as the runtime does it.
@@ -70,15 +76,18 @@ pub fn run(cx: &Context, args: &RunArgs) -> Result<u8> {
     driver::check(cx)?;
     let way = args.way();
     let process = &args.container.process;
-    if process.tty && way == Way::Attached && !std::io::stdin().is_terminal() {
+    let joined = args.container.network.sandbox.as_deref().map(|key| making::ready_sandbox(&cx.host, key)).transpose()?;
+    let file = from_file::read(&cx.host, &args.container, joined.as_ref())?;
+    let tty = file.as_ref().map_or(process.tty, |file| file.config.tty);
+    if tty && way == Way::Attached && !std::io::stdin().is_terminal() {
         return Err(Fault::invalid("--tty: standard input is not a terminal").hint("leave --tty out, or call rkbox from a terminal"));
     }
     process.check_cidfile()?;
-    let found = args.container.source.find(cx, args.container.image(), args.plan.explain)?;
+    let found = args.container.source.find(cx, file.as_ref().map_or(args.container.image(), |file| file.image()), args.plan.explain)?;
     let lowers = image::store::lowers(&cx.host, &found)?;
-    let joined = args.container.network.sandbox.as_deref().map(|key| making::ready_sandbox(&cx.host, key)).transpose()?;
     let facts = Facts {
         args: &args.container,
+        file: file.as_ref(),
         auto_remove: args.rm,
         launch: (way != Way::Plain).then_some(Launch::Run),
         awaits_client: way == Way::Attached,

@@ -1,12 +1,14 @@
 //! The plan of a container: a function of its record and of the texts that its files hold.
 
+use std::path::PathBuf;
+
 use super::{mounts, run_dir};
 use crate::cmd::records::BoxKind;
 use crate::cmd::sandbox::cgroup_parent;
 use crate::cmd::userns;
 use crate::record::{ContainerRecord, Shift, UserNs};
 use crate::step::mount::MountKind;
-use crate::step::{Directory, File, Home, Mount, Namespaces, NetnsRoot, Reservation, ShiftedCopy, Skeleton, Step};
+use crate::step::{Directory, File, Home, LogPlace, Mount, Namespaces, NetnsRoot, PidNamespace, Reservation, ShiftedCopy, Skeleton, Step};
 use crate::sys::Host;
 
 /// What the files of a container hold; empty texts are enough to take a container back.
@@ -18,6 +20,24 @@ pub struct Texts {
     pub config: String,
     /// `/etc/hosts`, `/etc/hostname`, `/etc/resolv.conf`; none when they are a sandbox's.
     pub files: Vec<(&'static str, String)>,
+}
+
+/// Where the pid namespace that the container joins is pinned.
+pub fn pid_pin(host: &Host, record: &ContainerRecord) -> PathBuf {
+    run_dir(host, &record.id).join("pidns")
+}
+
+/// The pid namespace that it joins, held for its whole life.
+fn joined_pids(host: &Host, record: &ContainerRecord) -> Option<Step> {
+    let of = record.pid_namespace_of.as_ref()?;
+    let step = PidNamespace {
+        of: of.id.clone(),
+        runtime: record.runtime.path.clone(),
+        state: record.runtime.state.clone(),
+        pid_file: of.pid_file.clone(),
+        path: pid_pin(host, record),
+    };
+    Some(step.into())
 }
 
 /// Puts the steps of `record` in order; answers also the index of the last one of its network.
@@ -45,6 +65,7 @@ pub fn steps(host: &Host, record: &ContainerRecord, texts: Texts, network: Vec<S
         let net = record.netns.clone().filter(|_| record.owns_netns);
         all.push(Namespaces { net, ipc: None, uts: None, hostname: None, user }.into());
     }
+    all.extend(joined_pids(host, record));
     all.extend(network);
     let network_end = all.len() - 1;
     let [init, upper, work, rootfs] = ["init", "upper", "work", "rootfs"].map(|name| dir.join(name));
@@ -69,6 +90,9 @@ pub fn steps(host: &Host, record: &ContainerRecord, texts: Texts, network: Vec<S
     all.extend(mounts::steps(host, record));
     for (name, content) in texts.files {
         all.push(File { path: dir.join(name), mode: 0o644, content, durable: false, owner: owned((0, 0)) }.into());
+    }
+    if let Some(log) = record.life.log.as_ref().filter(|log| !log.path.starts_with(dir)) {
+        all.push(LogPlace { path: log.path.clone() }.into());
     }
     all.push(File { path: dir.join("config.json"), mode: 0o600, content: texts.config, durable: false, owner: (0, 0) }.into());
     (all, network_end)

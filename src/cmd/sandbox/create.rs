@@ -27,7 +27,7 @@ pub struct CreateArgs {
     /// All of it from a file, a PodSandboxConfig as `crictl runp` takes it
     /// (JSON or YAML); its name is NAME_NAMESPACE_UID_ATTEMPT
     #[arg(long, value_name = "FILE",
-          conflicts_with_all = ["name", "PortArgs", "hostname", "NamesArgs", "labels", "annotations"])]
+          conflicts_with_all = ["name", "PortArgs", "hostname", "userns", "NamesArgs", "labels", "annotations"])]
     pub config: Option<PathBuf>,
     /// CNI network to attach to, may be repeated: NAME[:ip=,mac=,ifname=];
     /// `none` for only lo, `host` for the host's

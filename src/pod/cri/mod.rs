@@ -32,7 +32,7 @@ pub use sandbox::{DnsConfig, LinuxPodSandboxConfig, LinuxSandboxSecurity, PodMet
 pub use shared::{HugepageLimit, ImageSpec, LinuxResources, SelinuxOption};
 pub use user::{GroupsPolicy, Who};
 
-/// Reads a `PodSandboxConfig` from what [`document`] read.
+/// Reads a `PodSandboxConfig` from what [`document()`] read.
 ///
 /// *Errors:* `InvalidArgument` for an unknown key and for a value that is none of its field; `Unimplemented` for a field that rkbox does
 /// not honour; each names the path of the field (`linux.security_context.run_as_user`).
@@ -42,9 +42,9 @@ pub fn sandbox(raw: &Value) -> Result<PodSandboxConfig> {
     Ok(config)
 }
 
-/// Reads a `ContainerConfig` from what [`document`] read.
+/// Reads a `ContainerConfig` from what [`document()`] read.
 ///
-/// *Errors:* as [`sandbox`].
+/// *Errors:* as [`sandbox()`].
 pub fn container(raw: &Value) -> Result<ContainerConfig> {
     let config: ContainerConfig = typed(read::normal(raw, &schema::CONTAINER)?)?;
     config.check()?;

@@ -29,9 +29,11 @@ pub fn sandbox_name(pod: &PodMetadata) -> Result<Name> {
     fitting(format!("{}_{}_{}_{}", pod.name, pod.namespace, pod.uid, pod.attempt))
 }
 
-/// `NAME_POD_NAMESPACE_UID_ATTEMPT`, the attempt being the container's.
+/// `NAME_POD_NAMESPACE_UID_ATTEMPT`, the attempt being the container's; a sandbox of the command line has neither namespace nor uid.
 pub fn container_name(container: &ContainerMetadata, pod: &PodMetadata) -> Result<Name> {
-    fitting(format!("{}_{}_{}_{}_{}", container.name, pod.name, pod.namespace, pod.uid, container.attempt))
+    let attempt = container.attempt.to_string();
+    let parts = [&container.name, &pod.name, &pod.namespace, &pod.uid, &attempt];
+    fitting(parts.iter().filter(|part| !part.is_empty()).map(|part| part.as_str()).collect::<Vec<_>>().join("_"))
 }
 
 fn fitting(whole: String) -> Result<Name> {

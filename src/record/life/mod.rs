@@ -28,6 +28,8 @@ pub struct Life {
     pub restart: RestartPolicy,
     /// Seconds between the stop signal and SIGKILL.
     pub stop_timeout: Option<u32>,
+    /// Whether its input ends with the first client's.
+    pub stdin_once: bool,
     /// Where its output goes; `None` when nobody keeps it.
     pub log: Option<LogOrder>,
     /// How it is asked whether it is well.

@@ -68,13 +68,34 @@ pub fn create_pinned(pins: &Pins<'_>) -> Result<(), NsError> {
 
 fn claim_all<'a>(pins: &Pins<'a>, made: &mut Vec<&'a Path>) -> Result<(), NsError> {
     for (_, path) in pins.each() {
-        let mut options = File::options();
-        options.write(true).create_new(true).mode(0o444).custom_flags(libc::O_NOFOLLOW);
-        let mut file = options.open(path).map_err(NsError::io("create", path))?;
+        let mut file = claim(path)?;
         made.push(path);
         file.write_all(MARK).map_err(NsError::io("write", path))?;
     }
     Ok(())
+}
+
+fn claim(path: &Path) -> Result<File, NsError> {
+    let mut options = File::options();
+    options.write(true).create_new(true).mode(0o444).custom_flags(libc::O_NOFOLLOW);
+    options.open(path).map_err(NsError::io("create", path))
+}
+
+/// Pins the pid namespace of process `pid` on a new file of mode 0444.
+///
+/// The caller makes sure that the process was the one it means until this has returned. *Errors:* `EEXIST` when the pin is taken.
+pub fn pin_pid(pid: i32, path: &Path) -> Result<(), NsError> {
+    let source = PathBuf::from(format!("/proc/{pid}/ns/pid"));
+    let mut file = claim(path)?;
+    let written = file.write_all(MARK).map_err(NsError::io("write", path));
+    drop(file);
+    let none = None::<&str>;
+    let bound =
+        written.and_then(|()| mount(Some(&source), path, none, MsFlags::MS_BIND, none).map_err(NsError::call("mount --bind", path)));
+    if bound.is_err() {
+        let _ = remove(path);
+    }
+    bound
 }
 
 fn fill(pins: &Pins<'_>) -> Result<(), NsError> {
@@ -165,7 +186,7 @@ pub fn unpin(path: &Path) -> Result<bool, NsError> {
 }
 
 fn is_any_namespace(path: &Path) -> Result<bool, NsError> {
-    for kind in [NsKind::Net, NsKind::Ipc, NsKind::Uts, NsKind::User] {
+    for kind in [NsKind::Net, NsKind::Ipc, NsKind::Uts, NsKind::Pid, NsKind::User] {
         if is_namespace(path, kind)? {
             return Ok(true);
         }

@@ -62,7 +62,7 @@ impl LifeArgs {
         if log.max_bytes < 4096 {
             return Err(Fault::invalid("--log-max-size is less than 4096 bytes").hint("a single record can be longer: give 1m or more"));
         }
-        Ok(Life { restart: self.restart, stop_timeout: self.stop_timeout, log: Some(log), health: self.health(image) })
+        Ok(Life { restart: self.restart, stop_timeout: self.stop_timeout, stdin_once: false, log: Some(log), health: self.health(image) })
     }
 
     /// The signal that asks it to end; `image` is what the image says.

@@ -106,7 +106,7 @@ impl ResourceArgs {
             limits.ulimits.retain(|known| known.name != asked.name);
             limits.ulimits.push(lowered(asked));
         }
-        limits.oom_score_adj = self.oom_score_adj.map(spared).transpose()?;
+        limits.oom_score_adj = self.oom_score_adj.map(|asked| spared("--oom-score-adj", asked)).transpose()?;
         Ok(limits)
     }
 }
@@ -162,15 +162,14 @@ fn lowered(asked: Ulimit) -> Ulimit {
     fitting
 }
 
-fn spared(asked: i32) -> Result<i32> {
+/// The score that this process may give, with a warning under the `name` that it was asked for by.
+pub fn spared(name: &str, asked: i32) -> Result<i32> {
     if !(-1000..=1000).contains(&asked) {
-        return Err(
-            Fault::invalid(format!("--oom-score-adj {asked} is not between -1000 and 1000")).hint("1000 is killed first, -1000 never")
-        );
+        return Err(Fault::invalid(format!("{name} {asked} is not between -1000 and 1000")).hint("1000 is killed first, -1000 never"));
     }
     let own = proc::oom_score_adj();
     if asked < own && !proc::may_raise_limits() {
-        output::note(&format!("warning: --oom-score-adj is {own} and not {asked}: rkbox may not lower it without CAP_SYS_RESOURCE"));
+        output::note(&format!("warning: {name} is {own} and not {asked}: rkbox may not lower it without CAP_SYS_RESOURCE"));
         return Ok(own);
     }
     Ok(asked)
