@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use rkbox::image::registry::{AuthFile, Challenge, Credential};
-use rkbox::image::registry::{challenge, endpoint::Endpoint};
+use rkbox::image::registry::{challenge, endpoint::Place};
 
 fuzz_target!(|data: &[u8]| {
     if let Ok(file) = AuthFile::parse(data) {
@@ -18,6 +18,6 @@ fuzz_target!(|data: &[u8]| {
     }
     let _ = challenge::token(data);
     if let Ok(text) = std::str::from_utf8(data) {
-        let _ = (Challenge::parse(text), Endpoint::parse(text), Credential::parse(text));
+        let _ = (Challenge::parse(text), Place::parse(text), Credential::parse(text));
     }
 });
