@@ -120,7 +120,11 @@ fn a_missing_controller_is_told_and_what_asks_for_it_is_refused() {
     world.rk("run --rm --net none --pids-limit 9 busybox true").fails(125).says("--pids-limit cannot be held").says("controller pids");
     world.rk("create --name c --net none busybox true").ok().says("pids");
     world.rk("update --pids-limit 9 c").fails(5).says("--pids-limit cannot be held");
+    // Nothing may be left where it is not seen any more.
+    world.rk("rm c").ok();
+    world.rk("gc").ok();
     without("memory");
+    world.rk("create --name c --net none busybox true").ok();
     world.rk("update --memory 64m c").fails(5).says("controller memory");
     world.rk("run --rm --net none -m 64m busybox true").fails(125).says("--memory cannot be held").says("leave --memory out");
     world.rk("run --rm --net none busybox echo it runs").ok().prints("it runs");
