@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd as _;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::{Duration, Instant};
 
 use crate::record::life::{CHUNK, Channel, HEADER, Header, Reply, Request};
 use crate::sys::streams::{self, Moved};
@@ -9,8 +10,11 @@ use crate::sys::watch::{Interest, Watch};
 
 /// What waits for a client that is too slow, in bytes, before output is left out for it.
 const QUEUE: usize = 1 << 20;
-/// What waits for a client whose pace is the container's, before the container waits.
+/// What waits for a client before the container waits: for one whose pace is its own as long as it takes, for others [`PATIENCE`].
 const PACE: usize = 256 << 10;
+/// How long the container waits in one go for any other client: one that only had no turn on a busy processor misses nothing, one that was
+/// stopped delays the container by no more, and one that takes less than 5 MB/s misses what it cannot take.
+const PATIENCE: Duration = Duration::from_millis(100);
 /// The most clients at once.
 const MOST: usize = 256;
 
@@ -40,6 +44,8 @@ pub struct Client {
     pub role: Role,
     got: Vec<u8>,
     queue: Vec<u8>,
+    /// Since when more than [`PACE`] waits for it.
+    behind: Option<Instant>,
     missed: u64,
     interest: Interest,
 }
@@ -70,17 +76,34 @@ impl Client {
     }
 
     /// Queues output; one that is too slow is told later how much it missed.
+    ///
+    /// One for which the container still waits misses nothing: what can come is what the pipes hold.
     fn output(&mut self, channel: Channel, bytes: &[u8]) {
-        let Role::Attached { pace, .. } = self.role else { return };
-        if !pace && self.queue.len() + bytes.len() > QUEUE {
+        let Role::Attached { .. } = self.role else { return };
+        let now = Instant::now();
+        if self.queue.len() + bytes.len() > QUEUE && self.holds(now).is_none() {
             self.missed += bytes.len() as u64;
             return;
         }
+        self.tell_missed();
+        self.send(channel, bytes);
+        if self.queue.len() > PACE && self.behind.is_none() {
+            self.behind = Some(now);
+        }
+    }
+
+    fn tell_missed(&mut self) {
         if self.missed > 0 {
             let missed = std::mem::take(&mut self.missed).to_string();
             self.send(Channel::Missed, missed.as_bytes());
         }
-        self.send(channel, bytes);
+    }
+
+    /// Until when the container waits for it: `None` if it does not, `Some(None)` as long as it takes.
+    fn holds(&self, now: Instant) -> Option<Option<Instant>> {
+        let Role::Attached { pace, .. } = self.role else { return None };
+        let end = self.behind? + PATIENCE;
+        if pace { Some(None) } else { (now < end).then_some(Some(end)) }
     }
 
     /// Writes what there is room for; false when the other side is gone.
@@ -97,6 +120,9 @@ impl Client {
             }
         };
         self.queue.drain(..sent);
+        if self.queue.len() <= PACE {
+            self.behind = None;
+        }
         if self.queue.is_empty() {
             self.queue = Vec::new();
         }
@@ -149,7 +175,8 @@ impl Clients {
             if place >= MOST || stream.set_nonblocking(true).is_err() || watch.add(&stream, FIRST + place as u64, Interest::Read).is_err() {
                 continue;
             }
-            let client = Client { stream, role: Role::New, got: Vec::new(), queue: Vec::new(), missed: 0, interest: Interest::Read };
+            let client =
+                Client { stream, role: Role::New, got: Vec::new(), queue: Vec::new(), behind: None, missed: 0, interest: Interest::Read };
             if place == self.all.len() {
                 self.all.push(None);
             }
@@ -181,6 +208,7 @@ impl Clients {
     pub fn tell_end(&mut self, reply: &Reply) {
         for client in self.all.iter_mut().flatten() {
             if matches!(client.role, Role::Waiting | Role::Attached { .. }) {
+                client.tell_missed();
                 client.reply(reply);
                 if client.role == Role::Waiting {
                     client.role = Role::Answered;
@@ -189,9 +217,14 @@ impl Clients {
         }
     }
 
-    /// Whether the container has to wait for one whose pace is its own.
-    pub fn hold_back(&self) -> bool {
-        self.all.iter().flatten().any(|client| matches!(client.role, Role::Attached { pace: true, .. }) && client.queue.len() > PACE)
+    /// Whether the container has to wait for somebody.
+    pub fn hold_back(&self, now: Instant) -> bool {
+        self.all.iter().flatten().any(|client| client.holds(now).is_some())
+    }
+
+    /// When the first of those for whom it does not wait for ever has had his time.
+    pub fn patience_ends(&self, now: Instant) -> Option<Instant> {
+        self.all.iter().flatten().filter_map(|client| client.holds(now)?).min()
     }
 
     /// Whether something waits to be sent: to anybody, and to one whose pace counts.

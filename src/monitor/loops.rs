@@ -160,7 +160,9 @@ impl Monitor {
 
     fn next_deadline(&self) -> Option<Instant> {
         match &self.stage {
-            Stage::Alive(_) => [self.awaits, self.checks.deadline()].into_iter().flatten().min(),
+            Stage::Alive(_) => {
+                [self.awaits, self.checks.deadline(), self.clients.patience_ends(Instant::now())].into_iter().flatten().min()
+            }
             Stage::Waiting(at) | Stage::Over(at) => Some(*at),
         }
     }
@@ -263,7 +265,7 @@ impl Monitor {
         for role in gone {
             self.on_gone(role);
         }
-        let hold = self.clients.hold_back();
+        let hold = self.clients.hold_back(Instant::now());
         if self.awaits.is_none() && hold != self.held_back && matches!(self.stage, Stage::Alive(_)) {
             for (end, token) in [(&self.streams.stdout, STDOUT), (&self.streams.stderr, STDERR)] {
                 match end {
