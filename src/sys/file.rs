@@ -12,6 +12,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::new_file;
 use nix::errno::Errno;
 
 use crate::fault::{Fault, Kind, kind_of_errno};
@@ -240,12 +241,16 @@ pub fn replace_with(path: &Path, mode: u32, write: impl FnOnce(&mut fs::File) ->
     written
 }
 
-/// Writes a file that must be new and appears complete or not at all (`link` of a temporary dot-name); `EEXIST` when it is there.
+/// Writes a file that must be new and appears complete or not at all; `EEXIST` when it is there.
+///
+/// It has no name before, so that one who is killed leaves nothing; on file systems without such files it has a temporary dot-name.
 pub fn create_atomic(path: &Path, mode: u32, content: &[u8], durable: Durable) -> Result<()> {
-    let temp = temporary_beside(path);
-    let linked = write_new(&temp, mode, content, durable).and_then(|()| fs::hard_link(&temp, path).map_err(failed("link", path)));
-    let _ = fs::remove_file(&temp);
-    linked?;
+    if !new_file::create_whole(path, mode, content, durable)? {
+        let temp = temporary_beside(path);
+        let linked = write_new(&temp, mode, content, durable).and_then(|()| fs::hard_link(&temp, path).map_err(failed("link", path)));
+        let _ = fs::remove_file(&temp);
+        linked?;
+    }
     if durable == Durable::Yes { sync_parent(path) } else { Ok(()) }
 }
 

@@ -3,13 +3,13 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek as _, Write};
 use std::os::fd::{AsFd as _, AsRawFd as _};
-use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
 
-use super::file::FileError;
+use super::file::{Durable, FileError};
 use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::image::{Compression, zstd_window};
 
@@ -90,9 +90,7 @@ impl NewFile {
     }
 
     fn link(&self, to: &Path) -> Tried<()> {
-        let from = descriptor(&self.file);
-        nix::unistd::linkat(nix::fcntl::AT_FDCWD, &from, nix::fcntl::AT_FDCWD, to, AtFlags::AT_SYMLINK_FOLLOW)
-            .map_err(|errno| FileError::Call { call: "link", path: to.to_path_buf(), errno })
+        link(&self.file, to)
     }
 
     fn copy(&mut self) -> Tried<()> {
@@ -112,6 +110,27 @@ impl Write for NewFile {
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }
+}
+
+fn link(file: &File, to: &Path) -> Tried<()> {
+    nix::unistd::linkat(nix::fcntl::AT_FDCWD, &descriptor(file), nix::fcntl::AT_FDCWD, to, AtFlags::AT_SYMLINK_FOLLOW)
+        .map_err(|errno| FileError::Call { call: "link", path: to.to_path_buf(), errno })
+}
+
+/// Writes a file that must be new, with exactly `mode`; false where the file system knows no file without a name.
+pub(super) fn create_whole(path: &Path, mode: u32, content: &[u8], durable: Durable) -> Tried<bool> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let opened = OpenOptions::new().write(true).mode(mode).custom_flags(libc::O_TMPFILE).open(dir);
+    let mut file = match opened {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR)) => return Ok(false),
+        opened => opened.map_err(failed("create", path))?,
+    };
+    file.set_permissions(fs::Permissions::from_mode(mode)).map_err(failed("chmod", path))?;
+    file.write_all(content).map_err(failed("write", path))?;
+    if durable == Durable::Yes {
+        file.sync_all().map_err(failed("fsync", path))?;
+    }
+    link(&file, path).map(|()| true)
 }
 
 fn descriptor(file: &File) -> PathBuf {
@@ -185,6 +204,19 @@ fn head(source: &mut File) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_is_whole_before_it_has_a_name() {
+        let world = tempfile::tempdir().unwrap();
+        let path = world.path().join("entry");
+        assert!(create_whole(&path, 0o640, b"all", Durable::No).unwrap(), "this file system knows files without a name");
+        assert_eq!((fs::read(&path).unwrap(), fs::metadata(&path).unwrap().permissions().mode() & 0o7777), (b"all".to_vec(), 0o640));
+        // One that is there stays, and nothing lies beside it.
+        assert_eq!(create_whole(&path, 0o600, b"other", Durable::No).unwrap_err().errno(), Some(Errno::EEXIST));
+        assert_eq!(fs::read(&path).unwrap(), b"all");
+        assert_eq!(fs::read_dir(world.path()).unwrap().count(), 1);
+        assert_eq!(create_whole(&world.path().join("no/entry"), 0o600, b"", Durable::No).unwrap_err().errno(), Some(Errno::ENOENT));
+    }
 
     #[test]
     fn a_new_file_has_no_name_until_it_is_whole_and_replaces_an_old_one() {
