@@ -9,7 +9,7 @@ use crate::idmap::{self, IdMap, IdRange, Mode, Span};
 use crate::ids::Id;
 use crate::record::{Shift, UserNs};
 use crate::step::namespaces::NewUser;
-use crate::step::{Directory, Home, IdClaim, Pin, SharedDir, Step, id_claim};
+use crate::step::{Directory, Home, IdClaim, Pin, SharedDir, Step, holding};
 use crate::sys::{Host, file, mapped, rootless};
 
 /// Settles what `--userns` asks for; `run` is the volatile directory of the box.
@@ -63,7 +63,7 @@ fn free_range(host: &Host, size: u32) -> Result<u32> {
         let Some(span) = claimed(&name) else { continue };
         let holder = file::find_symlink(&host.id_claims().join(&name))?;
         if let Some(holder) = holder
-            && id_claim::is_alive(&holder, host)?
+            && holding::is_alive(&holder, host)?
         {
             taken.push(span);
         }
@@ -136,7 +136,7 @@ pub fn reclaim(host: &Host) -> Result<Vec<String>> {
     for name in file::list(&host.id_claims())? {
         let path = host.id_claims().join(&name);
         let Some(holder) = file::find_symlink(&path)? else { continue };
-        if !id_claim::is_alive(&holder, host)? {
+        if !holding::is_alive(&holder, host)? {
             file::remove_file(&path)?;
             gone.push(format!("the ids {name} of a box that is gone"));
         }

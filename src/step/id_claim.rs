@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::holding::{Holding, Taken, is_alive};
 use super::{Action, Undone, Way};
 use crate::fault::{Fault, Kind, Result};
 use crate::ids::Id;
-use crate::script::{Script, quote};
-use crate::sys::{Errno, Host, file};
+use crate::script::Script;
+use crate::sys::{Host, file};
 
 /// Claims a range of subordinate ids for a box: a symlink START-SIZE -> id. It outlives a reboot, as the files that belong to these ids do.
 ///
@@ -28,11 +29,10 @@ impl fmt::Display for IdClaim {
     }
 }
 
-/// Whether the box that a claim names is there, or is being made.
-pub fn is_alive(holder: &str, host: &Host) -> Result<bool> {
-    Ok(file::exists(&host.sandbox_dir(holder))?
-        || file::exists(&host.container_dir(holder))?
-        || file::exists(&host.journals().join(format!("{holder}.jsonl")))?)
+impl IdClaim {
+    fn holding(&self) -> Holding<'_> {
+        Holding { path: &self.path, id: &self.id }
+    }
 }
 
 impl Action for IdClaim {
@@ -48,34 +48,18 @@ impl Action for IdClaim {
     }
 
     fn apply(&self, before: &Option<String>, _host: &Host) -> Result<()> {
-        if before.is_some() && file::find_symlink(&self.path)? == *before {
-            file::remove_file(&self.path)?;
-        }
-        match file::create_symlink(self.id.as_str(), &self.path) {
-            // ENOENT: `gc` took the directory of claims while it was empty.
-            Err(error) if matches!(error.errno(), Some(Errno::EEXIST | Errno::ENOENT)) => {
-                Err(Fault::new(Kind::Conflict, format!("{self}: they were just taken")))
-            }
-            other => Ok(other?),
+        match self.holding().take(before.as_deref())? {
+            Taken::Ours => Ok(()),
+            Taken::ByAnother | Taken::NoDirectory => Err(Fault::new(Kind::Conflict, format!("{self}: they were just taken"))),
         }
     }
 
     fn undo(&self, _before: &Option<String>, _host: &Host) -> Result<Undone> {
-        if file::find_symlink(&self.path)?.as_deref() == Some(self.id.as_str()) {
-            file::remove_file(&self.path)?;
-        }
-        Ok(Undone::Done)
+        self.holding().give_back()
     }
 
     fn script(&self, way: Way<'_, Option<String>>, out: &mut Script) {
-        let path = self.path.to_string_lossy();
-        match way {
-            Way::Apply => out.run(["ln", "-sn", self.id.as_str(), &path]),
-            Way::Undo(_) => {
-                let (path, id) = (quote(&path), quote(self.id.as_str()));
-                out.raw(&format!("if [ \"$(readlink {path} || true)\" = {id} ]; then rm -f {path}; fi"));
-            }
-        }
+        self.holding().script(&way, out);
     }
 }
 
@@ -103,7 +87,12 @@ mod tests {
         // It died.
         std::fs::remove_dir(&of_one).unwrap();
         let before = two.look(&host).unwrap();
+        let three = IdClaim { path: path.clone(), id: Id::from_bytes([3; 32]) };
+        let seen = three.look(&host).unwrap();
         two.apply(&before, &host).unwrap();
+        // Who saw the same dead holder and comes second takes nothing from the first.
+        assert_eq!(three.apply(&seen, &host).unwrap_err().kind(), Kind::Conflict);
+        assert_eq!(file::find_symlink(&path).unwrap().as_deref(), Some(two.id.as_str()));
         one.undo(&None, &host).unwrap();
         assert_eq!(file::find_symlink(&path).unwrap().as_deref(), Some(two.id.as_str()));
         for _ in 0..2 {

@@ -16,6 +16,8 @@ use crate::script::Script;
 use crate::sys::Host;
 use crate::sys::nft::Piece;
 
+pub mod holding;
+
 /// Who takes a thing back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tenure {
