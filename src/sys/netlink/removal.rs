@@ -7,16 +7,13 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use netlink_packet_core::NetlinkMessage;
-use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{ForkResult, fork};
-use rtnetlink::LinkUnspec;
 
-use super::error::{NetlinkError, Request};
-use super::write::{Ask, NLM_F_ACK};
-use super::{NLM_F_REQUEST, Netlink};
+use super::Netlink;
+use super::error::NetlinkError;
+use super::write::Ask;
 use crate::sys::proc;
 
 /// The time between two looks; the kernel's own lock makes a look wait while it takes the link apart.
@@ -34,7 +31,9 @@ impl Netlink {
         WAITING.lock().unwrap_or_else(PoisonError::into_inner).retain(|child| !has_ended(child));
         // A socket of its own: an answer that comes late must not be taken for that of another request.
         let socket = Netlink::open()?;
-        let Some(child) = socket.send_by_child(&deletion(index)) else { return self.delete_link(name, index) };
+        let Some(child) = socket.send_by_child(&Ask::delete_link(name, index).into_bytes(0).0) else {
+            return self.delete_link(name, index);
+        };
         loop {
             // In this order: a child that ended before the look has had its answer before it.
             let ended = has_ended(&child);
@@ -54,8 +53,7 @@ impl Netlink {
 
     /// Deletes a link by its ifindex and waits for the kernel's answer; `name` is for errors.
     pub fn delete_link(&mut self, name: &str, index: u32) -> Result<(), NetlinkError> {
-        let message = LinkUnspec::new_with_index(index).build();
-        self.carry_out(vec![Ask::new(Request::DeleteLink { name: name.to_owned() }, 0, RouteNetlinkMessage::DelLink(message))])
+        self.carry_out(vec![Ask::delete_link(name, index)])
     }
 
     /// Has a child send `bytes` and end; `None` when there can be none.
@@ -98,15 +96,6 @@ fn has_ended(child: &OwnedFd) -> bool {
             _ => return true,
         }
     }
-}
-
-fn deletion(index: u32) -> Vec<u8> {
-    let mut message = NetlinkMessage::from(RouteNetlinkMessage::DelLink(LinkUnspec::new_with_index(index).build()));
-    message.header.flags = NLM_F_REQUEST | NLM_F_ACK;
-    message.finalize();
-    let mut bytes = vec![0; message.buffer_len()];
-    message.serialize(&mut bytes);
-    bytes
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use crate::cni::macvlan::Mode;
 use crate::cni::result::Metrics;
 use crate::ids::{IfName, Mac};
 
-pub(super) const NLM_F_ACK: u16 = 4;
+const NLM_F_ACK: u16 = 4;
 const NLM_F_EXCL: u16 = 0x200;
 const NLM_F_CREATE: u16 = 0x400;
 const NEW: u16 = NLM_F_CREATE | NLM_F_EXCL;
@@ -117,8 +117,25 @@ pub(super) struct Ask {
 }
 
 impl Ask {
-    pub(super) fn new(request: Request, flags: u16, message: RouteNetlinkMessage) -> Ask {
+    fn new(request: Request, flags: u16, message: RouteNetlinkMessage) -> Ask {
         Ask { message, flags, request }
+    }
+
+    /// The request that deletes a link by its ifindex; `name` is for errors.
+    pub(super) fn delete_link(name: &str, index: u32) -> Ask {
+        let message = LinkUnspec::new_with_index(index).build();
+        Ask::new(Request::DeleteLink { name: name.to_owned() }, 0, RouteNetlinkMessage::DelLink(message))
+    }
+
+    /// As it is sent, to be acknowledged; and what it was, for errors.
+    pub(super) fn into_bytes(self, seq: u32) -> (Vec<u8>, Request) {
+        let mut message = NetlinkMessage::from(self.message);
+        message.header.flags = NLM_F_REQUEST | NLM_F_ACK | self.flags;
+        message.header.sequence_number = seq;
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        (bytes, self.request)
     }
 }
 
@@ -266,14 +283,9 @@ impl Netlink {
         let mut out = Writer::default();
         let mut requests = Vec::with_capacity(count);
         for (seq, ask) in (first..).zip(asks) {
-            let mut message = NetlinkMessage::from(ask.message);
-            message.header.flags = NLM_F_REQUEST | NLM_F_ACK | ask.flags;
-            message.header.sequence_number = seq;
-            message.finalize();
-            let mut bytes = vec![0; message.buffer_len()];
-            message.serialize(&mut bytes);
+            let (bytes, request) = ask.into_bytes(seq);
             out.raw(&bytes);
-            requests.push((seq, ask.request));
+            requests.push((seq, request));
         }
         let Some((_, named)) = requests.first().cloned() else { return Ok(()) };
         let answers = self
