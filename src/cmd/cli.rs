@@ -101,7 +101,7 @@ enum Command {
     /// Ask containers to end, then make them
     Stop(container::StopArgs),
     /// Stop containers, then start them again
-    Restart(container::RestartArgs),
+    Restart(container::StopArgs),
     /// Send a signal to containers
     Kill(container::KillArgs),
     /// Freeze the processes of containers

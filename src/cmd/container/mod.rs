@@ -47,7 +47,7 @@ pub use logs::{LogsArgs, run as logs};
 pub use options::{ContainerArgs, GroupArgs, Owns, SecurityArgs, fitting, swap};
 pub use ps::{PsArgs, run as ps};
 pub use remove::{RmArgs, end, reclaim, remove, run as rm};
-pub use restart::{RestartArgs, run as restart};
+pub use restart::run as restart;
 pub use run::{RunArgs, run};
 pub use start::{StartArgs, run as start};
 pub use stop::{StopArgs, run as stop};

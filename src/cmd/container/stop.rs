@@ -23,7 +23,7 @@ pub const MARK: &str = "stopped";
 /// How long the end may take after SIGKILL.
 const END_LIMIT: Duration = Duration::from_secs(10);
 
-/// Arguments of `rkbox stop`.
+/// Arguments of `rkbox stop` and `restart`.
 #[derive(Debug, Args)]
 pub struct StopArgs {
     /// Seconds until SIGKILL; by default the container's own, or 10
