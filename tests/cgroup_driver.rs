@@ -6,15 +6,9 @@ mod common;
 
 use std::fs;
 
-use common::{World, images};
+use common::with_busybox;
 
 /// A world with the busybox image.
-fn with_busybox() -> World {
-    let world = World::new();
-    world.rkbox(["image", "load", &images().oci_archive("busybox")]).ok();
-    world
-}
-
 #[test]
 fn a_driver_is_remembered_while_there_is_a_box_and_a_changed_host_is_told() {
     let world = with_busybox();

@@ -5,23 +5,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{World, images};
-
-fn with_busybox() -> World {
-    let world = World::new();
-    world.rkbox(["image", "load", &images().oci_archive("busybox")]).ok();
-    world.rk("gc").ok();
-    world
-}
-
-#[track_caller]
-fn wait_for(what: &str, mut good: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !good() {
-        assert!(started.elapsed() < Duration::from_secs(20), "{what} did not come about");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
+use common::{World, wait_for, with_busybox_only};
 
 /// What `inspect` says of a container.
 #[track_caller]
@@ -31,7 +15,7 @@ fn seen(world: &World, name: &str) -> serde_json::Value {
 
 #[test]
 fn a_container_is_created_started_stopped_and_started_again() {
-    let world = with_busybox();
+    let world = with_busybox_only();
     let before = world.observe();
     let id = world
         .rkbox(["create", "--name", "c", "busybox", "sh", "-c", "trap 'exit 3' TERM; echo up; while :; do sleep 0.05; done"])
@@ -64,7 +48,7 @@ fn a_container_is_created_started_stopped_and_started_again() {
 
 #[test]
 fn restart_is_a_stop_and_a_start_with_the_same_files_and_address() {
-    let world = with_busybox();
+    let world = with_busybox_only();
     let before = world.observe();
     let script =
         "trap 'exit 3' TERM; ip -4 -o addr show eth0; echo life >> /lives; echo lives $(wc -l < /lives); while :; do sleep 0.05; done";
@@ -96,7 +80,7 @@ fn restart_is_a_stop_and_a_start_with_the_same_files_and_address() {
 
 #[test]
 fn what_cannot_be_started_says_so_and_leaves_nothing() {
-    let world = with_busybox();
+    let world = with_busybox_only();
     let before = world.observe();
     for (words, code) in [(&["no-such-program"][..], 127), (&["/no/such/program"], 127), (&["/etc"], 126), (&["/etc/hosts"], 126)] {
         let run: Vec<&str> = ["run", "-d", "busybox"].iter().chain(words).copied().collect();
@@ -110,7 +94,7 @@ fn what_cannot_be_started_says_so_and_leaves_nothing() {
 
 #[test]
 fn a_detached_container_with_rm_goes_by_itself() {
-    let world = with_busybox();
+    let world = with_busybox_only();
     let before = world.observe();
     world.rk("run -d --rm --name quick busybox true").ok();
     let id = world.rk("run -d --rm --name slow busybox sleep 1000").ok().stdout;
@@ -132,7 +116,7 @@ fn a_detached_container_with_rm_goes_by_itself() {
 
 #[test]
 fn a_killed_monitor_is_noticed_and_the_container_lives() {
-    let world = with_busybox();
+    let world = with_busybox_only();
     let before = world.observe();
     world.rkbox(["run", "-d", "--name", "c", "busybox", "sh", "-c", "n=0; while :; do n=$((n+1)); echo line $n; sleep 0.02; done"]).ok();
     wait_for("output", || world.rk("logs c").ok().stdout.lines().count() > 3);
@@ -159,7 +143,7 @@ fn a_killed_monitor_is_noticed_and_the_container_lives() {
 
 #[test]
 fn exec_runs_in_the_container_with_its_streams_user_environment_and_status() {
-    let world = with_busybox();
+    let world = with_busybox_only();
     world.rk("run -d --name c -e A=1 busybox sleep 1000").ok();
     world.rkbox(["exec", "c", "sh", "-c", "exit 7"]).fails(7);
     world.rkbox(["exec", "c", "sh", "-c", "kill -9 $$"]).fails(137);
@@ -198,7 +182,7 @@ fn exec_runs_in_the_container_with_its_streams_user_environment_and_status() {
 
 #[test]
 fn logs_keep_lines_in_order_through_rotations_and_follow_to_the_end() {
-    let world = with_busybox();
+    let world = with_busybox_only();
     let script = "i=0; while [ $i -lt 3000 ]; do echo out $i; echo err $i >&2; i=$((i+1)); done; printf end";
     let told = world
         .sh(&format!(
@@ -230,7 +214,7 @@ fn logs_keep_lines_in_order_through_rotations_and_follow_to_the_end() {
 
 #[test]
 fn a_log_is_reopened_after_it_was_moved_and_where_there_is_none_that_is_said() {
-    let world = with_busybox();
+    let world = with_busybox_only();
     let script = "i=0; while :; do echo line $i; i=$((i+1)); sleep 0.02; done";
     world.rkbox(["run", "-d", "--name", "c", "busybox", "sh", "-c", script]).ok();
     wait_for("output", || world.rk("logs c").ok().stdout.lines().count() > 3);
@@ -252,7 +236,7 @@ fn a_log_is_reopened_after_it_was_moved_and_where_there_is_none_that_is_said() {
 
 #[test]
 fn a_failing_container_is_started_again_as_its_policy_says() {
-    let world = with_busybox();
+    let world = with_busybox_only();
     let run = |line: &str| world.sh(&format!("export RKBOX_TEST_BACKOFF_MS=50; {line}")).ok();
     run(
         "rkbox run -d --name twice --restart on-failure:2 busybox sh -c 'echo life; exit 4' >/dev/null; rkbox run -d --name fine --restart on-failure busybox true >/dev/null",
@@ -276,7 +260,7 @@ fn a_failing_container_is_started_again_as_its_policy_says() {
 
 #[test]
 fn names_that_are_not_there_do_not_stop_the_others() {
-    let world = with_busybox();
+    let world = with_busybox_only();
     world.rk("run -d --name a busybox sleep 1000").ok();
     world.rk("run -d --name b -l app=web busybox sleep 1000").ok();
     world.rk("stop nobody a").fails(3).prints("a").says("nobody");
@@ -298,7 +282,7 @@ fn names_that_are_not_there_do_not_stop_the_others() {
 
 #[test]
 fn the_id_and_the_pid_are_written_where_the_caller_wants_them() {
-    let world = with_busybox();
+    let world = with_busybox_only();
     let id = world.rk("run -d --name c --cidfile /tmp/rkbox-world/cid --pidfile /tmp/rkbox-world/pid busybox sleep 1000").ok().stdout;
     assert_eq!(std::fs::read_to_string(world.path("cid")).unwrap(), id.trim());
     assert_eq!(std::fs::read_to_string(world.path("pid")).unwrap(), seen(&world, "c")["pid"].to_string());
@@ -311,7 +295,7 @@ fn the_id_and_the_pid_are_written_where_the_caller_wants_them() {
 
 #[test]
 fn a_lost_container_is_adopted_and_its_log_goes_on_without_a_gap() {
-    let world = with_busybox();
+    let world = with_busybox_only();
     let script = "n=0; while [ $n -lt 400 ]; do n=$((n+1)); echo line $n; sleep 0.01; done; exit 7";
     world.rkbox(["run", "-d", "--name", "c", "busybox", "sh", "-c", script]).ok();
     wait_for("output", || world.rk("logs c").ok().stdout.lines().count() > 3);
@@ -343,7 +327,7 @@ fn number(line: &str) -> u32 {
 
 #[test]
 fn health_checks_of_the_caller_say_how_it_is() {
-    let world = with_busybox();
+    let world = with_busybox_only();
     let options = "--health-interval 100ms --health-retries 2";
     world.sh(&format!("rkbox run -d --name c {options} --health-cmd 'test -e /well' busybox sleep 1000")).ok();
     wait_for("bad health", || seen(&world, "c")["health"]["state"] == "unhealthy");

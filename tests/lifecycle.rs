@@ -6,15 +6,9 @@ mod common;
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use common::{Output, World, images};
+use common::{Output, World, images, with_busybox};
 
 /// A world with the busybox image.
-fn with_busybox() -> World {
-    let world = World::new();
-    world.rkbox(["image", "load", &images().oci_archive("busybox")]).ok();
-    world
-}
-
 /// Runs a line of the console; answers what it prints.
 #[track_caller]
 fn told(world: &World, line: &str) -> String {

@@ -3,13 +3,7 @@
 
 mod common;
 
-use common::{World, images};
-
-fn with_busybox() -> World {
-    let world = World::new();
-    world.rkbox(["image", "load", &images().oci_archive("busybox")]).ok();
-    world
-}
+use common::{World, with_busybox};
 
 fn file(world: &World, sandbox: &str, path: &str) -> String {
     world.rk(&format!("run --rm --sandbox {sandbox} busybox cat {path}")).ok().stdout

@@ -7,7 +7,7 @@ mod inside;
 
 use std::fs;
 
-use common::{Output, World, images};
+use common::{Output, World, with_busybox};
 use inside::{answers, probe, shell};
 
 const EPERM: &str = "1";
@@ -15,12 +15,6 @@ const ENOSYS: &str = "38";
 const EAFNOSUPPORT: &str = "97";
 
 /// A world with the busybox image.
-fn with_busybox() -> World {
-    let world = World::new();
-    world.rkbox(["image", "load", &images().oci_archive("busybox")]).ok();
-    world
-}
-
 fn native(number: i64, args: &str) -> String {
     format!("n:{number}{}{args}", if args.is_empty() { "" } else { ":" })
 }

@@ -10,13 +10,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use common::world::DIR;
-use common::{World, images};
-
-fn with_busybox() -> World {
-    let world = World::new();
-    world.rkbox(["image", "load", &images().oci_archive("busybox")]).ok();
-    world
-}
+use common::{World, with_busybox};
 
 fn program(world: &World, name: &str, text: &str) -> PathBuf {
     let path = world.path(name);

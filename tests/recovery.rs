@@ -5,18 +5,11 @@ mod common;
 
 use std::fs;
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use common::{Observation, Output, World, images};
+use common::{Observation, Output, World, wait_for, with_busybox_only};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-
-fn with_busybox() -> World {
-    let world = World::new();
-    world.rkbox(["image", "load", &images().oci_archive("busybox")]).ok();
-    world.rk("gc").ok();
-    world
-}
 
 /// Starts rkbox and does not wait.
 fn start(world: &World, line: &str, more: &[&str]) -> Child {
@@ -27,15 +20,6 @@ fn start(world: &World, line: &str, more: &[&str]) -> Child {
 
 fn send(child: &Child, signal: Signal) {
     kill(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
-}
-
-#[track_caller]
-fn wait_for(what: &str, mut good: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !good() {
-        assert!(started.elapsed() < Duration::from_secs(20), "{what} did not come about");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 /// The exit status, 128+n by signal.
@@ -57,7 +41,7 @@ fn sandbox_dir(world: &World) -> std::path::PathBuf {
 
 #[test]
 fn gc_takes_a_container_whose_foreground_command_was_killed() {
-    let world = with_busybox();
+    let world = with_busybox_only();
     let before = world.observe();
     let mut command = start(&world, "run --rm busybox sleep 1000", &[]);
     let runs = || world.rkbox(["--format", "json", "ps"]).ok().json()[0]["state"] == "running";
@@ -70,7 +54,7 @@ fn gc_takes_a_container_whose_foreground_command_was_killed() {
 
 #[test]
 fn gc_takes_back_what_kills_at_random_moments_left() {
-    let world = with_busybox();
+    let world = with_busybox_only();
     let before = world.observe();
     let mut random = Random(u64::from(std::process::id()) | 1);
     for round in 0..120 {
@@ -131,7 +115,7 @@ fn sigint_and_sigterm_roll_a_creation_back() {
 
 #[test]
 fn a_signal_to_a_foreground_run_reaches_the_container() {
-    let world = with_busybox();
+    let world = with_busybox_only();
     let before = world.observe();
     let script = "trap 'echo told > /out/told; exit 9' TERM; echo up > /out/up; while :; do sleep 0.05; done";
     fs::create_dir("/run/out").unwrap();
@@ -182,7 +166,7 @@ fn after_a_reboot_gc_frees_the_leases_and_rm_takes_the_records() {
 
 #[test]
 fn a_sandbox_without_its_pause_process_is_not_ready_and_can_be_removed() {
-    let world = with_busybox();
+    let world = with_busybox_only();
     let before = world.observe();
     world.sh("rkbox sandbox create web; kill -9 $(rkbox --format json sandbox ls | jq '.[0].pid')").ok();
     wait_for("notready", || state(&world, "web") == "notready");

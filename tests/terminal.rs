@@ -3,25 +3,7 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
-
-use common::{World, images};
-
-fn with_busybox() -> World {
-    let world = World::new();
-    world.rkbox(["image", "load", &images().oci_archive("busybox")]).ok();
-    world.rk("gc").ok();
-    world
-}
-
-#[track_caller]
-fn wait_for(what: &str, mut good: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !good() {
-        assert!(started.elapsed() < Duration::from_secs(20), "{what} did not come about");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
+use common::{World, wait_for, with_busybox_only};
 
 /// What `inspect` says of a container.
 #[track_caller]
@@ -61,7 +43,7 @@ fn at_a_terminal(world: &World, script: &str) -> String {
 
 #[test]
 fn a_terminal_has_its_size_its_keys_and_is_put_back() {
-    let world = with_busybox();
+    let world = with_busybox_only();
     at_a_terminal(
         &world,
         r#"
@@ -90,7 +72,7 @@ assert code == 9, code
 
 #[test]
 fn a_terminal_is_left_by_its_keys_and_attached_to_again() {
-    let world = with_busybox();
+    let world = with_busybox_only();
     at_a_terminal(
         &world,
         r#"
@@ -118,7 +100,7 @@ assert status(pid) == 5
 
 #[test]
 fn many_attach_and_a_slow_one_holds_nobody_up() {
-    let world = with_busybox();
+    let world = with_busybox_only();
     world.rkbox(["create", "--name", "c", "-i", "busybox", "sh", "-c", "read line; yes $line | head -n 2000000; echo end"]).ok();
     // Attached before it is started; one of them is stopped.
     let told = world.sh(

@@ -23,6 +23,6 @@ pub use images::images;
 pub use normal::shapes;
 pub use observation::Observation;
 pub use output::Output;
-pub use process::until;
+pub use process::{until, wait_for};
 pub use registry::{HTPASSWD, Registry};
-pub use world::World;
+pub use world::{World, with_busybox, with_busybox_only};

@@ -110,3 +110,13 @@ pub fn until<T>(limit: Duration, mut ask: impl FnMut() -> T, good: impl Fn(&T) -
         std::thread::sleep(Duration::from_millis(3));
     }
 }
+
+/// Waits until `good`; panics with `what` after 20 s.
+#[track_caller]
+pub fn wait_for(what: &str, mut good: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !good() {
+        assert!(started.elapsed() < Duration::from_secs(20), "{what} did not come about");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

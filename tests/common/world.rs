@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 
-use super::{Observation, Output, cgroup, process};
+use super::{Observation, Output, cgroup, images, process};
 
 /// Where each world keeps its files: the same path in all of them (each sees a tmpfs of its own there), so that two worlds
 /// can be compared byte for byte.
@@ -187,4 +187,18 @@ fn tmpfs(dir: &str) {
     // Device nodes and setuid files of images live below DIR.
     let flags = if dir == DIR { MsFlags::empty() } else { flags };
     mount(Some("tmpfs"), dir, Some("tmpfs"), flags, Some(options)).unwrap_or_else(|error| panic!("cannot mount tmpfs on {dir}: {error}"));
+}
+
+/// A world that has the busybox image.
+pub fn with_busybox() -> World {
+    let world = World::new();
+    world.rkbox(["image", "load", &images().oci_archive("busybox")]).ok();
+    world
+}
+
+/// A world that has the busybox image, and of the loading nothing else.
+pub fn with_busybox_only() -> World {
+    let world = with_busybox();
+    world.rk("gc").ok();
+    world
 }
