@@ -104,11 +104,11 @@ fn many_attach_and_a_slow_one_holds_nobody_up() {
     world.rkbox(["create", "--name", "c", "-i", "busybox", "sh", "-c", "read line; yes $line | head -n 2000000; echo end"]).ok();
     // Attached before it is started; one of them is stopped.
     let told = world.sh(
-        "rkbox attach --no-stdin c >$HOME/one & one=$!; rkbox attach --no-stdin c >$HOME/two & two=$!; rkbox attach --no-stdin c >$HOME/slow 2>$HOME/told & slow=$!
+        "rkbox attach --no-stdin c >$HOME/one 2>$HOME/told & one=$!; rkbox attach --no-stdin c >$HOME/two 2>>$HOME/told & two=$!; rkbox attach --no-stdin c >$HOME/slow 2>>$HOME/told & slow=$!
         sleep 0.5; kill -STOP $slow
         rkbox start c >/dev/null; echo hello | rkbox attach c >/dev/null
         wait $one; wait $two; kill -CONT $slow; wait $slow
-        tail -n 1 $HOME/one $HOME/two; cmp $HOME/one $HOME/two && echo same; wc -c <$HOME/slow; cat $HOME/told",
+        tail -n 1 $HOME/one $HOME/two; cmp $HOME/one $HOME/two && echo same; wc -c $HOME/one $HOME/two $HOME/slow; cat $HOME/told",
     );
     let told = told.ok().stdout;
     assert!(told.matches("end").count() >= 2, "{told}");

@@ -13,8 +13,8 @@ const QUEUE: usize = 1 << 20;
 /// What waits for a client before the container waits: for one whose pace is its own as long as it takes, for others [`PATIENCE`].
 const PACE: usize = 256 << 10;
 /// How long the container waits in one go for any other client: one that only had no turn on a busy processor misses nothing, one that was
-/// stopped delays the container by no more, and one that takes less than 5 MB/s misses what it cannot take.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// stopped delays the container by no more, and one that takes less than half a megabyte per second misses what it cannot take.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// The most clients at once.
 const MOST: usize = 256;
 
@@ -77,18 +77,17 @@ impl Client {
 
     /// Queues output; one that is too slow is told later how much it missed.
     ///
-    /// One for which the container still waits misses nothing: what can come is what the pipes hold.
-    fn output(&mut self, channel: Channel, bytes: &[u8]) {
+    /// One for which the container was to wait at the beginning of this turn misses nothing: what can come in one is what the pipes hold.
+    fn output(&mut self, channel: Channel, bytes: &[u8], turn: Instant) {
         let Role::Attached { .. } = self.role else { return };
-        let now = Instant::now();
-        if self.queue.len() + bytes.len() > QUEUE && self.holds(now).is_none() {
+        if self.queue.len() + bytes.len() > QUEUE && self.holds(turn).is_none() {
             self.missed += bytes.len() as u64;
             return;
         }
         self.tell_missed();
         self.send(channel, bytes);
         if self.queue.len() > PACE && self.behind.is_none() {
-            self.behind = Some(now);
+            self.behind = Some(Instant::now());
         }
     }
 
@@ -199,9 +198,9 @@ impl Clients {
         self.at(place)?.read()
     }
 
-    /// Sends output to all who are attached.
-    pub fn output(&mut self, channel: Channel, bytes: &[u8]) {
-        self.all.iter_mut().flatten().for_each(|client| client.output(channel, bytes));
+    /// Sends output to all who are attached; `turn` is when it was last decided who is waited for.
+    pub fn output(&mut self, channel: Channel, bytes: &[u8], turn: Instant) {
+        self.all.iter_mut().flatten().for_each(|client| client.output(channel, bytes, turn));
     }
 
     /// Tells the end to all who wait for it or are attached; `last` closes their ears.

@@ -60,6 +60,8 @@ pub struct Monitor {
     /// Nothing is read of the streams, and no end is seen, before the first client is there, or until then.
     awaits: Option<Instant>,
     held_back: bool,
+    /// When that was decided last.
+    turn: Instant,
     wants_stdin: bool,
     chunk: Vec<u8>,
 }
@@ -93,6 +95,7 @@ impl Monitor {
             exit: None,
             awaits: None,
             held_back: false,
+            turn: Instant::now(),
             wants_stdin: false,
             chunk: Vec::new(),
         };
@@ -227,7 +230,7 @@ impl Monitor {
         let moved = streams::read(end, &mut self.chunk);
         if let Moved::Bytes(count) = moved {
             self.output.write(stream, &self.chunk[..count]);
-            self.clients.output(channel, &self.chunk[..count]);
+            self.clients.output(channel, &self.chunk[..count], self.turn);
         }
         moved
     }
@@ -265,7 +268,8 @@ impl Monitor {
         for role in gone {
             self.on_gone(role);
         }
-        let hold = self.clients.hold_back(Instant::now());
+        self.turn = Instant::now();
+        let hold = self.clients.hold_back(self.turn);
         if self.awaits.is_none() && hold != self.held_back && matches!(self.stage, Stage::Alive(_)) {
             for (end, token) in [(&self.streams.stdout, STDOUT), (&self.streams.stderr, STDERR)] {
                 match end {
