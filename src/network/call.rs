@@ -9,8 +9,8 @@ use crate::cni::version::Version;
 use crate::fault::Result;
 use crate::ids::{IfName, NetworkName};
 use crate::step::Step;
+use crate::step::pool::Hold;
 use crate::sys::Host;
-use crate::sys::lock::Lock;
 
 /// Which interface of which namespace a plugin is called for.
 #[derive(Clone, Copy, Debug)]
@@ -40,8 +40,8 @@ pub struct Call<'a> {
 pub struct Planned {
     /// The steps, in order.
     pub steps: Vec<Step>,
-    /// The address pool's lock, to be held until the leases are written.
-    pub lock: Option<Lock>,
+    /// The address pool, to be held until the leases are written.
+    pub lock: Option<Hold>,
     /// The result, the one of the plugin before included.
     pub result: CniResult,
     /// What people should hear of.

@@ -4,6 +4,7 @@ use ipnetwork::IpNetwork;
 
 use super::addresses;
 use super::call::Call;
+use super::lease_search::held_by;
 use crate::cni::bridge::BridgeConf;
 use crate::cni::built_in::BuiltIn;
 use crate::cni::ipam::Ipam;
@@ -61,7 +62,7 @@ impl Check<'_> {
     fn leases(&mut self, ipam: &Ipam) -> Result<()> {
         let Ipam::HostLocal(conf) = ipam else { return Ok(()) };
         let dir = addresses::pool_dir(self.call.host, self.call.network, conf);
-        let held = addresses::held_by(&dir, self.call.owner, self.call.ifname)?;
+        let held = held_by(self.call.host, &dir, self.call.owner, self.call.ifname)?;
         for ip in self.result.ips.clone() {
             self.expect(held.contains(&ip.address.ip()), || {
                 format!("address {} is not leased to it in {}", ip.address.ip(), dir.display())
