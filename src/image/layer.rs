@@ -10,7 +10,7 @@ use flate2::bufread::MultiGzDecoder;
 
 use crate::fault::{Context as _, Fault, Kind, Result};
 
-use super::layer_stream::{DEEP, Digested, Feed, Stream, pipe, pipe_of};
+use super::layer_stream::{Digested, Feed, Stream, deep_pipe, pipe};
 use super::tar_reader::{Limits, TarReader};
 use super::zstd_window;
 
@@ -97,7 +97,7 @@ pub fn read_layer<T>(
             let (tar, tar_digesting) = raw.digested_behind(scope);
             (read_tar(tar, limits, consume), Ok(()), joined(tar_digesting)?)
         } else {
-            let (feed, tar) = pipe_of(DEEP);
+            let (feed, tar) = deep_pipe();
             let inflating = scope.spawn(move || inflate(raw, compression, &feed));
             let (tar, tar_digesting) = tar.digested_behind(scope);
             let made = read_tar(tar, limits, consume);
