@@ -178,12 +178,15 @@ pub fn oom_kills(cgroups_path: &str) -> Option<u64> {
     })
 }
 
-/// Whether the processes of the group are frozen.
+/// Whether the processes of the group are frozen: by the freezer of version 1 where there is one, as runtimes do it, else by version 2's.
 pub fn is_frozen(cgroups_path: &str) -> bool {
-    directories(cgroups_path).iter().any(|dir| {
-        let says = |name: &str, frozen: &str| file::read_kernel(&dir.join(name)).is_ok_and(|text| text == frozen);
-        says("cgroup.freeze", "1") || says("freezer.state", "FROZEN")
-    })
+    let Some(relative) = cgroup::relative(cgroups_path) else { return false };
+    let root = Path::new(ROOT);
+    let find = |hierarchy: &str, name: &str| file::read_kernel(&root.join(hierarchy).join(&relative).join(name)).ok();
+    find("freezer", "freezer.state").map_or_else(
+        || [".", "unified"].into_iter().any(|hierarchy| find(hierarchy, "cgroup.freeze").is_some_and(|text| text == "1")),
+        |state| state == "FROZEN",
+    )
 }
 
 /// Removes the empty directories of the group, deepest first; what is busy or gone is left.

@@ -2,12 +2,13 @@
 
 mod dir_state;
 mod probe;
+mod reading;
 mod removal;
 mod usage;
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use crate::fault::{Fault, Kind, kind_of_errno};
 
 pub use dir_state::{DirState, WatchedDir};
 pub use probe::{anonymous, find_age, find_mode, is_dir, peek};
+pub use reading::{find, read, read_following, read_kernel};
 pub(super) use removal::remove_below;
 pub use removal::remove_tree;
 pub use usage::disk_usage;
@@ -101,50 +103,6 @@ pub fn exists(path: &Path) -> Result<bool> {
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => Ok(false),
         Err(error) => Err(failed("lstat", path)(error)),
     }
-}
-
-/// Reads a regular file of at most `limit` bytes; never blocks on a FIFO, never follows a final symlink.
-pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
-    let file = fs::OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_NOFOLLOW)
-        .open(path)
-        .map_err(failed("open", path))?;
-    read_open(file, path, limit)
-}
-
-/// As [`read`], but a final symlink is followed (host files such as `/etc/resolv.conf`).
-pub fn read_following(path: &Path, limit: u64) -> Result<Vec<u8>> {
-    let file =
-        fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path).map_err(failed("open", path))?;
-    read_open(file, path, limit)
-}
-
-fn read_open(file: fs::File, path: &Path, limit: u64) -> Result<Vec<u8>> {
-    let meta = file.metadata().map_err(failed("stat", path))?;
-    if !meta.is_file() {
-        return Err(FileError::NotRegular { path: path.to_path_buf() });
-    }
-    let mut content = Vec::new();
-    file.take(limit + 1).read_to_end(&mut content).map_err(failed("read", path))?;
-    if content.len() as u64 > limit {
-        return Err(FileError::TooLarge { path: path.to_path_buf(), limit });
-    }
-    Ok(content)
-}
-
-/// As [`read`], `None` when nothing is there.
-pub fn find(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
-    match read(path, limit) {
-        Ok(content) => Ok(Some(content)),
-        Err(error) if matches!(error.errno(), Some(Errno::ENOENT | Errno::ENOTDIR)) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// The text of a small kernel file (`/proc`, `/sys`), without the newline at its end.
-pub fn read_kernel(path: &Path) -> Result<String> {
-    fs::read_to_string(path).map(|text| text.trim_end().to_owned()).map_err(failed("read", path))
 }
 
 /// Writes a kernel file (`/proc/sys`) in one `write`.

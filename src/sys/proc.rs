@@ -1,7 +1,8 @@
 //! Processes: who they are, their pidfds, our own rights and limits, time and randomness.
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -107,7 +108,7 @@ pub fn open_same(pid: i32, start_time: u64) -> FaultResult<Option<OwnedFd>> {
 
 /// The start time of `pid` in clock ticks since boot; `None` when it is gone or only a zombie.
 pub fn find_start_time(pid: i32) -> Option<u64> {
-    let row = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let row = file::read_kernel(Path::new(&format!("/proc/{pid}/stat"))).ok()?;
     // The second field is the name in parentheses and may hold anything, parentheses and spaces too.
     let (_, rest) = row.rsplit_once(')')?;
     let mut fields = rest.split_whitespace();
@@ -123,7 +124,12 @@ pub fn boot_id() -> FaultResult<String> {
     if let Ok(id) = std::env::var("RKBOX_TEST_BOOT_ID") {
         return Ok(id);
     }
-    Ok(file::read_kernel(&PathBuf::from("/proc/sys/kernel/random/boot_id"))?)
+    static ID: OnceLock<String> = OnceLock::new();
+    if let Some(id) = ID.get() {
+        return Ok(id.clone());
+    }
+    let id = file::read_kernel(Path::new("/proc/sys/kernel/random/boot_id"))?;
+    Ok(ID.get_or_init(|| id).clone())
 }
 
 /// Opens a process.
