@@ -68,7 +68,7 @@ pub fn plan_del(call: &Call<'_>, built_in: &BuiltIn, previous: Option<&CniResult
         BuiltIn::Ptp(conf) => ptp::plan_del(call, conf, previous),
         BuiltIn::Macvlan(conf) => macvlan::plan_del(call, conf, previous),
         BuiltIn::Loopback => Ok(loopback::plan_del(call)),
-        BuiltIn::Tuning(conf) => Ok(chained::tuning(call, conf)),
+        BuiltIn::Tuning(conf) => Ok(chained::tuning(call, conf).map(Step::from).into_iter().collect()),
         BuiltIn::Bandwidth(conf) => Ok(vec![chained::bandwidth(call, *conf, "lo".parse()?)?.into()]),
         BuiltIn::Firewall(conf) => {
             let step = previous.map(|previous| chained::firewall(conf, previous)).transpose()?.flatten();

@@ -4,6 +4,7 @@ use ipnetwork::IpNetwork;
 
 use super::addresses;
 use super::call::Call;
+use super::chained;
 use super::lease_search::held_by;
 use crate::cni::bridge::BridgeConf;
 use crate::cni::built_in::BuiltIn;
@@ -47,7 +48,11 @@ pub fn differences(call: Call<'_>, built_in: &BuiltIn, result: &CniResult, by_rk
         }
         BuiltIn::Macvlan(_) => check.sandbox(Some(true), None)?,
         BuiltIn::Loopback => check.sandbox(None, None)?,
-        BuiltIn::Tuning(_) | BuiltIn::Bandwidth(_) | BuiltIn::Firewall(_) => {}
+        // What cannot even be looked at is not as it was made.
+        BuiltIn::Tuning(_) | BuiltIn::Bandwidth(_) | BuiltIn::Firewall(_) => {
+            let found = chained::differences(&call, built_in, result).unwrap_or_else(|fault| vec![fault.to_string()]);
+            check.differences.extend(found);
+        }
     }
     Ok(check.differences)
 }

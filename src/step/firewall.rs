@@ -136,6 +136,17 @@ impl Firewall {
         }
     }
 
+    /// The chains, jumps and rules that are missing.
+    ///
+    /// *Source:* CHECK of the reference `firewall`.
+    pub fn differences(&self, host: &Host) -> Result<Vec<String>> {
+        let missing = self.look(host)?;
+        let of = |(program, lines): (&String, &Vec<String>)| {
+            lines.iter().map(|line| format!("{program} has no {line}")).collect::<Vec<_>>()
+        };
+        Ok(missing.iter().flat_map(of).collect())
+    }
+
     /// What takes the rules of the addresses away, of those that are there.
     fn surplus(&self, tables: Tables, now: &[String]) -> Vec<String> {
         let there = |rule: &String| now.contains(&format!("-A {rule}"));
