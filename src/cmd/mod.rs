@@ -18,6 +18,7 @@ pub mod port;
 pub mod port_forward;
 pub mod publish;
 mod records;
+mod renewal;
 pub mod repair;
 pub mod salvage;
 pub mod sandbox;

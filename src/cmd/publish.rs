@@ -80,13 +80,22 @@ fn name_of(host: &Host, owner: &str) -> String {
     id.short().to_owned()
 }
 
+/// What would publish the ports of an attachment once more.
+pub fn asks(forwards: &[Forward]) -> Result<Vec<PortAsk>> {
+    words(forwards, ":").iter().map(|word| ports::parse(word)).collect()
+}
+
 /// The ports of a record's attachments as `ls` shows them; both families in one where they are the same.
 ///
 /// *Shape:* `8080->80/tcp, 127.0.0.1:53->53/udp`.
 pub fn shown(forwards: &[Forward]) -> String {
+    words(forwards, "->").join(", ")
+}
+
+fn words(forwards: &[Forward], leads_to: &str) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     for forward in forwards {
-        let to = format!("{}->{}/{}", forward.host_port, forward.target_port, forward.protocol);
+        let to = format!("{}{leads_to}{}/{}", forward.host_port, forward.target_port, forward.protocol);
         let word = match forward.host_ip {
             Some(address) if address.is_ipv6() => format!("[{address}]:{to}"),
             Some(address) => format!("{address}:{to}"),
@@ -96,5 +105,5 @@ pub fn shown(forwards: &[Forward]) -> String {
             words.push(word);
         }
     }
-    words.join(", ")
+    words
 }

@@ -5,10 +5,10 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 
 use crate::bundle::cgroup;
-use crate::fault::{Fault, Kind, Result};
+use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::ids::{CgroupDriver, Id};
 use crate::plan::journal;
-use crate::record::{ContainerRecord, RuntimeFacts, SandboxRecord};
+use crate::record::{ContainerRecord, Renewal, RuntimeFacts, SandboxRecord};
 use crate::sys::runc::{self, Runc};
 use crate::sys::{Host, file, proc, rootless};
 
@@ -84,14 +84,34 @@ pub fn find(host: &Host, kind: BoxKind, key: &str) -> Result<Id> {
     }
 }
 
-/// Reads the record of sandbox `id`.
+/// Reads the record of sandbox `id`, with what this boot changed of it.
 pub fn sandbox(host: &Host, id: &Id) -> Result<SandboxRecord> {
-    read(host, id, &host.sandbox_dir(id.as_str()))
+    let dir = host.sandbox_dir(id.as_str());
+    let mut record: SandboxRecord = read(host, id, &dir)?;
+    if let Some(renewal) = renewal(&dir, &record.boot_id)? {
+        (record.boot_id, record.attachments) = (renewal.boot_id, renewal.attachments);
+    }
+    Ok(record)
 }
 
-/// Reads the record of container `id`.
+/// Reads the record of container `id`, with what this boot changed of it.
 pub fn container(host: &Host, id: &Id) -> Result<ContainerRecord> {
-    read(host, id, &host.container_dir(id.as_str()))
+    let dir = host.container_dir(id.as_str());
+    let mut record: ContainerRecord = read(host, id, &dir)?;
+    if let Some(renewal) = renewal(&dir, &record.boot_id)? {
+        (record.boot_id, record.attachments) = (renewal.boot_id, renewal.attachments);
+    }
+    Ok(record)
+}
+
+fn renewal(dir: &Path, made_in: &str) -> Result<Option<Renewal>> {
+    let boot = proc::boot_id()?;
+    if boot == made_in {
+        return Ok(None);
+    }
+    let path = dir.join(Renewal::file_name(&boot));
+    let text = file::find(&path, LIMIT)?;
+    text.map(|text| Renewal::parse(&text)).transpose().doing(|| format!("reading {}", path.display()))
 }
 
 fn read<T: DeserializeOwned>(host: &Host, id: &Id, dir: &Path) -> Result<T> {

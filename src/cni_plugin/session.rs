@@ -141,6 +141,7 @@ impl Session {
             own_netns: false,
             lo: false,
             acting: true,
+            preferred: &[],
         })
     }
 

@@ -40,6 +40,8 @@ pub struct Attach<'a> {
     pub acting: bool,
     /// What is asked beside the configuration.
     pub asked: &'a Asked,
+    /// Addresses of before, given again where they are free.
+    pub preferred: &'a [IpAddr],
 }
 
 /// A planned attachment.
@@ -141,6 +143,7 @@ fn in_process<'a>(host: &Host, attach: &Attach<'a>) -> Result<(Attached, &'a [Me
         own_netns: attach.own_netns,
         lo: true,
         acting: attach.acting,
+        preferred: attach.preferred,
     };
     let (mut attached, mut result) = (Attached::default(), None::<CniResult>);
     for (nth, member) in network.members.iter().enumerate() {

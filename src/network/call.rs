@@ -1,5 +1,6 @@
 //! One plugin of one attachment: what CNI hands to it, and what it takes to carry it out.
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use super::{bridge, chained, loopback, macvlan, ptp};
@@ -33,6 +34,8 @@ pub struct Call<'a> {
     pub lo: bool,
     /// False for `--explain`: no lock is taken and nothing is made.
     pub acting: bool,
+    /// Addresses of before, given again where they are free.
+    pub preferred: &'a [IpAddr],
 }
 
 /// What an ADD takes.

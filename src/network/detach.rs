@@ -68,6 +68,7 @@ pub fn steps_of_cached(host: &Host, handle: &Handle, cached: &cache::Attachment)
         own_netns: false,
         lo: true,
         acting: true,
+        preferred: &[],
     };
     let chain = Chain { host, network: &network, owner: &handle.owner, ifname: &handle.ifname, netns, asked: &asked };
     let mut steps = Vec::new();
@@ -123,6 +124,7 @@ pub fn steps_of(host: &Host, attachment: &record::Attachment, netns: Option<&Pat
             own_netns: false,
             lo: true,
             acting: true,
+            preferred: &[],
         };
         steps.push(wiring::veth(&call, wiring::told_names(&call, Some(&result), 1)).into());
     }

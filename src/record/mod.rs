@@ -7,6 +7,7 @@ mod container;
 pub mod driver;
 pub mod life;
 mod mount;
+mod renewal;
 mod sandbox;
 pub mod unit;
 mod userns;
@@ -22,6 +23,7 @@ use crate::ports::Forward;
 pub use bundle::{BundleLayer, BundleRecord};
 pub use container::{ContainerRecord, FirstProcess, ImageUsed};
 pub use mount::{Mount, MountFrom, VolumeRecord};
+pub use renewal::Renewal;
 pub use sandbox::SandboxRecord;
 pub use userns::{Shift, UserNs};
 

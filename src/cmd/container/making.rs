@@ -82,6 +82,7 @@ fn network(cx: &Context, facts: &Facts<'_>, attached: &mut attach::Attached) -> 
         own_netns: true,
         acting: facts.acting,
         asked: &Asked::default(),
+        preferred: &[],
     };
     *attached = attach::plan_attach(host, &ask)?;
     network::tell(attached);

@@ -18,6 +18,7 @@ mod oci;
 mod options;
 mod ps;
 mod remove;
+mod renew;
 mod request;
 mod restart;
 mod run;

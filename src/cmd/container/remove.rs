@@ -107,7 +107,9 @@ fn has_watched_step(host: &Host, id: &Id) -> bool {
 
 fn take_back(host: &Host, id: &Id, damage: Damage) -> Result<()> {
     let held = match salvage::after(host, id, plan::unwind(id.as_str(), host, 0), damage)? {
-        Unwound::Yes => return Ok(()),
+        Unwound::Yes if !file::exists(&host.container_dir(id.as_str()))? => return Ok(()),
+        // Made ready again after a reboot: the journal knows nothing of what outlived that.
+        Unwound::Yes => None,
         Unwound::No(held) => held,
     };
     kill(host, id)?;

@@ -19,7 +19,7 @@ pub fn run(cx: &Context, args: &StopArgs) -> Result<u8> {
             return Err(Fault::new(Kind::FailedPrecondition, message).hint("stop it and run it again, without --rm if it is to stay"));
         }
         stop(&cx.host, &id, signal, args.time).doing(|| format!("cannot stop container {key}"))?;
-        start(&cx.host, &id).doing(|| format!("cannot start container {key}"))?;
+        start(cx, &id).doing(|| format!("cannot start container {key}"))?;
         output::line(key);
         Ok(())
     })

@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::state::{self, Phase};
-use super::{attach, events, foreground, launch, run_dir};
-use crate::cmd::{Context, carry, output, records};
-use crate::fault::{Context as _, Fault, Kind, Result};
+use super::state::{self, Phase, State};
+use super::{attach, events, foreground, launch, renew, run_dir};
+use crate::cmd::{Context, Format, carry, output, records};
+use crate::fault::{Context as _, Fault, Faults, Kind, Result};
 use crate::ids::Id;
 use crate::plan::journal::Journal;
 use crate::record::ContainerRecord;
-use crate::record::life::{EventKind, Launch};
+use crate::record::life::{EventKind, Exit, Launch};
 use crate::sys::{Host, file, monitor, proc};
 
 /// How long a monitor may take to finish with the last life.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Arguments of `rkbox start`.
 #[derive(Debug, Args)]
@@ -23,23 +23,70 @@ pub struct StartArgs {
     /// Attach to it (one container)
     #[arg(short, long)]
     pub attach: bool,
+    /// Start all containers that do not run
+    #[arg(long, conflicts_with_all = ["keys", "attach"])]
+    pub all: bool,
+    /// Of all, those whose restart policy wants it at boot: always,
+    /// unless-stopped if not stopped before, on-failure if it failed
+    #[arg(long, requires = "all")]
+    pub restart_policy: bool,
     /// Names, ids or unique prefixes of ids
-    #[arg(required = true, value_name = "CONTAINER")]
+    #[arg(required_unless_present = "all", value_name = "CONTAINER")]
     pub keys: Vec<String>,
 }
 
 /// Starts each container named.
 pub fn run(cx: &Context, args: &StartArgs) -> Result<u8> {
+    if args.all {
+        return all(cx, args.restart_policy);
+    }
     if args.attach {
         let [key] = args.keys.as_slice() else { return Err(Fault::invalid("--attach takes one container")) };
         return attached(cx, key);
     }
     carry::each(&args.keys, |key| {
         let id = records::find(&cx.host, records::BoxKind::Container, key)?;
-        start(&cx.host, &id).doing(|| format!("cannot start container {key}"))?;
+        start(cx, &id).doing(|| format!("cannot start container {key}"))?;
         output::line(key);
         Ok(())
     })
+}
+
+/// Starts all that do not run, the oldest first: it may be what later ones join. One that fails does not stop the others.
+fn all(cx: &Context, by_policy: bool) -> Result<u8> {
+    let (mut faults, mut records, mut rows) = (Faults::default(), Vec::new(), Vec::new());
+    for id in records::ids(&cx.host, records::BoxKind::Container)? {
+        match records::container(&cx.host, &id) {
+            Ok(record) => records.push(record),
+            Err(fault) => faults.note(fault),
+        }
+    }
+    records.sort_by(|a, b| (&a.created_at, &a.id).cmp(&(&b.created_at, &b.id)));
+    for record in records {
+        let wanted = state::of(&cx.host, &record).and_then(|state| Ok(!state.is_up() && (!by_policy || wants(&record, &state)?)));
+        let started = match wanted {
+            Ok(false) => continue,
+            Ok(true) => start(cx, &record.id),
+            Err(fault) => Err(fault),
+        };
+        let error = started.as_ref().err().map(ToString::to_string);
+        if started.is_ok() && cx.format == Format::Table {
+            output::line(record.name.as_ref());
+        }
+        rows.push(serde_json::json!({ "id": record.id, "name": record.name, "started": started.is_ok(), "error": error }));
+        faults.keep(started.doing(|| format!("cannot start container {}", record.name)));
+    }
+    if cx.format == Format::Json {
+        output::json(&rows)?;
+    }
+    faults.or(0)
+}
+
+/// Whether the restart policy of one that does not run wants it at boot.
+fn wants(record: &ContainerRecord, state: &State) -> Result<bool> {
+    let stopped = file::exists(&record.bundle.join(super::stop::MARK))?;
+    let code = state.exit.as_ref().map_or(Exit::UNKNOWN, |exit| exit.exit_code);
+    Ok(record.life.restart.wants_at_boot(code, stopped))
 }
 
 /// Attached to one that was created before it is started; the monitor of another life waits for us: so nothing is missed.
@@ -53,7 +100,7 @@ fn attached(cx: &Context, key: &str) -> Result<u8> {
         Phase::Created if state.pid.is_some() => Some(attach::connect(host, &record, &how)?),
         _ => None,
     };
-    if let Err(fault) = begin(host, &id, true) {
+    if let Err(fault) = begin(cx, &id, true) {
         return foreground::failed_start(foreground::start_fault(fault.doing(format!("cannot start container {key}"))));
     }
     let connection = waiting.map_or_else(|| attach::connect(host, &record, &how), Ok)?;
@@ -61,35 +108,47 @@ fn attached(cx: &Context, key: &str) -> Result<u8> {
 }
 
 /// Starts a container; one that runs already is fine.
-pub fn start(host: &Host, id: &Id) -> Result<()> {
-    begin(host, id, false)
+pub fn start(cx: &Context, id: &Id) -> Result<()> {
+    begin(cx, id, false)
 }
 
-fn begin(host: &Host, id: &Id, awaits_client: bool) -> Result<()> {
-    let record = records::container(host, id)?;
-    if state::of(host, &record)?.is_up() {
-        return Ok(());
+fn begin(cx: &Context, id: &Id, awaits_client: bool) -> Result<()> {
+    let host = &cx.host;
+    loop {
+        let record = records::container(host, id)?;
+        if state::of(host, &record)?.is_up() {
+            return Ok(());
+        }
+        // Two starts, or a start and a removal, come one after the other.
+        if let Some(held) = Journal::open(host, id.as_str())? {
+            let begun = of_this_boot(host, &record, awaits_client);
+            drop(held);
+            return begun;
+        }
+        if record.boot_id == proc::boot_id()? {
+            return Err(unprepared(&record));
+        }
+        if renew::start(cx, &record, awaits_client)? {
+            return Ok(());
+        }
     }
-    // Two starts, or a start and a removal, come one after the other.
-    let held = Journal::open(host, id.as_str())?.ok_or_else(|| unprepared(&record))?;
-    let state = state::of(host, &record)?;
+}
+
+fn of_this_boot(host: &Host, record: &ContainerRecord, awaits_client: bool) -> Result<()> {
+    let state = state::of(host, record)?;
     match state.phase {
         Phase::Running | Phase::Paused => {}
         Phase::Created if state.pid.is_some() => {
-            records::runtime(&record.runtime).start(id.as_str())?;
-            events::tell(host, &record, EventKind::Start);
+            records::runtime(&record.runtime).start(record.id.as_str())?;
+            events::tell(host, record, EventKind::Start);
         }
-        Phase::Created | Phase::Exited | Phase::Restarting => again(host, &record, awaits_client)?,
+        Phase::Created | Phase::Exited | Phase::Restarting => again(host, record, awaits_client)?,
     }
-    drop(held);
     Ok(())
 }
 
 /// Starts one that has ended (or was never launched) under a new monitor.
 fn again(host: &Host, record: &ContainerRecord, awaits_client: bool) -> Result<()> {
-    if record.boot_id != proc::boot_id()? {
-        return Err(unprepared(record));
-    }
     let run = run_dir(host, &record.id);
     // Whatever the last monitor still does: it is told that there will be no other life of its making.
     super::stop::hold(&run)?;
@@ -101,6 +160,6 @@ fn again(host: &Host, record: &ContainerRecord, awaits_client: bool) -> Result<(
 }
 
 fn unprepared(record: &ContainerRecord) -> Fault {
-    Fault::new(Kind::FailedPrecondition, format!("container {} was lost at a reboot: its mounts and network are gone", record.name))
+    Fault::new(Kind::FailedPrecondition, format!("container {} has no journal: what was made of it is not known", record.name))
         .hint(format!("its files are in {}; make it again: rkbox rm {} and rkbox run", record.bundle.join("upper").display(), record.name))
 }

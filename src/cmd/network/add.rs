@@ -73,6 +73,7 @@ pub fn plan_attachment(cx: &Context, what: &Attachable<'_>, explain: bool, timin
         own_netns: false,
         acting: !explain,
         asked: what.asked,
+        preferred: &[],
     };
     let mut attached = attach::plan_attach(host, &ask)?;
     super::tell(&attached);

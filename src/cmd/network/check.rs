@@ -54,6 +54,7 @@ pub fn run(cx: &Context, args: &CheckArgs) -> Result<u8> {
         own_netns: false,
         lo: true,
         acting: true,
+        preferred: &[],
     };
     let mut found = Vec::new();
     for (nth, member) in network.members.iter().enumerate().filter(|_| !network.disable_check) {

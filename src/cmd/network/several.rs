@@ -1,17 +1,21 @@
 //! The networks of one box: each `--net` is one interface.
 
+use std::net::IpAddr;
 use std::path::Path;
 
-use super::{asked, attach, networks};
+use super::{asked, attach, detach, networks};
 use crate::cmd::{Context, publish};
 use crate::cni::inject::Asked;
 use crate::cni::ports::PortAsk;
 use crate::fault::{Context as _, Fault, Result};
 use crate::ids::{IfName, NetworkName};
+use crate::network::networks::Network;
+use crate::plan::{self, Plan};
 use crate::ports::Forward;
 use crate::record::Attachment;
 use crate::step::Step;
 use crate::step::pool::Hold;
+use crate::sys::Host;
 
 /// One `--net`.
 ///
@@ -65,47 +69,68 @@ pub struct Several {
     pub attachments: Vec<Attachment>,
 }
 
+/// One interface of a box.
+struct Interface<'a> {
+    network: Network,
+    ifname: IfName,
+    asked: &'a Asked,
+    preferred: Vec<IpAddr>,
+}
+
 /// Plans the attachments of a box: eth0, eth1 … where no other name is asked. The first one's default route wins.
 ///
 /// *Errors:* one network twice, one interface twice. Locks are taken in the order of the networks' names, so that two commands
 /// cannot wait for each other.
 pub fn plan(cx: &Context, wishes: &[Wish], of: Box<'_>, ports: (&[PortAsk], bool)) -> Result<Several> {
-    let host = &cx.host;
-    let mut found = Vec::new();
+    let mut found: Vec<Interface<'_>> = Vec::new();
     for (nth, wish) in wishes.iter().enumerate() {
-        let network = networks::find_network(host, wish.network.as_ref())?;
+        let network = networks::find_network(&cx.host, wish.network.as_ref())?;
         let ifname = wish.ifname.clone().map_or_else(|| format!("eth{nth}").parse(), Ok)?;
-        found.push((nth, network, ifname, &wish.asked));
-    }
-    for (nth, network, ifname, _) in &found {
-        if found[..*nth].iter().any(|(_, other, ..)| other.name == network.name) {
+        if found.iter().any(|other| other.network.name == network.name) {
             return Err(Fault::invalid(format!("network {} is named twice", network.name)));
         }
-        if found[..*nth].iter().any(|(_, _, other, _)| other == ifname) {
+        if found.iter().any(|other| other.ifname == ifname) {
             return Err(Fault::invalid(format!("two networks want interface {ifname}")).hint("name one of them: --net NETWORK:ifname=NAME"));
         }
+        found.push(Interface { network, ifname, asked: &wish.asked, preferred: Vec::new() });
     }
+    // Ports lead to the first network alone: an address of the host cannot lead to two.
+    attach_all(cx, found, of, |nth| if nth == 0 { ports } else { (&[][..], false) })
+}
+
+/// Plans the attachments of a box once more, after a reboot: what was asked then, and the addresses of then where they are free.
+pub fn plan_again(cx: &Context, before: &[Former], of: Box<'_>) -> Result<Several> {
+    let mut found = Vec::new();
+    for former in before {
+        let network = networks::find_network(&cx.host, Some(&former.attachment.network.parse()?))?;
+        let (ifname, preferred) = (former.attachment.ifname.parse()?, former.addresses.clone());
+        found.push(Interface { network, ifname, asked: &former.asked, preferred });
+    }
+    let asks = before.iter().map(|former| publish::asks(&former.attachment.ports)).collect::<Result<Vec<_>>>()?;
+    attach_all(cx, found, of, |nth| (asks[nth].as_slice(), false))
+}
+
+fn attach_all<'p>(cx: &Context, found: Vec<Interface<'_>>, of: Box<'_>, ports: impl Fn(usize) -> (&'p [PortAsk], bool)) -> Result<Several> {
     let mut order: Vec<usize> = (0..found.len()).collect();
-    order.sort_by(|a, b| found[*a].1.name.as_ref().cmp(found[*b].1.name.as_ref()));
+    order.sort_by(|a, b| found[*a].network.name.as_ref().cmp(found[*b].network.name.as_ref()));
     let mut planned: Vec<Option<(attach::Attached, Vec<Forward>)>> = found.iter().map(|_| None).collect();
     for at in order {
-        let (_, network, ifname, asked) = &found[at];
-        let ask = attach::Attach { network, owner: of.owner, ifname, netns: of.netns, own_netns: true, acting: of.acting, asked };
-        let mut attached = attach::plan_attach(host, &ask).doing(|| format!("planning network {}", network.name))?;
+        let Interface { network, ifname, asked, preferred } = &found[at];
+        let (owner, netns) = (of.owner, of.netns);
+        let ask = attach::Attach { network, owner, ifname, netns, own_netns: true, acting: of.acting, asked, preferred };
+        let mut attached = attach::plan_attach(&cx.host, &ask).doing(|| format!("planning network {}", network.name))?;
         super::tell(&attached);
-        // Ports lead to the first network alone: an address of the host cannot lead to two.
-        let ports = if at == 0 { ports } else { (&[][..], false) };
-        let forwards = publish::secure(cx, network, &mut attached, of.owner, ports)?;
+        let forwards = publish::secure(cx, network, &mut attached, of.owner, ports(at))?;
         planned[at] = Some((attached, forwards));
     }
     let mut several = Several::default();
-    for ((nth, network, ifname, _), (mut attached, ports)) in found.iter().zip(planned.into_iter().flatten()) {
-        yield_default_routes(&mut attached.steps, *nth);
+    for (nth, (interface, (mut attached, ports))) in found.iter().zip(planned.into_iter().flatten()).enumerate() {
+        yield_default_routes(&mut attached.steps, nth);
         several.steps.append(&mut attached.steps);
         several.locks.extend(attached.lock);
         several.attachments.push(Attachment {
-            network: network.name.to_string(),
-            ifname: ifname.to_string(),
+            network: interface.network.name.to_string(),
+            ifname: interface.ifname.to_string(),
             owner: of.owner.to_owned(),
             addresses: attached.addresses,
             gateway: attached.gateway,
@@ -114,6 +139,39 @@ pub fn plan(cx: &Context, wishes: &[Wish], of: Box<'_>, ports: (&[PortAsk], bool
         });
     }
     Ok(several)
+}
+
+/// An attachment of a former boot.
+#[derive(Clone, Debug)]
+pub struct Former {
+    /// As it was recorded.
+    pub attachment: Attachment,
+    /// What was asked beside the configuration.
+    pub asked: Asked,
+    /// The addresses that it held to the last.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Takes the attachments of a former boot back: leases and cache entries. Answers what is needed to make them again.
+pub fn release_former(host: &Host, attachments: &[Attachment], netns: Option<&Path>) -> Result<Vec<Former>> {
+    let mut former = Vec::new();
+    for attachment in attachments {
+        let handle = detach::Handle {
+            network: attachment.network.parse()?,
+            owner: attachment.owner.clone(),
+            ifname: attachment.ifname.parse()?,
+        };
+        let asked = handle.find_cached(host)?.map(|cached| cached.asked()).unwrap_or_default();
+        let steps = detach::steps_of(host, attachment, netns)?;
+        let leased = steps.iter().filter_map(|step| if let Step::Lease(lease) = step { Some(lease.address) } else { None });
+        let mut addresses: Vec<IpAddr> = leased.collect();
+        if addresses.is_empty() {
+            addresses = attachment.addresses.iter().map(ipnetwork::IpNetwork::ip).collect();
+        }
+        plan::unwind_plan(Plan::new(&attachment.owner, "take back an attachment of a former boot", steps), host)?;
+        former.push(Former { attachment: attachment.clone(), asked, addresses });
+    }
+    Ok(former)
 }
 
 /// Lets default routes give way to the `nth` that there are already: they are there for when those go.

@@ -3,6 +3,7 @@
 mod create;
 mod ls;
 mod remove;
+mod renew;
 mod steps;
 mod wishes;
 
@@ -14,6 +15,7 @@ use crate::fault::Result;
 pub use create::CreateArgs;
 pub use ls::{State, state};
 pub use remove::{reclaim, remove};
+pub use renew::renew;
 pub use steps::cgroup_parent;
 
 /// The verbs.

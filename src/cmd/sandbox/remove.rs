@@ -63,7 +63,9 @@ pub fn remove(host: &Host, id: &Id, extent: Extent, damage: Damage) -> Result<()
     network::release(host, id, None)?;
     let by_journal = down_to(host, id, extent).and_then(|down_to| plan::unwind(id.as_str(), host, down_to));
     let held = match salvage::after(host, id, by_journal, damage)? {
-        Unwound::Yes => return Ok(()),
+        Unwound::Yes if extent == Extent::Stop || !file::exists(&host.sandbox_dir(id.as_str()))? => return Ok(()),
+        // Made ready again after a reboot: the journal knows nothing of what outlived that.
+        Unwound::Yes => None,
         Unwound::No(held) => held,
     };
     let record = records::sandbox(host, id).or_else(|fault| match damage {

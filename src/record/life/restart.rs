@@ -36,6 +36,18 @@ impl RestartPolicy {
         }
     }
 
+    /// Whether a container is started at boot that ended with `exit_code`; `stopped` says that its user stopped it before.
+    ///
+    /// *Source:* what docker's daemon does when it starts.
+    pub fn wants_at_boot(self, exit_code: u8, stopped: bool) -> bool {
+        match self {
+            RestartPolicy::No => false,
+            RestartPolicy::OnFailure(_) => exit_code != 0 && !stopped,
+            RestartPolicy::Always => true,
+            RestartPolicy::UnlessStopped => !stopped,
+        }
+    }
+
     /// Whether the policy ever starts a container again.
     pub fn is_active(self) -> bool {
         self != RestartPolicy::No

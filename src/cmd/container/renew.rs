@@ -1,0 +1,90 @@
+//! A container of a former boot, made ready and started again from its record.
+
+use super::{launch, steps, stop};
+use crate::cmd::network::several;
+use crate::cmd::{Context, renewal, sandbox};
+use crate::fault::{Context as _, Fault, Kind, Result};
+use crate::plan::journal::Journal;
+use crate::plan::{self, Keep, Plan, Timings};
+use crate::record::{Attachment, ContainerRecord};
+use crate::record::life::Launch;
+use crate::step::{Loopback, Watched};
+use crate::sys::dir_lock::{self, Beside};
+use crate::sys::{Host, file, ns};
+
+/// Starts a container that a reboot has ended; its sandbox first. Answers false when somebody else was faster.
+///
+/// Its files, name, volumes and ranges of ids are as they were, and its address too where it is still free. What is made is
+/// journaled as for a new one: a failure takes it back, and the container is again what the reboot left.
+pub fn start(cx: &Context, record: &ContainerRecord, awaits_client: bool) -> Result<bool> {
+    let host = &cx.host;
+    if let Some(id) = &record.sandbox_id {
+        sandbox::renew(cx, id).doing(|| "making its sandbox ready again")?;
+    }
+    let gone = || Fault::not_found(format!("container {} was removed just now", record.name));
+    let _alone = dir_lock::acquire(&record.bundle, Beside::Nobody, super::start::PATIENCE)?.ok_or_else(gone)?;
+    // A journal says that it is ready: made so by another command, while the lock was waited for.
+    if let Some(journal) = Journal::open(host, record.id.as_str())? {
+        drop(journal);
+        return Ok(false);
+    }
+    let former = prepare(host, record)?;
+    let mut moved = Vec::new();
+    let carried = plan::attempt(host, &mut Timings::start(), |_| {
+        let (plan, attachments) = plan(cx, record, &former, awaits_client)?;
+        moved = attachments;
+        Ok(plan)
+    })?;
+    file::remove_file(&record.bundle.join(stop::MARK))?;
+    carried.release();
+    renewal::forget_former(&record.bundle)?;
+    Ok(true)
+}
+
+/// Takes back what the former boot left of the network and the mounts.
+fn prepare(host: &Host, record: &ContainerRecord) -> Result<Vec<several::Former>> {
+    let former = several::release_former(host, &record.attachments, record.netns.as_deref())?;
+    file::remove_tree(&record.bundle.join(renewal::MOUNTS))?;
+    Ok(former)
+}
+
+fn plan(
+    cx: &Context,
+    record: &ContainerRecord,
+    former: &[several::Former],
+    awaits_client: bool,
+) -> Result<(Plan, Vec<Attachment>)> {
+    let host = &cx.host;
+    let mut network = several::Several::default();
+    match &record.netns {
+        Some(netns) if !record.owns_netns => {
+            ns::open(netns, ns::NsKind::Net).doing(|| "joining a network namespace")?;
+        }
+        Some(netns) if former.is_empty() => network.steps.push(Loopback { netns: netns.clone(), own_netns: true }.into()),
+        Some(netns) => {
+            let of = several::Box { owner: record.id.as_str(), netns, acting: true };
+            network = several::plan_again(cx, former, of).doing(|| "planning the network")?;
+        }
+        None => {}
+    }
+    let attachments = std::mem::take(&mut network.attachments);
+    let hostname = hostname(record)?;
+    renewal::move_hosts(&record.bundle.join("hosts"), &hostname, &attachments)?;
+    let (made, network_end) = steps::steps(host, record, steps::Texts::default(), std::mem::take(&mut network.steps));
+    let (mut all, last) = renewal::volatile(host, renewal::note(&record.bundle, attachments.clone())?, made, network_end);
+    all.push(Watched { order: Box::new(launch::order(host, record, Launch::Run, awaits_client)) }.into());
+    let mut plan = Plan::new(record.id.as_str(), format!("start {} again after a reboot", record.name), all).kept(Keep::UntilRemoved);
+    for lock in network.locks {
+        plan = plan.release_after(last, lock);
+    }
+    Ok((plan, attachments))
+}
+
+/// The host name that its runtime configuration gives it.
+fn hostname(record: &ContainerRecord) -> Result<String> {
+    let path = record.bundle.join("config.json");
+    let config: serde_json::Value = serde_json::from_slice(&file::read(&path, 16 << 20)?)
+        .map_err(|error| Fault::from_error(Kind::DataLoss, error))
+        .doing(|| format!("reading {}", path.display()))?;
+    Ok(config["hostname"].as_str().unwrap_or(record.name.as_ref()).to_owned())
+}

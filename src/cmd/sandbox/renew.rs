@@ -1,0 +1,63 @@
+//! A sandbox of a former boot, made ready again from its record.
+
+use std::time::Duration;
+
+use super::steps::{self, Texts};
+use crate::cmd::network::several;
+use crate::cmd::{Context, records, renewal};
+use crate::fault::{Context as _, Fault, Kind, Result};
+use crate::ids::Id;
+use crate::plan::journal::Journal;
+use crate::plan::{self, Plan, Timings};
+use crate::record::SandboxRecord;
+use crate::step::Loopback;
+use crate::sys::dir_lock::{self, Beside};
+
+/// How long another command may take that makes it ready.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Makes a sandbox ready that a reboot has ended; one that is ready is fine.
+///
+/// *Errors:* `FailedPrecondition` for one that was stopped in this boot.
+pub fn renew(cx: &Context, id: &Id) -> Result<()> {
+    let host = &cx.host;
+    let dir = host.sandbox_dir(id.as_str());
+    let gone = || Fault::not_found(format!("sandbox {} was removed", id.short()));
+    let _alone = dir_lock::acquire(&dir, Beside::Nobody, PATIENCE)?.ok_or_else(gone)?;
+    let record = records::sandbox(host, id)?;
+    if super::state(&record)?.pid().is_some() {
+        return Ok(());
+    }
+    if Journal::open(host, id.as_str())?.is_some() {
+        let fault = Fault::new(Kind::FailedPrecondition, format!("sandbox {} is not ready: its pause process does not run", record.name));
+        return Err(fault.hint(format!("make it again: rkbox sandbox rm --force {0} && rkbox sandbox create {0}", record.name)));
+    }
+    let former = several::release_former(host, &record.attachments, record.netns.as_deref())?;
+    plan::attempt(host, &mut Timings::start(), |_| plan_again(cx, &record, &former))?.release();
+    renewal::forget_former(&dir)
+}
+
+fn plan_again(cx: &Context, record: &SandboxRecord, former: &[several::Former]) -> Result<Plan> {
+    let host = &cx.host;
+    let mut network = several::Several::default();
+    match &record.netns {
+        Some(netns) if former.is_empty() => network.steps.push(Loopback { netns: netns.clone(), own_netns: true }.into()),
+        Some(netns) => {
+            let of = several::Box { owner: record.id.as_str(), netns, acting: true };
+            network = several::plan_again(cx, former, of).doing(|| "planning the network")?;
+        }
+        None => {}
+    }
+    let attachments = std::mem::take(&mut network.attachments);
+    renewal::move_hosts(&record.files.join("hosts"), &record.hostname, &attachments)?;
+    let note = renewal::note(&host.sandbox_dir(record.id.as_str()), attachments.clone())?;
+    let record = SandboxRecord { attachments, ..record.clone() };
+    let texts = Texts { resolv_conf: renewal::text(&record.files, "resolv.conf")?, ..Texts::default() };
+    let made = steps::steps(host, &record, texts, std::mem::take(&mut network.steps))?;
+    let (all, last) = renewal::volatile(host, note, made.all, made.network_end);
+    let mut plan = Plan::new(record.id.as_str(), format!("make sandbox {} ready again after a reboot", record.name), all);
+    for lock in network.locks {
+        plan = plan.release_after(last, lock);
+    }
+    Ok(plan)
+}
