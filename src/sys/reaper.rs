@@ -36,6 +36,24 @@ pub fn outlive_parent() -> Result<()> {
     nix::sys::prctl::set_pdeathsig(None).map_err(failed("prctl PR_SET_PDEATHSIG"))
 }
 
+/// Splits this process in two: true in the one that stays behind, named `name`, with a session of its own and no streams; false in the
+/// one that its user waits for.
+#[allow(unsafe_code)]
+pub fn stay_behind(name: &std::ffi::CStr) -> Result<bool> {
+    // SAFETY: this thread alone goes on in the new process, and the commands that call this have no other.
+    let made = unsafe { nix::unistd::fork() }.map_err(failed("fork"))?;
+    if made.is_parent() {
+        return Ok(false);
+    }
+    set_name(name);
+    let _ = nix::unistd::setsid();
+    if let Ok(null) = std::fs::File::options().read(true).write(true).open("/dev/null") {
+        let _ =
+            nix::unistd::dup2_stdin(&null).and_then(|()| nix::unistd::dup2_stdout(&null)).and_then(|()| nix::unistd::dup2_stderr(&null));
+    }
+    Ok(true)
+}
+
 /// Whether `pid` is a child of this process.
 pub fn is_child(pid: i32) -> bool {
     let row = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

@@ -46,6 +46,13 @@ pub struct AttachArgs {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keys(Vec<u8>);
 
+impl Keys {
+    /// The bytes that they send.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// Reads `ctrl-p,ctrl-q`, `a,b`, `ctrl-]`; the empty text is no keys. *Source:* Docker's `--detach-keys`.
 pub fn parse_keys(text: &str) -> Result<Keys> {
     let bad = |key: &str| {
@@ -185,7 +192,7 @@ fn send_input(shared: &Shared, keys: &[u8]) {
 }
 
 /// The bytes to be sent, and whether the keys that leave are complete; `seen` of them came before. What turns out not to be the keys is sent late.
-fn without_keys(bytes: &[u8], keys: &[u8], seen: &mut usize) -> (Vec<u8>, bool) {
+pub fn without_keys(bytes: &[u8], keys: &[u8], seen: &mut usize) -> (Vec<u8>, bool) {
     let mut out = Vec::with_capacity(bytes.len());
     for byte in bytes {
         if keys.get(*seen) == Some(byte) {

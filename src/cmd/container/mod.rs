@@ -6,6 +6,7 @@ mod create;
 mod events;
 mod exec;
 mod exec_process;
+mod exec_terminal;
 mod foreground;
 mod from_file;
 mod inspect;
