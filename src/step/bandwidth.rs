@@ -66,6 +66,7 @@ impl fmt::Display for Bandwidth {
 
 impl Action for Bandwidth {
     type Before = ();
+    const AT_BRIDGES: bool = true;
 
     fn look(&self, _: &Host) -> Result<()> {
         match Netlink::open()?.find_link(self.ifb.as_ref())? {

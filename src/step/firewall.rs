@@ -111,6 +111,7 @@ impl Firewall {
 
 impl Action for Firewall {
     type Before = FirewallBefore;
+    const AT_BRIDGES: bool = true;
 
     fn look(&self, _: &Host) -> Result<FirewallBefore> {
         let mut before = FirewallBefore::new();

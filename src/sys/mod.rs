@@ -39,6 +39,7 @@ pub mod registry;
 pub mod relay;
 pub mod rootfs;
 pub mod rootless;
+pub mod rootless_netns;
 pub mod runc;
 pub mod runc_log;
 pub mod scratch;

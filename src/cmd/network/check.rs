@@ -56,7 +56,7 @@ pub fn run(cx: &Context, args: &CheckArgs) -> Result<u8> {
     let mut found = Vec::new();
     for member in network.members.iter().filter(|_| !network.disable_check) {
         match &member.built_in {
-            Some(built_in) => found.extend(differences(call, built_in, &result, by_rkbox)?),
+            Some(built_in) => found.extend(host.at_bridges(|| differences(call, built_in, &result, by_rkbox))?),
             None if network.version < Version::V0_4_0 => {
                 output::note(&format!("rkbox: plugin {} is not asked: CHECK needs cniVersion 0.4.0", member.plugin.kind));
             }
