@@ -40,13 +40,18 @@ pub fn outlive_parent() -> Result<()> {
 /// one that its user waits for.
 #[allow(unsafe_code)]
 pub fn stay_behind(name: &std::ffi::CStr) -> Result<bool> {
+    // Our user's terminal sends SIGHUP to all of our session when we end: the other must have left it by then.
+    let (waits, parted) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(failed("pipe"))?;
     // SAFETY: this thread alone goes on in the new process, and the commands that call this have no other.
     let made = unsafe { nix::unistd::fork() }.map_err(failed("fork"))?;
     if made.is_parent() {
+        drop(parted);
+        let _ = nix::unistd::read(&waits, &mut [0]);
         return Ok(false);
     }
     set_name(name);
     let _ = nix::unistd::setsid();
+    drop(parted);
     if let Ok(null) = std::fs::File::options().read(true).write(true).open("/dev/null") {
         let _ =
             nix::unistd::dup2_stdin(&null).and_then(|()| nix::unistd::dup2_stdout(&null)).and_then(|()| nix::unistd::dup2_stderr(&null));

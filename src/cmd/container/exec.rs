@@ -10,7 +10,7 @@ use clap::Args;
 use super::exec_terminal::{self, Outcome};
 use super::options::span;
 use super::state::{self, Phase};
-use super::{attach, exec_process, foreground, run_dir};
+use super::{exec_process, foreground, keys, run_dir};
 use crate::cmd::{Context, parse, records};
 use crate::fault::{Fault, Kind, Result};
 use crate::record::ContainerRecord;
@@ -42,8 +42,8 @@ pub struct ExecArgs {
     #[arg(short, long)]
     pub tty: bool,
     /// Keys that leave a terminal without ending the process
-    #[arg(long, value_name = "KEYS", default_value = attach::DETACH_KEYS, value_parser = attach::parse_keys)]
-    pub detach_keys: attach::Keys,
+    #[arg(long, value_name = "KEYS", default_value = keys::DETACH_KEYS, value_parser = keys::parse_keys)]
+    pub detach_keys: keys::Keys,
     /// Environment variable; without a value it comes from the caller
     #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
     pub env: Vec<String>,

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Instant;
 
-use super::attach::{Keys, without_keys};
+use super::keys::{Keys, without_keys};
 use crate::fault::Result;
 use crate::record::life::Exit;
 use crate::sys::pty::{self, Raw};

@@ -10,6 +10,7 @@ mod exec_terminal;
 mod foreground;
 mod from_file;
 mod inspect;
+mod keys;
 mod kill;
 mod launch;
 mod logs;
