@@ -110,7 +110,7 @@ fn capabilities_reach_the_plugins_that_declare_them_and_no_others() {
     assert_eq!(addresses, ["10.99.0.2/24", "10.77.0.2/24"]);
     assert_eq!(result["interfaces"][2]["mac"], "02:00:00:00:00:42");
     let heard = |command: &str| -> Value {
-        let text = std::fs::read_to_string(world.path(&format!("told-{command}"))).unwrap();
+        let text = std::fs::read_to_string(world.path(format!("told-{command}"))).unwrap();
         serde_json::from_str::<Value>(&text).unwrap()["runtimeConfig"].clone()
     };
     let expected = json!({"dns": told["dns"], "aliases": told["aliases"]});

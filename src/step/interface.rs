@@ -104,7 +104,7 @@ impl Action for Interface {
         if dad && !inside.settle_addresses(link.index, SETTLE)? {
             let all: Vec<String> = self.addresses.iter().filter(|address| address.is_ipv6()).map(|address| address.ip().to_string()).collect();
             let message = format!("somebody on the link of {name} has {}, or it did not settle within {SETTLE:?}", all.join(" or "));
-            return Err(Fault::new(Kind::AlreadyExists, message).hint("find out who: ip -6 neigh on a neighbour, or the router's table"));
+            return Err(Fault::new(Kind::AlreadyExists, message).hint("use a range that nobody else on this link gives addresses from"));
         }
         Ok(())
     }
