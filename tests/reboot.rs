@@ -1,0 +1,202 @@
+//! After a reboot: what had a restart policy runs again, with its files, its sandbox and its address; the rest can be started by hand.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, reason = "tests")]
+
+mod common;
+
+use std::io::Read as _;
+
+use common::{Observation, World, wait_for, with_busybox_only};
+use serde_json::Value;
+
+/// Takes what a reboot takes: processes, namespaces, mounts, links, rules, /run, control groups. The records are then of another boot.
+fn reboot(world: &World) {
+    world.kill_processes();
+    world
+        .sh("umount -R /run/netns/* 2>/dev/null || true
+        for mount in $(awk -v home=$HOME/ '$5 ~ \"^\" home {print $5}' /proc/self/mountinfo | sort -r); do umount $mount; done
+        umount /run/netns 2>/dev/null || true; rm -rf $HOME/run /run/netns
+        for link in $(ip -j link show type bridge | jq -r '.[].ifname'); do ip link delete $link; done; nft flush ruleset
+        for way in /sys/fs/cgroup/*/ /sys/fs/cgroup/; do find $way$RKBOX_CGROUP_PARENT -depth -mindepth 1 -type d -exec rmdir {} + 2>/dev/null || true; done
+        boot=$(cat /proc/sys/kernel/random/boot_id)
+        sed -i s/$boot/a-former-boot/ $HOME/lib/containers/*/record.json
+        [ ! -d $HOME/lib/sandboxes ] || sed -i s/$boot/a-former-boot/ $HOME/lib/sandboxes/*/record.json
+        for file in $HOME/lib/*/*/boot-*.json; do [ ! -e $file ] || mv $file ${file%/*}/boot-a-former-boot.json; done")
+        .ok();
+}
+
+fn states(world: &World) -> Vec<(String, String)> {
+    let rows = world.rk("--format json ps -a").ok().json();
+    let mut states: Vec<_> = rows.as_array().unwrap().iter().map(|row| (text(&row["name"]), text(&row["state"]))).collect();
+    states.sort();
+    states
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+fn running(world: &World) -> Vec<String> {
+    states(world).into_iter().filter(|(_, state)| state == "running").map(|(name, _)| name).collect()
+}
+
+/// What rkbox says of a container.
+fn record(world: &World, name: &str) -> Value {
+    world.rkbox(["inspect", name]).ok().json()[0]["record"].clone()
+}
+
+fn address(world: &World, name: &str) -> String {
+    text(&record(world, name)["attachments"][0]["addresses"][0])
+}
+
+/// What a server says to who connects; nothing when there is none.
+fn asked(address: &str) -> String {
+    let mut told = String::new();
+    if let Ok(mut stream) = std::net::TcpStream::connect(address) {
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(1))).unwrap();
+        let _ = stream.read_to_string(&mut told);
+    }
+    told
+}
+
+/// The way back: nothing of it all is left, but for what a reboot had taken and what is shared with other programs.
+fn assert_nothing_left(world: &World, before: &Observation) {
+    world.rk("gc").ok();
+    const SHARED: [&str; 4] = ["sysctl", " directory", "/lock: ", "/last_reserved_ip.0: "];
+    let left = before.difference(&world.observe());
+    let left: Vec<_> = left.iter().filter(|line| line.starts_with('+') && !SHARED.iter().any(|shared| line.contains(shared))).collect();
+    assert!(left.is_empty(), "{left:#?}");
+}
+
+const COUNT: &str = "echo x >> /lives; trap 'exit 3' TERM; while :; do sleep 0.05; done";
+
+#[test]
+fn restart_policies_hold_after_a_reboot() {
+    let world = with_busybox_only();
+    let before = world.observe();
+    let run = |name: &str, policy: &str| {
+        world.rkbox(["run", "-d", "--net", "none", "--name", name, "--restart", policy, "busybox", "sh", "-c", COUNT]).ok();
+    };
+    run("always", "always");
+    run("always-stopped", "always");
+    run("unless", "unless-stopped");
+    run("unless-stopped", "unless-stopped");
+    run("failure", "on-failure");
+    run("failure-stopped", "on-failure");
+    run("never", "no");
+    world.rkbox(["run", "--net", "none", "--name", "well", "--restart", "on-failure", "busybox", "true"]).ok();
+    world.rk("stop -t 5 always-stopped unless-stopped failure-stopped").ok();
+    reboot(&world);
+    assert_eq!(running(&world), [""; 0]);
+    let told = world.rk("--format json start --all --restart-policy").ok().json();
+    let told: Vec<_> = told.as_array().unwrap().iter().map(|row| (text(&row["name"]), row["started"] == true)).collect();
+    let wanted = ["always", "always-stopped", "unless", "failure"];
+    assert_eq!(told, wanted.map(|name| (name.to_owned(), true)), "the oldest first");
+    assert_eq!(running(&world), ["always", "always-stopped", "failure", "unless"]);
+    // Their files outlived it.
+    wait_for("a second life", || world.rk("exec always wc -l /lives").ok().stdout.trim() == "2 /lives");
+    assert_eq!(world.rk("start --all --restart-policy").ok().stdout, "", "all that is wanted runs");
+    // From here on it is a container like any other, and one by hand too.
+    world.rk("start never").ok().prints("never");
+    world.rk("restart -t 5 never").ok();
+    wait_for("a third life", || world.rk("exec never wc -l /lives").ok().stdout.trim() == "3 /lives");
+    reboot(&world);
+    assert_eq!(world.rk("start --all").ok().stdout.lines().count(), 8, "all, whatever the policy");
+    wait_for("the short one's end", || states(&world).contains(&("well".into(), "exited".into())));
+    assert_eq!(world.rk("wait well").ok().stdout.trim(), "0");
+    world.rk("rm -f always always-stopped unless unless-stopped failure failure-stopped never well").ok();
+    assert_nothing_left(&world, &before);
+}
+
+#[test]
+fn a_container_keeps_its_address_and_ports_after_a_reboot_or_moves() {
+    let world = with_busybox_only();
+    let before = world.observe();
+    let serve = "echo web-$(cat /lives 2>/dev/null | wc -l) >/tmp/answer; echo x >>/lives; while :; do nc -l -p 80 </tmp/answer; done";
+    world.rkbox(["run", "-d", "--name", "other", "--restart", "always", "busybox", "sleep", "1000"]).ok();
+    world.rkbox(["run", "-d", "--name", "web", "-p", "127.0.0.1:8080:80", "--restart", "always", "busybox", "sh", "-c", serve]).ok();
+    let (web, other) = (address(&world, "web"), address(&world, "other"));
+    let answers = |text: &str| wait_for(text, || asked("127.0.0.1:8080").trim() == text);
+    answers("web-0");
+    reboot(&world);
+    // The youngest first: whoever chose anew would choose the first address.
+    world.rk("start web other").ok();
+    assert_eq!((address(&world, "web"), address(&world, "other")), (web.clone(), other));
+    assert_eq!(world.sh("ip -n web -j -4 addr show eth0 | jq -r '.[0].addr_info[0].local'").ok().stdout.trim(), web.split('/').next().unwrap());
+    answers("web-1");
+    reboot(&world);
+    // gc frees what nobody uses, and another takes it.
+    world.rk("gc").ok();
+    let bare = |address: &str| address.split('/').next().unwrap().to_owned();
+    let lease = world.cni_state().join("networks/connet").join(bare(&web));
+    std::fs::write(&lease, "somebody\r\neth0").unwrap();
+    world.rk("start web").ok();
+    let moved = bare(&address(&world, "web"));
+    assert_ne!(moved, bare(&web));
+    let hosts = world.rk("exec web cat /etc/hosts").ok().stdout;
+    assert!(hosts.lines().any(|line| line.starts_with(&format!("{moved}\t"))), "{moved}: {hosts}");
+    assert!(!hosts.contains(&format!("{}\t", bare(&web))), "{hosts}");
+    answers("web-2");
+    std::fs::remove_file(&lease).unwrap();
+    world.rk("rm -f web other").ok();
+    assert_nothing_left(&world, &before);
+}
+
+#[test]
+fn a_container_brings_its_sandbox_back_after_a_reboot() {
+    let world = with_busybox_only();
+    let before = world.observe();
+    world.rkbox(["sandbox", "create", "pod", "-p", "8080:80"]).ok();
+    let sandbox = |field: &str| world.rkbox(["sandbox", "inspect", "pod"]).ok().json()[0][field].clone();
+    let first = sandbox("record")["attachments"][0]["addresses"].clone();
+    for name in ["one", "two"] {
+        world.rkbox(["run", "-d", "--sandbox", "pod", "--name", name, "--restart", "always", "busybox", "sleep", "1000"]).ok();
+    }
+    reboot(&world);
+    assert_eq!(sandbox("state"), "notready");
+    assert_eq!(world.rk("start --all --restart-policy").ok().stdout, "one\ntwo\n");
+    assert_eq!(sandbox("state"), "ready");
+    assert_eq!(sandbox("record")["attachments"][0]["addresses"], first);
+    let inside = |name: &str| world.rkbox(["exec", name, "ip", "-4", "addr", "show", "eth0"]).ok().stdout;
+    assert_eq!(inside("one"), inside("two"));
+    assert!(inside("one").contains(first[0].as_str().unwrap()), "{}", inside("one"));
+    world.rk("sandbox rm --force pod").ok();
+    assert_nothing_left(&world, &before);
+}
+
+#[test]
+fn a_start_that_fails_after_a_reboot_leaves_what_the_reboot_left() {
+    let world = with_busybox_only();
+    let before = world.observe();
+    world.sh("mkdir /run/source").ok();
+    world.rkbox(["run", "-d", "--name", "web", "--mount", "type=bind,src=/run/source,dst=/data", "--restart", "always", "busybox", "sleep", "1000"]).ok();
+    world.rkbox(["run", "-d", "--name", "fine", "--restart", "always", "busybox", "sleep", "1000"]).ok();
+    reboot(&world);
+    world.sh("rmdir /run/source").ok();
+    world.rk("gc").ok();
+    let lost = world.observe();
+    world.rk("start web").fails(3).says("cannot start container web");
+    lost.assert_again(&world, "a start that fails");
+    // The others are started all the same.
+    let told = world.rk("--format json start --all --restart-policy");
+    assert_eq!(running(&world), ["fine"]);
+    let told: Value = serde_json::from_str(&told.stdout).unwrap();
+    assert_eq!(told[0]["started"], false);
+    assert!(text(&told[0]["error"]).contains("/run/source"), "{told}");
+    world.sh("mkdir /run/source").ok();
+    world.rk("start web").ok();
+    world.rk("rm -f web fine").ok();
+    world.sh("rmdir /run/source").ok();
+    assert_nothing_left(&world, &before);
+}
+
+#[test]
+fn two_starts_at_once_after_a_reboot_make_one() {
+    let world = with_busybox_only();
+    let before = world.observe();
+    world.rkbox(["run", "-d", "--name", "web", "busybox", "sleep", "1000"]).ok();
+    reboot(&world);
+    world.sh("for n in 1 2 3 4; do rkbox start web & all=\"${all:-} $!\"; done; for one in $all; do wait $one; done").ok();
+    assert_eq!(running(&world), ["web"]);
+    world.rk("rm -f web").ok();
+    assert_nothing_left(&world, &before);
+}
