@@ -8,7 +8,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Observation, World, images, registry};
+use common::{Observation, World, images, reboot, registry};
 
 /// The points that differ from their neighbours: before each step (`started`) and after it (`applied`), the same for undos, and the ends.
 /// `before` and `done` are the same world as `started` and as the next step's.
@@ -62,6 +62,7 @@ impl Row {
             .replace("BUSYBOX", &images().oci_archive("busybox"))
             .replace("LAYERED", &images().oci_archive("layers"))
             .replace("LAYERS", &images().layout("layers"))
+            .replace("REBOOT", reboot::SCRIPT)
             .replace("REGISTRY", &registry::script(&images().layout("layers")))
     }
 
@@ -194,6 +195,13 @@ sweeps! {
     run_in_sandbox: Before, "rkbox image load BUSYBOX; rkbox sandbox create web", "run --rm --sandbox web busybox true";
     create: Before, "rkbox image load BUSYBOX", "create --name c busybox true";
     run_detached: Before, "rkbox image load BUSYBOX", "run -d --name c busybox sleep 1000";
+    // The start that fails takes what the former boot had left, as each does.
+    start_after_reboot: Before, "rkbox image load BUSYBOX; rkbox run -d -p 8080:80 -v cache:/c -v $HOME/made:/m --name c busybox sleep 1000
+        REBOOT
+        RKBOX_FAULT=settle:0:fail rkbox start c || true", "start c";
+    rm_after_reboot: Either, "rkbox image load BUSYBOX; rkbox run -d --name c busybox sleep 1000
+        REBOOT
+        rkbox start c", "rm --force c";
     rm_running: Either, "rkbox image load BUSYBOX; rkbox run -d --name c busybox sleep 1000", "rm --force c";
     rm: Either, "rkbox image load BUSYBOX; rkbox run --name c busybox true", "rm c";
     image_load: Before, "true", "image load BUSYBOX";

@@ -148,11 +148,6 @@ impl World {
         self.leaks_allowed = true;
     }
 
-    /// Kills all processes of this world.
-    pub fn kill_processes(&self) {
-        process::kill_all(self);
-    }
-
     /// What would be left if this world ended now.
     pub fn leaks(&self) -> Vec<String> {
         let cgroups = cgroup::below(&self.cgroup_parent).into_iter().map(|path| format!("cgroup {path}"));
