@@ -17,8 +17,8 @@ use crate::cni::resolv_conf::Dns;
 use crate::cni::result::CniResult;
 use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::ids::IfName;
+use crate::step::pool::Hold;
 use crate::step::{self, Step};
-use crate::sys::lock::Lock;
 use crate::sys::{Host, file, ns, rootless_netns};
 
 pub use super::detach::{is_held, steps_of};
@@ -48,7 +48,7 @@ pub struct Attached {
     /// The steps, in order.
     pub steps: Vec<Step>,
     /// The address pool's lock, to be held until the steps are done.
-    pub lock: Option<Lock>,
+    pub lock: Option<Hold>,
     /// The addresses with their prefixes; not known before the steps are done when another program gives them.
     pub addresses: Vec<IpNetwork>,
     /// The gateway of the first address.

@@ -18,6 +18,7 @@ pub mod exec;
 pub mod file;
 mod host;
 pub mod iptables;
+pub mod lease_index;
 pub mod lock;
 pub mod log_file;
 pub mod log_reader;

@@ -55,7 +55,7 @@ fn written_down(host: &Host, handle: &Handle) -> Result<Vec<Step>> {
         Ok(network) => network.pools(host),
         Err(_) => vec![host.pool(handle.network.as_ref())],
     };
-    let leases = dirs.iter().map(|dir| detach::lease_steps(dir, handle)).collect::<Result<Vec<_>>>()?;
+    let leases = dirs.iter().map(|dir| detach::lease_steps(host, dir, handle)).collect::<Result<Vec<_>>>()?;
     Ok(leases.into_iter().flatten().collect())
 }
 
