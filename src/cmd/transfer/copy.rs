@@ -12,7 +12,7 @@ use crate::idmap::IdMap;
 use crate::image::tar_path::TarPath;
 use crate::image::tar_reader::Limits;
 use crate::sys::proc;
-use crate::sys::transfer::{Bounds, Found, Owners, Shifted, Sink, TarSink, Towards, TreeSink, read_tar, walk};
+use crate::sys::transfer::{Bounds, Found, Owners, Shifted, Sink, TarSink, Towards, TreeSink, create_as, read_tar, walk};
 
 /// A stream of the user's own is not bounded but by the disk.
 const UNBOUNDED: Limits = Limits { entries: u64::MAX, bytes: u64::MAX };
@@ -93,6 +93,7 @@ fn copy(args: &CpArgs, from: &Place, to: &Place) -> Result<()> {
             Owners::All(uid, gid)
         }
     };
+    become_creator(to);
     // A device of a container is nobody else's.
     let mut tree = TreeSink::new(&dir, owners, to.inside && !from.inside)?;
     let mut inwards = Shifted { sink: &mut tree, map: to.map(), towards: Towards::Container };
@@ -103,6 +104,13 @@ fn copy(args: &CpArgs, from: &Place, to: &Place) -> Result<()> {
         output::note(&format!("warning: {passed} is not copied: there it would be open to whom the container chose"));
     }
     Ok(())
+}
+
+/// What is made in a container with a user namespace is made by its root.
+fn become_creator(to: &Place) {
+    if let Some(root) = to.map().filter(|_| to.inside).map(IdMap::root).filter(|root| *root != (0, 0)) {
+        create_as(root);
+    }
 }
 
 fn to_stream(args: &CpArgs, from: &Place) -> Result<()> {
@@ -124,6 +132,7 @@ fn from_stream(to: &Place) -> Result<()> {
     let missing =
         || Fault::invalid(format!("{} is not a directory of the container", to.path.display())).hint("name a directory that is there");
     let dir = to.find(true)?.filter(Found::is_dir).ok_or_else(missing)?;
+    become_creator(to);
     let mut tree = TreeSink::new(&dir, Owners::Kept, true)?;
     let mut sink = Shifted { sink: &mut tree, map: to.map(), towards: Towards::Container };
     read_tar(stdin().lock(), UNBOUNDED, &mut sink)?;
