@@ -5,28 +5,30 @@ use std::path::Path;
 
 use crate::fault::Result;
 use crate::record::{Attachment, Renewal};
+use crate::plan::Plan;
+use crate::step::pool::Hold;
 use crate::step::{File, Step};
 use crate::sys::{Host, file, proc};
 
 /// The largest of a box's own files.
 const LIMIT: u64 = 16 << 20;
 
-/// Of the plan of a box what a reboot takes, behind a first step, and where its network ends.
-pub fn volatile(host: &Host, first: Step, all: Vec<Step>, network_end: usize) -> (Vec<Step>, usize) {
-    let (mut kept, mut end) = (vec![first], 0);
-    for (index, step) in all.into_iter().enumerate().filter(|(_, step)| is_volatile(step, host)) {
-        kept.push(step);
-        if index <= network_end {
-            end = kept.len() - 1;
-        }
-    }
-    (kept, end)
+/// The plan of a box that a reboot has ended: `note` and then all that made it, of which what outlived the reboot is only adopted.
+///
+/// `network_end` is the index of the last step of its network in `all`; its pools are held until then.
+pub fn plan(host: &Host, planned: Plan, note: Step, network_end: usize, locks: Vec<Hold>) -> Plan {
+    let mut planned = planned;
+    planned.steps.insert(0, note);
+    let steps = planned.steps.iter().enumerate().skip(1);
+    let outlived = steps.filter(|(_, step)| !is_volatile(step, host)).map(|(index, _)| index).collect();
+    locks.into_iter().fold(planned.adopting(outlived), |plan, lock| plan.release_after(network_end + 1, lock))
 }
 
 /// Whether a reboot takes what a step makes: all but what lies with the records and the names and ranges that a box holds.
 fn is_volatile(step: &Step, host: &Host) -> bool {
     match step {
         Step::Reservation(_) | Step::IdClaim(_) | Step::Skeleton(_) | Step::ShiftedCopy(_) | Step::VolumeUse(_) => false,
+        Step::NetnsFiles(_) | Step::LogPlace(_) => false,
         Step::Directory(directory) => !directory.path.starts_with(&host.root) || is_mount_point(&directory.path),
         Step::File(file) => !file.path.starts_with(&host.root),
         _ => true,

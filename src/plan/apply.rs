@@ -41,16 +41,17 @@ pub fn carry_out(plan: Plan, host: &Host, timings: &mut Timings) -> Result<Carri
     let journal = open_new(&plan, host)?;
     let planned =
         Event::Planned { v: VERSION, command: plan.command.clone(), boot: proc::boot_id()?, keep: plan.keep, steps: plan.steps.clone() };
-    let Plan { box_id, command, steps, keep, beside, mut locks } = plan;
+    let Plan { box_id, command, steps, keep, beside, mut locks, adopted } = plan;
     let applied = reach("journal", 0).and_then(|()| journal.append(&planned)).and_then(|()| {
         timings.row("open the journal");
-        let made = apply_all(&Work { steps: &steps, beside: &beside, journal: &journal, host }, &mut locks, timings)?;
+        let made = apply_all(&Work { steps: &steps, beside: &beside, adopted: &adopted, journal: &journal, host }, &mut locks, timings)?;
         settle(&made, &journal, host)
     });
     drop(locks);
     if let Err(fault) = applied {
         return Err(roll_back(fault.doing(format!("cannot {command}")), journal, host));
     }
+    adopt(&steps, &adopted, &journal)?;
     timings.row("settle");
     if keep == Keep::Result {
         end_of_result(journal, host)?;
@@ -91,6 +92,8 @@ pub(super) struct Work<'a> {
     pub steps: &'a [Step],
     /// See [`Plan::side_by_side`].
     pub beside: &'a [Range<usize>],
+    /// See [`Plan::adopting`].
+    pub adopted: &'a [usize],
     pub journal: &'a Journal,
     pub host: &'a Host,
 }
@@ -103,6 +106,10 @@ fn apply_all(work: &Work<'_>, locks: &mut Vec<(usize, Hold)>, timings: &mut Timi
     std::thread::scope(|scope| {
         let (mut syncs, mut made, mut next) = (Vec::new(), Made::new(), 0);
         while next < work.steps.len() {
+            if work.adopted.contains(&next) {
+                next += 1;
+                continue;
+            }
             let stage = beside::stage(work, next)?;
             let steps = &work.steps[next..next + stage.len()];
             next += stage.len();
@@ -166,6 +173,16 @@ fn settle(made: &[(Step, Value)], journal: &Journal, host: &Host) -> Result<()> 
     ledger::note(made, host)?;
     reach("settle", 0)?;
     journal.append(&Event::Settled)
+}
+
+/// Writes down as done what the plan found made; after its end, because a rollback would take it. A death in between costs nothing: what
+/// the journal does not know of is removed by the record.
+fn adopt(steps: &[Step], adopted: &[usize], journal: &Journal) -> Result<()> {
+    for index in adopted.iter().copied() {
+        journal.append(&Event::Started { index, before: steps[index].before_nothing()? })?;
+        journal.append(&Event::Done { index, micros: 0 })?;
+    }
+    Ok(())
 }
 
 fn roll_back(fault: Fault, journal: Journal, host: &Host) -> Fault {

@@ -39,6 +39,8 @@ pub struct Plan {
     beside: Vec<Range<usize>>,
     /// Pools held since planning; each is freed when the step of its index is done.
     locks: Vec<(usize, Hold)>,
+    /// See [`Plan::adopting`].
+    adopted: Vec<usize>,
 }
 
 /// What recovery does with a settled box.
@@ -57,7 +59,7 @@ pub enum Keep {
 impl Plan {
     /// A plan without locks, one step after the other, that stays until removed.
     pub fn new(box_id: impl Into<String>, command: impl Into<String>, steps: Vec<Step>) -> Self {
-        Plan { box_id: box_id.into(), command: command.into(), steps, keep: Keep::default(), beside: Vec::new(), locks: Vec::new() }
+        Plan { box_id: box_id.into(), command: command.into(), steps, keep: Keep::default(), beside: Vec::new(), locks: Vec::new(), adopted: Vec::new() }
     }
 
     /// Sets what recovery does with it once settled.
@@ -71,6 +73,13 @@ impl Plan {
     /// What a run waits for must lie in an earlier one, and its steps must not undo each other's work.
     pub fn side_by_side(mut self, runs: Vec<Range<usize>>) -> Self {
         self.beside = runs;
+        self
+    }
+
+    /// Takes what these steps make for made: they are not carried out, and a rollback leaves them alone. Once the plan is settled they
+    /// are the box's like the others, so that a removal takes them back.
+    pub fn adopting(mut self, indices: Vec<usize>) -> Self {
+        self.adopted = indices;
         self
     }
 

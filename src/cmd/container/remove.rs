@@ -108,7 +108,7 @@ fn has_watched_step(host: &Host, id: &Id) -> bool {
 fn take_back(host: &Host, id: &Id, damage: Damage) -> Result<()> {
     let held = match salvage::after(host, id, plan::unwind(id.as_str(), host, 0), damage)? {
         Unwound::Yes if !file::exists(&host.container_dir(id.as_str()))? => return Ok(()),
-        // Made ready again after a reboot: the journal knows nothing of what outlived that.
+        // Made ready again after a reboot by a command that died before its journal knew of what outlived that.
         Unwound::Yes => None,
         Unwound::No(held) => held,
     };

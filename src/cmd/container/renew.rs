@@ -6,7 +6,7 @@ use crate::cmd::{Context, renewal, sandbox};
 use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::plan::journal::Journal;
 use crate::plan::{self, Keep, Plan, Timings};
-use crate::record::{Attachment, ContainerRecord};
+use crate::record::ContainerRecord;
 use crate::record::life::Launch;
 use crate::step::{Loopback, Watched};
 use crate::sys::dir_lock::{self, Beside};
@@ -29,12 +29,7 @@ pub fn start(cx: &Context, record: &ContainerRecord, awaits_client: bool) -> Res
         return Ok(false);
     }
     let former = prepare(host, record)?;
-    let mut moved = Vec::new();
-    let carried = plan::attempt(host, &mut Timings::start(), |_| {
-        let (plan, attachments) = plan(cx, record, &former, awaits_client)?;
-        moved = attachments;
-        Ok(plan)
-    })?;
+    let carried = plan::attempt(host, &mut Timings::start(), |_| plan(cx, record, &former, awaits_client))?;
     file::remove_file(&record.bundle.join(stop::MARK))?;
     carried.release();
     renewal::forget_former(&record.bundle)?;
@@ -48,12 +43,7 @@ fn prepare(host: &Host, record: &ContainerRecord) -> Result<Vec<several::Former>
     Ok(former)
 }
 
-fn plan(
-    cx: &Context,
-    record: &ContainerRecord,
-    former: &[several::Former],
-    awaits_client: bool,
-) -> Result<(Plan, Vec<Attachment>)> {
+fn plan(cx: &Context, record: &ContainerRecord, former: &[several::Former], awaits_client: bool) -> Result<Plan> {
     let host = &cx.host;
     let mut network = several::Several::default();
     match &record.netns {
@@ -70,14 +60,11 @@ fn plan(
     let attachments = std::mem::take(&mut network.attachments);
     let hostname = hostname(record)?;
     renewal::move_hosts(&record.bundle.join("hosts"), &hostname, &attachments)?;
-    let (made, network_end) = steps::steps(host, record, steps::Texts::default(), std::mem::take(&mut network.steps));
-    let (mut all, last) = renewal::volatile(host, renewal::note(&record.bundle, attachments.clone())?, made, network_end);
+    let (mut all, network_end) = steps::steps(host, record, steps::Texts::default(), std::mem::take(&mut network.steps));
     all.push(Watched { order: Box::new(launch::order(host, record, Launch::Run, awaits_client)) }.into());
-    let mut plan = Plan::new(record.id.as_str(), format!("start {} again after a reboot", record.name), all).kept(Keep::UntilRemoved);
-    for lock in network.locks {
-        plan = plan.release_after(last, lock);
-    }
-    Ok((plan, attachments))
+    let plan = Plan::new(record.id.as_str(), format!("start {} again after a reboot", record.name), all).kept(Keep::UntilRemoved);
+    let note = renewal::note(&record.bundle, attachments)?;
+    Ok(renewal::plan(host, plan, note, network_end, network.locks))
 }
 
 /// The host name that its runtime configuration gives it.

@@ -64,7 +64,7 @@ pub fn remove(host: &Host, id: &Id, extent: Extent, damage: Damage) -> Result<()
     let by_journal = down_to(host, id, extent).and_then(|down_to| plan::unwind(id.as_str(), host, down_to));
     let held = match salvage::after(host, id, by_journal, damage)? {
         Unwound::Yes if extent == Extent::Stop || !file::exists(&host.sandbox_dir(id.as_str()))? => return Ok(()),
-        // Made ready again after a reboot: the journal knows nothing of what outlived that.
+        // Made ready again after a reboot by a command that died before its journal knew of what outlived that.
         Unwound::Yes => None,
         Unwound::No(held) => held,
     };

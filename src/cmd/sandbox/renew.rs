@@ -54,10 +54,6 @@ fn plan_again(cx: &Context, record: &SandboxRecord, former: &[several::Former]) 
     let record = SandboxRecord { attachments, ..record.clone() };
     let texts = Texts { resolv_conf: renewal::text(&record.files, "resolv.conf")?, ..Texts::default() };
     let made = steps::steps(host, &record, texts, std::mem::take(&mut network.steps))?;
-    let (all, last) = renewal::volatile(host, note, made.all, made.network_end);
-    let mut plan = Plan::new(record.id.as_str(), format!("make sandbox {} ready again after a reboot", record.name), all);
-    for lock in network.locks {
-        plan = plan.release_after(last, lock);
-    }
-    Ok(plan)
+    let plan = Plan::new(record.id.as_str(), format!("make sandbox {} ready again after a reboot", record.name), made.all);
+    Ok(renewal::plan(host, plan, note, made.network_end, network.locks))
 }
