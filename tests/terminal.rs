@@ -99,6 +99,30 @@ assert status(pid) == 5
 }
 
 #[test]
+fn keys_of_a_terminal_reach_the_command_of_an_init() {
+    let world = with_busybox_only();
+    at_a_terminal(
+        &world,
+        r#"
+pid, master = start(rkbox, 'run', '--rm', '-it', '--init', 'busybox', 'sh', '-c', 'echo ready; exec sleep 1000')
+until(master, 'ready'); time.sleep(0.3)
+os.write(master, b'\x03')
+assert status(pid) == 130
+pid, master = start(rkbox, 'run', '--rm', '-it', '--init', 'busybox', 'sh')
+until(master, '# ')
+os.write(master, b'sleep 100\r'); time.sleep(0.5); os.write(master, b'\x1a')
+until(master, 'Stopped')
+os.write(master, b'fg\r'); time.sleep(0.5); os.write(master, b'\x03')
+os.write(master, b'echo stat=$?\r')
+until(master, 'stat=130')
+os.write(master, b'exit 9\r')
+assert status(pid) == 9
+"#,
+    );
+    assert_eq!(world.rk("ps -aq").ok().stdout, "");
+}
+
+#[test]
 fn many_attach_and_a_slow_one_holds_nobody_up() {
     let world = with_busybox_only();
     world.rkbox(["create", "--name", "c", "-i", "busybox", "sh", "-c", "read line; yes $line | head -n 2000000; echo end"]).ok();

@@ -10,6 +10,7 @@ pub mod cgroup;
 pub mod cgroup_peers;
 pub mod devices;
 pub mod etc;
+pub mod init;
 pub mod mounts;
 pub mod paths;
 pub mod pause;

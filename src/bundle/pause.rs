@@ -11,7 +11,7 @@ use super::user::Identity;
 use super::{canonical, mounts};
 use crate::fault::Result;
 
-/// The static program, about 1 KB; built from `pause/pause.rs` by `build.rs`.
+/// The static program, about 1 KB; built from `freestanding/pause.rs` by `build.rs`.
 pub const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pause"));
 
 /// Where the program is in the root file system of a sandbox.

@@ -139,6 +139,7 @@ pub fn container(host: &Host, id: &Id) -> Result<ContainerRecord> {
         mounts: Vec::new(),
         resources: serde_json::Value::Null,
         tty: false,
+        init: false,
         stdin: false,
         stop_signal: nothing(),
         user: (0, 0, Vec::new()),

@@ -70,6 +70,9 @@ pub struct ContainerRecord {
     pub resources: Value,
     /// Whether it has a terminal.
     pub tty: bool,
+    /// Whether its command runs under our init program.
+    #[serde(default)]
+    pub init: bool,
     /// Whether it has the caller's standard input.
     pub stdin: bool,
     /// Effective stop signal.

@@ -105,7 +105,7 @@ mod tests {
         let host = test_world::host_at(dir.path());
         let at = |name: &str| dir.path().join(name);
         let id: Id = crate::ids::hex(&proc::random::<32>().unwrap()).parse().unwrap();
-        Skeleton { path: at("rootfs"), pause: true, like: Vec::new() }.apply(&(), &host).unwrap();
+        Skeleton { path: at("rootfs"), pause: true, init: false, like: Vec::new() }.apply(&(), &host).unwrap();
         let mut request = bundle::pause::tests::request();
         (request.rootfs, request.cgroups_path, request.pid) = (at("rootfs"), format!("/{id}"), Namespace::New);
         (request.network, request.ipc, request.uts) = (None, None, None);

@@ -162,7 +162,7 @@ mod tests {
 
         fn pause(self) -> Self {
             let rootfs = self.dir.path().join("bundle/rootfs");
-            Skeleton { path: rootfs.clone(), pause: true, like: Vec::new() }.apply(&(), &self.host).unwrap();
+            Skeleton { path: rootfs.clone(), pause: true, init: false, like: Vec::new() }.apply(&(), &self.host).unwrap();
             let mut request = bundle::pause::tests::request();
             request.rootfs = rootfs;
             request.cgroups_path = self.cgroups_path();
@@ -174,7 +174,7 @@ mod tests {
 
         fn busybox(self, change: impl FnOnce(&mut ContainerRequest)) -> Self {
             let rootfs = self.dir.path().join("bundle/rootfs");
-            Skeleton { path: rootfs.clone(), pause: false, like: Vec::new() }.apply(&(), &self.host).unwrap();
+            Skeleton { path: rootfs.clone(), pause: false, init: false, like: Vec::new() }.apply(&(), &self.host).unwrap();
             fs::create_dir(rootfs.join("bin")).unwrap();
             fs::copy("/bin/busybox", rootfs.join("bin/busybox")).unwrap();
             std::os::unix::fs::symlink("busybox", rootfs.join("bin/sh")).unwrap();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{Action, Undone, Way};
-use crate::bundle::pause;
+use crate::bundle::{init, pause};
 use crate::fault::{Context, Fault, Kind, Result};
 use crate::script::{Script, quote};
 use crate::sys::file::{self, Durable};
@@ -23,13 +23,17 @@ const PAUSE_DIRECTORIES: [&str; 2] = ["dev", "proc"];
 ///
 /// As an overlay's highest lower layer it wins over the image where both have a name: its three files hide the image's, and its
 /// `/etc` would give the merged directory its own owner and mode, so it takes the image's from `like`. With `pause` it is a
-/// whole root file system: `/pause` beside the mount points, nothing writable.
+/// whole root file system: `/pause` beside the mount points, nothing writable. With `init` it brings the init program of a
+/// container along, so that no link of the image leads elsewhere.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Skeleton {
     /// The directory, new.
     pub path: PathBuf,
     /// Also place the pause program at `/pause`.
     pub pause: bool,
+    /// Also place the init program.
+    #[serde(default)]
+    pub init: bool,
     /// Layers of the image, highest first, whose `/etc` lends its owner and mode.
     #[serde(default)]
     pub like: Vec<PathBuf>,
@@ -62,6 +66,9 @@ impl Skeleton {
         }
         for name in FILES {
             file::create_atomic(&at.join(name), 0o644, b"", Durable::No)?;
+        }
+        if self.init {
+            file::create_atomic(&at.join(init::NAME), 0o555, init::PROGRAM, Durable::No)?;
         }
         if let Some(attributes) = rootfs::find_attributes(&self.like, "etc").doing(|| "reading the image's /etc")? {
             rootfs::set_attributes(&at.join("etc"), attributes)?;
@@ -120,6 +127,9 @@ impl Action for Skeleton {
         }
         for name in FILES {
             out.write_file(&inside(name), 0o644, b"");
+        }
+        if self.init {
+            out.write_file(&inside(init::NAME), 0o555, init::PROGRAM);
         }
         // The same owner and mode as `find_attributes` reads, chosen when the script is printed.
         match rootfs::find_attributes(&self.like, "etc") {
@@ -188,8 +198,8 @@ pub(super) mod tests {
         fs::create_dir_all(image.join("etc")).unwrap();
         fs::set_permissions(image.join("etc"), fs::Permissions::from_mode(0o750)).unwrap();
         nix::unistd::chown(&image.join("etc"), Some(7.into()), None).unwrap();
-        for pause in [false, true] {
-            let step = Skeleton { path: world.path().join("init"), pause, like: vec![image.clone()] };
+        for (pause, init) in [(false, false), (false, true), (true, false)] {
+            let step = Skeleton { path: world.path().join("init"), pause, init, like: vec![image.clone()] };
             let before = tree(world.path());
             step.look(&host).unwrap();
             assert_eq!(tree(world.path()), before);
@@ -215,6 +225,7 @@ pub(super) mod tests {
                 }
             }
             let etc = made.iter().find(|row| row.0 == Path::new("etc"));
+            assert_eq!(made.iter().any(|row| row.0 == Path::new(init::NAME)), init);
             assert_eq!(etc.map(|row| (row.1 & 0o7777, row.2)), (!pause).then_some((0o750, 7)));
         }
     }

@@ -116,7 +116,7 @@ mod tests {
         let at = |name: &str| dir.path().join(name);
         fs::create_dir(at("bundle")).unwrap();
         fs::create_dir(at("run")).unwrap();
-        Skeleton { path: at("bundle/rootfs"), pause: true, like: Vec::new() }.apply(&(), &host).unwrap();
+        Skeleton { path: at("bundle/rootfs"), pause: true, init: false, like: Vec::new() }.apply(&(), &host).unwrap();
         let mut request = bundle::pause::tests::request();
         (request.rootfs, request.cgroups_path) = (at("bundle/rootfs"), format!("/{id}"));
         (request.network, request.ipc, request.uts) = (None, None, None);

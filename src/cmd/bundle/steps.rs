@@ -75,7 +75,7 @@ pub fn layered(record: &BundleRecord, texts: Texts) -> Result<Vec<Step>> {
     let [init, upper, work, rootfs] = ["init", "upper", "work", "rootfs"].map(|name| dir.join(name));
     let lowers = std::iter::once(init.clone()).chain(like.iter().cloned()).collect();
     all.extend([
-        Skeleton { path: init, pause: false, like: like.clone() }.into(),
+        Skeleton { path: init, pause: false, init: false, like: like.clone() }.into(),
         // The merged root has the attributes of the upper one.
         Directory { like, ..Directory::new(upper.clone(), 0o755) }.into(),
         directory(work.clone(), 0o700),

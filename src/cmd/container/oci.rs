@@ -7,6 +7,7 @@ use super::mounts;
 use super::options::Owns;
 use super::request::{Facts, hostname};
 use super::steps::{Texts, pid_pin};
+use crate::bundle::init;
 use crate::bundle::mounts::{Access, Bind, KernelFiles, Shm};
 use crate::bundle::process::Terminal;
 use crate::bundle::spec::{self, ContainerRequest, Isolation, Namespace, UserIds};
@@ -59,7 +60,7 @@ fn oci_request(host: &Host, facts: &Facts<'_>, record: &ContainerRecord, hostnam
     });
     let own_ipc = facts.file.is_some_and(ContainerFile::has_own_ipc);
     Ok(ContainerRequest {
-        args: record.args.clone(),
+        args: if record.init { init::before(&record.args) } else { record.args.clone() },
         env: record.env.clone(),
         cwd: record.cwd.clone(),
         identity: user::Identity { uid: record.user.0, gid: record.user.1, groups: record.user.2.clone() },

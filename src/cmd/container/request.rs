@@ -85,6 +85,7 @@ pub fn record(cx: &Context, facts: &Facts<'_>, net: Net) -> Result<ContainerReco
         mounts: mounts::resolve(cx, facts, userns.as_ref(), (identity.uid, identity.gid))?,
         resources: said.resources,
         tty: said.tty,
+        init: facts.args.process.init,
         stdin: said.stdin,
         stop_signal: said.stop_signal,
         user: (identity.uid, identity.gid, identity.groups),

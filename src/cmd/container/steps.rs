@@ -71,7 +71,7 @@ pub fn steps(host: &Host, record: &ContainerRecord, texts: Texts, network: Vec<S
     let [init, upper, work, rootfs] = ["init", "upper", "work", "rootfs"].map(|name| dir.join(name));
     let mut lowers = vec![init.clone()];
     lowers.extend(record.lowers.iter().cloned());
-    all.push(Skeleton { path: init, pause: false, like: record.lowers.clone() }.into());
+    all.push(Skeleton { path: init, pause: false, init: record.init, like: record.lowers.clone() }.into());
     let ids = record.userns.as_ref();
     let owned = |owner| ids.map_or(owner, |userns| userns.map.shift(owner));
     if let Some(userns) = ids.filter(|userns| userns.shift == Shift::Copy) {

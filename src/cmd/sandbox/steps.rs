@@ -96,7 +96,7 @@ pub fn steps(host: &Host, record: &SandboxRecord, texts: Texts, network: Vec<Ste
     ]);
     all.extend(named);
     all.extend(names(host, record));
-    all.push(Skeleton { path: dir.join("rootfs"), pause: true, like: Vec::new() }.into());
+    all.push(Skeleton { path: dir.join("rootfs"), pause: true, init: false, like: Vec::new() }.into());
     all.extend(userns::root_steps(host, ids, dir.join("rootfs")));
     all.extend::<[Step; 2]>([
         File { path: dir.join("config.json"), mode: 0o600, content: texts.config, durable: false, owner: (0, 0) }.into(),

@@ -42,6 +42,7 @@ const OF_THE_FILE: &[&str] = &[
     "hostname",
     "interactive",
     "tty",
+    "init",
     "labels",
     "annotations",
     "NamesArgs",

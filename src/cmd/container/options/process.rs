@@ -43,6 +43,10 @@ pub struct ProcessArgs {
     /// Give it a terminal
     #[arg(short, long)]
     pub tty: bool,
+    /// Run the command under an init that hands signals on to it and reaps
+    /// the orphans it leaves
+    #[arg(long)]
+    pub init: bool,
     /// Label, may be repeated
     #[arg(short, long = "label", value_name = "KEY=VALUE", value_parser = parse::pair)]
     pub labels: Vec<(String, String)>,
