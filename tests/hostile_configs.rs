@@ -72,8 +72,7 @@ fn configurations() {
         less.as_object_mut().unwrap().remove(&change[1..]);
         cases.push((name.to_owned(), text(&less), "not valid"));
     }
-    println!("{} cases", cases.len());
-    check(cases, 110, Config::parse);
+    check(cases, 120, Config::parse);
 }
 
 /// What a descriptor says of a document, and what the document says of itself.

@@ -101,7 +101,7 @@ fn names_in_docker_archives() {
         let list = json!([{"Config": "c.json", "RepoTags": [tag], "Layers": ["l/layer.tar"]}]).to_string();
         cases.push((format!("tag {tag:?}"), docker(&list).end(), "image reference"));
     }
-    check(cases);
+    check(cases, 60);
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn lists_of_docker_archives() {
             says,
         ));
     }
-    check(cases);
+    check(cases, 30);
 }
 
 #[test]
@@ -263,7 +263,7 @@ fn links_and_doubles_in_docker_archives() {
         with(t().file("Manifest.json", &good()).file("l/layer.tar", text(&layer()))),
         "is not an image",
     ));
-    check(cases);
+    check(cases, 40);
 }
 
 #[test]
@@ -313,5 +313,5 @@ fn tars_of_docker_archives() {
     cases.push(("zeros".to_owned(), vec![0; 10240], "no members"));
     cases.push(("text".to_owned(), b"hello, world".repeat(100), "is not a sound tar file"));
     cases.push(("an inner archive".to_owned(), t().file("image.tar", text(&whole)).end(), "is not an image"));
-    check(cases);
+    check(cases, 30);
 }

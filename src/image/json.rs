@@ -18,8 +18,8 @@ const FREE: [&str; 4] = ["annotations", "Labels", "Volumes", "ExposedPorts"];
 /// Reads the document that `noun` names.
 ///
 /// A name that occurs twice in one object is refused: parsers take the first or the last one, so that what one tool has checked
-/// another would not run. So are names that differ by case only, which readers written in Go take for the same one; not in
-/// [`FREE`] objects. *Errors:* `InvalidArgument`, with line and column.
+/// another would not run. So are names that differ by case only, which readers written in Go take for the same one; not where
+/// an author names the members (annotations, labels). *Errors:* `InvalidArgument`, with line and column.
 pub fn read(bytes: &[u8], noun: &str) -> Result<Value> {
     let mut from = serde_json::Deserializer::from_slice(bytes);
     let read = Strict { names: Names::OfFields, depth: 0 }.deserialize(&mut from);
@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn two_meanings_are_refused_by_name_and_place() {
         for (text, says) in [
-            ("{\"a\":1,\n\"a\":1}", r#"it is not valid: member "a" occurs twice at line 2 column 4"#),
+            ("{\"a\":1,\n\"a\":1}", r#"it is not valid: member "a" occurs twice at line 2 column 3"#),
             (r#"{"a":1,"\u0061":2}"#, r#"member "a" occurs twice"#),
             (r#"[{"x":{"layers":[],"Layers":[]}}]"#, r#"member "Layers" occurs twice, if upper"#),
             (r#"{"Labels":{"a":"","a":""}}"#, r#"member "a" occurs twice"#),

@@ -17,8 +17,8 @@ use super::list;
 pub type Case = (String, Vec<u8>, &'static str);
 
 /// Loads each archive into a store of its own, and holds what comes of it against the table.
-pub fn check(cases: Vec<Case>) {
-    println!("{} cases", cases.len());
+pub fn check(cases: Vec<Case>, at_least: usize) {
+    assert!(cases.len() >= at_least, "{} cases", cases.len());
     let (dir, mut wrong) = (tempfile::tempdir().unwrap(), Vec::new());
     fs::write(dir.path().join("canary"), "keep").unwrap();
     let archive = dir.path().join("a.tar");
