@@ -47,6 +47,24 @@ fn a_container_is_created_started_stopped_and_started_again() {
 }
 
 #[test]
+fn whoever_starts_it_hears_all_of_it_in_every_life() {
+    let world = with_busybox_only();
+    for _ in 0..8 {
+        // So short that only who is there before it hears it.
+        world.rkbox(["create", "--net", "none", "--name", "c", "busybox", "sh", "-c", "echo out; echo err >&2; exit 4"]).ok();
+        for _ in 0..2 {
+            world.rk("start --attach c").fails(4).prints("out\n").says("err\n");
+        }
+        world.rk("rm c").ok();
+    }
+    world.rk("create --net none -i --name c busybox cat").ok();
+    for text in ["one", "two"] {
+        assert_eq!(world.sh(&format!("echo {text} | rkbox start --attach c")).ok().stdout, format!("{text}\n"));
+    }
+    world.rk("rm c").ok();
+}
+
+#[test]
 fn restart_is_a_stop_and_a_start_with_the_same_files_and_address() {
     let world = with_busybox_only();
     let before = world.observe();

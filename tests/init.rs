@@ -37,6 +37,8 @@ fn signals_end_a_command_that_has_no_handler() {
     // Any other than these two kinds goes through as well, also those that a first process cannot be sent from inside.
     for (signal, code) in [("HUP", 129), ("ABRT", 134), ("SEGV", 139), ("USR2", 140), ("RTMIN+3", 165), ("KILL", 137)] {
         world.rk("start with").ok();
+        // One that comes before the program runs is lost, as to any first process.
+        wait_for("the command", || world.rk("exec with ps -o comm").ok().stdout.contains("sleep"));
         world.rk(&format!("kill -s {signal} with")).ok();
         assert_eq!(world.rk("wait with").ok().stdout.trim(), code.to_string(), "{signal}");
     }

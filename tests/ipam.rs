@@ -6,22 +6,10 @@ mod pool;
 use std::fs;
 use std::process::Command;
 
-use pool::{Pool, State, assert_same, ipam_steps};
+use pool::{Dice, Pool, State, assert_same, ipam_steps};
 use rkbox::fault::Kind;
 use rkbox::step::{Step, Undone};
 use serde_json::{Value, json};
-
-/// A small deterministic generator (xorshift).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % sides as u64).unwrap()
-    }
-}
 
 fn shapes() -> Vec<Value> {
     vec![
@@ -222,8 +210,8 @@ fn a_rollback_leaves_the_pool_as_it_was() {
 fn an_undo_leaves_what_does_not_bear_our_mark() {
     let pool = Pool::new(json!([[{"subnet": "10.0.0.0/29"}]]));
     pool.add("other").unwrap();
-    let lease =
-        rkbox::step::Lease { dir: pool.dir(), address: "10.0.0.2".parse().unwrap(), owner: "me".into(), ifname: "eth0".parse().unwrap() };
+    let (address, ifname) = ("10.0.0.2".parse().unwrap(), "eth0".parse().unwrap());
+    let lease = rkbox::step::Lease { dir: pool.dir(), address, owner: "me".into(), ifname, in_new_pool: false };
     let step = Step::from(lease);
     let nothing = step.before_nothing().unwrap();
     assert_eq!(step.look(&pool.host()).unwrap_err().kind(), Kind::Conflict);
@@ -267,11 +255,7 @@ fn sh(script: &str) {
 #[test]
 fn a_large_pool_is_read_in_time() {
     let pool = Pool::new(json!([[{"subnet": "10.0.0.0/16"}]]));
-    fs::create_dir_all(pool.dir()).unwrap();
-    for nth in 2..10_002_u32 {
-        let address = std::net::Ipv4Addr::from_bits((10 << 24) + nth);
-        fs::write(pool.dir().join(address.to_string()), format!("{nth:064x}\r\neth0")).unwrap();
-    }
+    pool.fill(10_000);
     // The machine may be busy with other things: the best of five, each beside the reference.
     let cursor = pool.dir().join("last_reserved_ip.0");
     let in_time = (0..5).any(|_| {

@@ -5,66 +5,9 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use common::world::DIR;
-use common::{Output, World, images};
-
-/// An ordinary user of this world, with a home and what a login gives; his holder ends with this.
-struct User {
-    world: World,
-    uid: u32,
-}
-
-/// Each has another number: the processes of one are nobody else's.
-static NEXT: AtomicU32 = AtomicU32::new(2000);
-
-impl User {
-    fn new(subordinate: &str) -> Self {
-        let (world, uid) = (World::new(), NEXT.fetch_add(1, Ordering::Relaxed));
-        fs::set_permissions(DIR, fs::Permissions::from_mode(0o755)).unwrap();
-        world
-            .sh(&format!(
-                "cd {DIR}; mkdir home; mkdir -p /run/user/{uid}; chmod 0700 /run/user/{uid}; chown {uid}:{uid} home /run/user/{uid}
-                 printf '{subordinate}' >subid; (cat /etc/passwd; echo 'ordinary:x:{uid}:{uid}::{DIR}/home:/bin/sh') >passwd; chmod 644 passwd subid
-                 for file in subuid subgid; do [ -e /etc/$file ] || : >/etc/$file; mount --bind subid /etc/$file; done; mount --bind passwd /etc/passwd"
-            ))
-            .ok();
-        User { world, uid }
-    }
-
-    fn sh(&self, script: &str) -> Output {
-        let mut command = self.world.command("setpriv");
-        for name in ["RKBOX_ROOT", "RKBOX_RUN", "RKBOX_CNI_CONF_DIR", "RKBOX_CNI_STATE_DIR", "RKBOX_CGROUP_PARENT"] {
-            command.env_remove(name);
-        }
-        command.env("HOME", format!("{DIR}/home")).env("XDG_RUNTIME_DIR", format!("/run/user/{}", self.uid));
-        let ids = self.uid.to_string();
-        command.args(["--reuid", &ids, "--regid", &ids, "--clear-groups", "--inh-caps=-all", "sh", "-euc"]);
-        Output::of(command.arg(format!("rkbox() {{ {} \"$@\"; }}\n{script}", self.world.program.display())), self.world.limit)
-    }
-
-    fn rk(&self, line: &str) -> Output {
-        self.sh(&format!("rkbox {line}"))
-    }
-}
-
-impl Drop for User {
-    fn drop(&mut self) {
-        if let Ok(pid) = fs::read_to_string(format!("/run/user/{}/rkbox/holder.pid", self.uid)) {
-            let pid = nix::unistd::Pid::from_raw(pid.trim().parse().unwrap());
-            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
-        }
-    }
-}
-
-fn with_images() -> User {
-    let user = User::new("ordinary:200000:65536\\n");
-    for name in ["busybox", "layers"] {
-        user.rk(&format!("image load {}", images().oci_archive(name))).ok();
-    }
-    user
-}
+use common::{User, World, images, user_with_images as with_images};
 
 #[test]
 fn a_container_runs_as_the_users_own() {
@@ -142,12 +85,10 @@ fn what_runs_is_found_by_the_next_command() {
 fn what_needs_root_is_refused_by_name_with_the_way_to_get_it() {
     let user = with_images();
     for (line, code, what) in [
-        ("run --rm busybox true", 125, "a network of its own needs root"),
+        ("run --rm -p 8080:80 busybox true", 125, "publishing a port needs root"),
         ("run --rm --net none -m 64m busybox true", 125, "--memory cannot be held"),
         ("run --rm --net none --userns auto busybox true", 125, "--userns auto needs root"),
-        ("sandbox create s", 9, "a network of its own needs root"),
-        ("net create x", 9, "a network to the outside needs root"),
-        ("port-forward s 80", 9, "port-forward needs root"),
+        ("sandbox create s -p 8080:80", 9, "publishing a port needs root"),
         ("stats", 9, "control groups needs root"),
         ("pause c", 9, "freezing needs root"),
     ] {

@@ -6,13 +6,13 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use super::{
-    Context, Format, bundle, cni, container, doctor, driver, gc, image, network, port, port_forward, repair, sandbox, seccomp, transfer,
-    unit, usage, volume,
+    Context, Format, bundle, cni, container, doctor, driver, gc, image, network, output, port, port_forward, repair, sandbox, seccomp,
+    transfer, unit, usage, volume,
 };
 use crate::cni::built_in::Policy;
 use crate::fault::{Fault, Kind, Result};
 use crate::sys::room::Reserve;
-use crate::sys::{Halt, Host, Plugins, cgroup_lock, privilege, rootless};
+use crate::sys::{Halt, Host, Plugins, cgroup_lock, privilege, rootless, rootless_netns};
 
 /// Drives runc directly: images, namespaces, networks, pods. No daemon.
 #[derive(Debug, Parser)]
@@ -178,6 +178,7 @@ impl Global {
         let host = Host {
             root,
             netns: if rootless::is_rootless() { run.join("netns") } else { PathBuf::from("/run/netns") },
+            rootless_netns: rootless::is_rootless().then(|| Host::rootless_netns_of(&run)),
             run,
             cni_conf: absolute(self.cni_conf_dir)?,
             cni_state: absolute(self.cni_state_dir)?,
@@ -239,6 +240,7 @@ impl Cli {
         let context = self.global.context()?;
         if needs_privilege {
             privilege::require()?;
+            mend_the_way_out(&context.host);
         }
         self.command.run(&context).map_err(with_a_way_out)
     }
@@ -246,8 +248,6 @@ impl Cli {
     /// Refuses what an ordinary user's rkbox cannot do.
     fn refuse_without_root(&self) -> Result<()> {
         let (what, way) = match &self.command {
-            Command::Net(command) if !command.only_reads() => ("a network to the outside", "--net none and --net host need none"),
-            Command::PortForward(_) => ("port-forward", "with --net host ports are the host's"),
             Command::Pause(_) | Command::Unpause(_) => ("freezing", "rkbox kill -s STOP and -s CONT stop the first process"),
             Command::Update(_) | Command::Stats(_) => ("what works by control groups", "run rkbox as root"),
             _ => return Ok(()),
@@ -290,6 +290,19 @@ impl Cli {
             Command::Kill(_) | Command::Pause(_) | Command::Unpause(_) | Command::Wait(_) | Command::Exec(_) | Command::Attach(_) => true,
             Command::Repair(_) => true,
         }
+    }
+}
+
+/// An ordinary user's pasta that was killed is started again by the next command; one that cannot be is no reason not to go on.
+fn mend_the_way_out(host: &Host) {
+    let mended = host.rootless_netns.as_deref().map(rootless_netns::mend);
+    match mended {
+        Some(Ok(true)) => output::note("rkbox: pasta had ended, and was started again"),
+        Some(Err(fault)) => {
+            output::note(&format!("rkbox: nothing leads out of the networks: {fault}"));
+            output::hints(&fault);
+        }
+        _ => {}
     }
 }
 

@@ -13,7 +13,7 @@ use crate::network::attach::Attached;
 use crate::network::networks::Network;
 use crate::network::publish::{self, Request};
 use crate::ports::Forward;
-use crate::sys::Host;
+use crate::sys::{Host, rootless};
 
 /// The published ports of a sandbox or container.
 #[derive(Clone, Debug, Default, Args)]
@@ -55,6 +55,9 @@ pub fn secure(
     owner: &str,
     (asks, force): (&[PortAsk], bool),
 ) -> Result<Vec<Forward>> {
+    if !asks.is_empty() {
+        rootless::refuse("publishing a port", "lead one there yourself: rkbox port-forward BOX PORT; or --net host")?;
+    }
     let addresses: Vec<IpAddr> = attached.addresses.iter().map(ipnetwork::IpNetwork::ip).collect();
     let name_of = |owner: &str| name_of(&cx.host, owner);
     let forwards = publish::choose(Request { asks, addresses: &addresses, force, name_of: &name_of })?;

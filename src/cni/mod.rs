@@ -18,6 +18,7 @@ pub mod inject;
 pub mod ipam;
 pub mod keys;
 pub mod lease_file;
+pub mod lease_index;
 pub mod list;
 pub mod macvlan;
 pub mod ports;

@@ -57,6 +57,16 @@ impl TuningConf {
         Ok(conf)
     }
 
+    /// Leaves out what a later plugin of the same list tunes again.
+    pub fn give_way(&mut self, later: &TuningConf) {
+        self.sysctl.retain(|key, _| !later.sysctl.contains_key(key));
+        self.mac = self.mac.filter(|_| later.mac.is_none());
+        self.promisc &= !later.promisc;
+        self.mtu = self.mtu.filter(|_| later.mtu.is_none());
+        self.allmulti = self.allmulti.filter(|_| later.allmulti.is_none());
+        self.tx_queue = self.tx_queue.filter(|_| later.tx_queue.is_none());
+    }
+
     fn take(&mut self, keys: &Keys<'_>) -> Result<()> {
         if let Some(sysctl) = keys.object("sysctl")? {
             for (key, value) in sysctl.others(&[]) {

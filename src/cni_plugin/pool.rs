@@ -9,7 +9,7 @@ use crate::cni::ipam::Ipam;
 use crate::cni::keys::Keys;
 use crate::cni::request::{self, CniError};
 use crate::network::call::Planned;
-use crate::network::{addresses, direct, lease_book};
+use crate::network::{self, addresses, direct, lease_book};
 
 fn read(session: &Session) -> Answer<Ipam> {
     if session.conf.keys().object("ipam").map_err(as_bad_config)?.is_none() {
@@ -58,7 +58,7 @@ pub fn check(session: &Session) -> Answer<()> {
     let call = session.call()?;
     match ipam {
         Ipam::HostLocal(conf) => {
-            let held = addresses::held_by(&addresses::pool_dir(call.host, call.network, &conf), call.owner, call.ifname)?;
+            let held = network::held_by(call.host, &network::pool_dir(call.host, call.network, &conf), call.owner, call.ifname)?;
             if held.is_empty() {
                 let message = format!("host-local: Failed to find address added by container {}", session.owner);
                 return Err(CniError::new(request::INTERNAL, message));
@@ -104,7 +104,7 @@ pub fn sweep(session: &Session, conf: &HostLocal, valid: &[(String, String)]) ->
     let is_valid = |owner: &str, ifname: Option<&str>| {
         valid.iter().any(|(known, interface)| known == owner && ifname.is_none_or(|ifname| ifname == interface))
     };
-    lease_book::free_unless(&dir, is_valid)?;
+    lease_book::free_unless(&session.host, &dir, is_valid)?;
     Ok(())
 }
 

@@ -197,6 +197,7 @@ fn host() -> Host {
         root: root("RKBOX_ROOT", "/var/lib/rkbox"),
         run: root("RKBOX_RUN", "/run/rkbox"),
         netns: PathBuf::from("/run/netns"),
+        rootless_netns: None,
         cni_conf: root("RKBOX_CNI_CONF_DIR", "/etc/cni/net.d"),
         cni_state: root("RKBOX_CNI_STATE_DIR", "/var/lib/cni"),
         plugins: Plugins { path: variable("CNI_PATH"), policy: Policy::Prefer, limit: Duration::from_secs(120) },

@@ -34,11 +34,10 @@ impl Monitor {
     }
 
     fn on_input(&mut self, place: usize, bytes: &[u8]) {
-        if !matches!(self.clients.at(place).map(|client| client.role), Some(Role::Attached { stdin: true, .. })) {
-            return;
-        }
+        let Some(Role::Attached { stdin: true, pace }) = self.clients.at(place).map(|client| client.role) else { return };
         match bytes {
-            [] if self.order.stdin_once => self.streams.end_input(),
+            // The input of who started it is the container's.
+            [] if self.order.stdin_once || pace => self.streams.end_input(),
             // Others may send more.
             [] => {}
             bytes => self.streams.push(bytes),

@@ -4,19 +4,20 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use super::call::Call;
+use super::lease_search::{self, held_by};
 use crate::cni::allocate::{self, Choice, Refusal};
 use crate::cni::cache;
 use crate::cni::host_local::HostLocal;
 use crate::cni::ipam::Ipam;
-use crate::cni::lease_file::{self, Match};
+use crate::cni::lease_file;
 use crate::cni::list::Plugin;
 use crate::cni::ranges::RangeSet;
 use crate::cni::resolv_conf::{self, Dns};
 use crate::cni::result::{CniResult, Ip};
 use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::ids::{IfName, NetworkName};
+use crate::step::pool::Hold;
 use crate::step::{Cursor, Lease, Pool, Step, lease, pool};
-use crate::sys::lock::Lock;
 use crate::sys::{Host, file};
 
 /// A lease is at most this large.
@@ -32,7 +33,7 @@ pub struct Assigned {
     /// The steps that claim the addresses.
     pub steps: Vec<Step>,
     /// Holds the pool until the leases are written.
-    pub lock: Option<Lock>,
+    pub lock: Option<Hold>,
     /// Addresses, routes and name servers.
     pub result: CniResult,
     /// What people should hear of.
@@ -80,13 +81,14 @@ fn from_pool(call: &Call<'_>, conf: &HostLocal) -> Result<Assigned> {
 /// The leases of an attachment, as steps to be undone.
 pub fn leases(call: &Call<'_>, ipam: &Ipam) -> Result<Vec<Step>> {
     let Ipam::HostLocal(conf) = ipam else { return Ok(Vec::new()) };
-    lease_steps(&pool_dir(call.host, call.network, conf), call.owner, call.ifname)
+    lease_steps(call.host, &pool_dir(call.host, call.network, conf), call.owner, call.ifname)
 }
 
 /// The leases that an owner's interface holds in a pool, as steps to be undone.
-pub fn lease_steps(dir: &Path, owner: &str, ifname: &IfName) -> Result<Vec<Step>> {
-    let lease = |address| Lease { dir: dir.to_path_buf(), address, owner: owner.to_owned(), ifname: ifname.clone() }.into();
-    Ok(held_by(dir, owner, ifname)?.into_iter().map(lease).collect())
+pub fn lease_steps(host: &Host, dir: &Path, owner: &str, ifname: &IfName) -> Result<Vec<Step>> {
+    let lease =
+        |address| Lease { dir: dir.to_path_buf(), address, owner: owner.to_owned(), ifname: ifname.clone(), in_new_pool: false }.into();
+    Ok(held_by(host, dir, owner, ifname)?.into_iter().map(lease).collect())
 }
 
 /// Addresses of a pool that are free, and the steps that claim them.
@@ -94,18 +96,11 @@ struct Chosen {
     /// Pool, then cursor and lease of each range set.
     steps: Vec<Step>,
     /// Holds the pool until the leases are written.
-    lock: Option<Lock>,
+    lock: Option<Hold>,
     /// One address of each range set.
     choices: Vec<Choice>,
     /// What people should hear of.
     notes: Vec<String>,
-}
-
-/// What stands in a pool.
-struct Contents {
-    dir: PathBuf,
-    /// Sorted.
-    names: Vec<String>,
 }
 
 /// Where the leases of a network are.
@@ -122,9 +117,12 @@ pub fn pool_dir(host: &Host, network: &NetworkName, ipam: &HostLocal) -> PathBuf
 /// host-local `cmdAdd`.
 fn choose(call: &Call<'_>, ipam: &HostLocal) -> Result<Chosen> {
     let dir = pool_dir(call.host, call.network, ipam);
-    let lock = if call.acting { pool::hold(&dir)? } else { None };
-    let contents = Contents { names: file::list(&dir)?, dir: dir.clone() };
-    let own = contents.held_by(call.owner, call.ifname);
+    let mut lock = if call.acting { pool::hold(call.host, &dir)? } else { None };
+    let own = match &mut lock {
+        Some(hold) => lease_search::find_held(call.host, hold, &dir, (call.owner, call.ifname))?,
+        None => held_by(call.host, &dir, call.owner, call.ifname)?,
+    };
+    let contents = Contents { dir: dir.clone() };
     let mut requested = ipam.requested.clone();
     let mut steps: Vec<Step> = vec![Pool { dir: dir.clone() }.into()];
     let (mut choices, mut notes) = (Vec::new(), Vec::new());
@@ -139,7 +137,10 @@ fn choose(call: &Call<'_>, ipam: &HostLocal) -> Result<Chosen> {
             notes.push(format!("reclaiming {address} of {}: its lease is empty and nobody writes it", call.network));
         }
         steps.push(Cursor { dir: dir.clone(), set: index, last: address }.into());
-        steps.push(Lease { dir: dir.clone(), address, owner: call.owner.to_owned(), ifname: call.ifname.clone() }.into());
+        let in_new_pool = lock.is_none();
+        let lease = Lease { dir: dir.clone(), address, owner: call.owner.to_owned(), ifname: call.ifname.clone(), in_new_pool };
+        lock.iter_mut().for_each(|hold| hold.adds(&lease));
+        steps.push(lease.into());
         choices.push(choice);
     }
     if !requested.is_empty() {
@@ -149,33 +150,18 @@ fn choose(call: &Call<'_>, ipam: &HostLocal) -> Result<Chosen> {
     Ok(Chosen { steps, lock, choices, notes })
 }
 
-/// The addresses that an owner's interface holds in a pool.
-pub fn held_by(dir: &Path, owner: &str, ifname: &IfName) -> Result<Vec<IpAddr>> {
-    Ok(Contents { names: file::list(dir)?, dir: dir.to_path_buf() }.held_by(owner, ifname))
-}
-
 fn duplicate(index: usize, address: IpAddr, owner: &str) -> Fault {
     let message =
         format!("failed to allocate for range {index}: {address} has been allocated to {owner}, duplicate allocation is not allowed");
     Fault::new(Kind::AlreadyExists, message).hint("detach it first: rkbox net del, or rkbox gc when its owner is gone")
 }
 
-impl Contents {
-    /// Exact leases, else those in the old form. A file that cannot be read is somebody else's, as upstream takes it.
-    fn held_by(&self, owner: &str, ifname: &IfName) -> Vec<IpAddr> {
-        let mut buffer = [0; LIMIT];
-        let (mut exact, mut old) = (Vec::new(), Vec::new());
-        for (name, address) in self.names.iter().filter_map(|name| Some((name, name.parse::<IpAddr>().ok()?))) {
-            let Ok(Some(content)) = file::peek(&self.dir.join(name), &mut buffer) else { continue };
-            match lease_file::compare(content, owner, ifname) {
-                Match::Exact => exact.push(address),
-                Match::OldForm => old.push(address),
-                Match::Other => {}
-            }
-        }
-        if exact.is_empty() { old } else { exact }
-    }
+/// The files of a pool.
+struct Contents {
+    dir: PathBuf,
+}
 
+impl Contents {
     /// The start of a file of the pool.
     fn content(&self, name: &str) -> Option<Vec<u8>> {
         let mut buffer = [0; LIMIT];
@@ -183,7 +169,7 @@ impl Contents {
     }
 
     fn holds(&self, address: IpAddr) -> bool {
-        self.names.binary_search(&address.to_string()).is_ok()
+        file::exists(&self.dir.join(address.to_string())).unwrap_or(true)
     }
 
     fn next(&self, set: &RangeSet, index: usize, wanted: Option<IpAddr>) -> std::result::Result<Choice, Refusal> {
@@ -198,7 +184,8 @@ impl Contents {
         let message = format!("failed to allocate for range {index}: {refusal}");
         match refusal {
             Refusal::Exhausted(_) => {
-                let held: Vec<&String> = self.names.iter().filter(|name| name.parse::<IpAddr>().is_ok()).collect();
+                let names = file::list(&self.dir).unwrap_or_default();
+                let held: Vec<&String> = names.iter().filter(|name| name.parse::<IpAddr>().is_ok()).collect();
                 let mut named: Vec<String> = held.iter().take(NAMED).map(|address| self.holder(call, address)).collect();
                 if held.len() > named.len() {
                     named.push(format!("{} more", held.len() - named.len()));

@@ -17,9 +17,9 @@ use crate::cni::resolv_conf::Dns;
 use crate::cni::result::CniResult;
 use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::ids::IfName;
+use crate::step::pool::Hold;
 use crate::step::{self, Step};
-use crate::sys::lock::Lock;
-use crate::sys::{Host, file, ns};
+use crate::sys::{Host, file, ns, rootless_netns};
 
 pub use super::detach::{is_held, steps_of};
 
@@ -48,7 +48,7 @@ pub struct Attached {
     /// The steps, in order.
     pub steps: Vec<Step>,
     /// The address pool's lock, to be held until the steps are done.
-    pub lock: Option<Lock>,
+    pub lock: Option<Hold>,
     /// The addresses with their prefixes; not known before the steps are done when another program gives them.
     pub addresses: Vec<IpNetwork>,
     /// The gateway of the first address.
@@ -67,6 +67,31 @@ pub struct Attached {
 /// *Errors:* `NotFound` for a namespace that is not there, `AlreadyExists` for an attachment that is, `ResourceExhausted` for a
 /// pool without a free address. *Source:* libcni `AddNetworkList`.
 pub fn plan_attach(host: &Host, attach: &Attach<'_>) -> Result<Attached> {
+    let mut attached = host.at_bridges(|| plan_here(host, attach))?;
+    if let Some(path) = &host.rootless_netns {
+        lead_out(path, &mut attached)?;
+    }
+    Ok(attached)
+}
+
+/// Puts before the steps of an attachment what an ordinary user's bridges need: their namespace, and pasta for those with a gateway.
+///
+/// *Errors:* `Unavailable` without pasta.
+fn lead_out(path: &Path, attached: &mut Attached) -> Result<()> {
+    let mut before: Vec<Step> = vec![step::RootlessNetns { path: path.to_path_buf() }.into()];
+    let leads_out = |step: &Step| matches!(step, Step::Gateway(_) | Step::HostEnd(_) | Step::Plugin(_));
+    if attached.steps.iter().any(leads_out) {
+        if rootless_netns::has_default_route()? || rootless_netns::has_way_out(path)? {
+            before.push(step::Pasta { netns: path.to_path_buf() }.into());
+        } else {
+            attached.notes.push("this host has no default route, so nothing leads out of the network".to_owned());
+        }
+    }
+    attached.steps.splice(0..0, before);
+    Ok(())
+}
+
+fn plan_here(host: &Host, attach: &Attach<'_>) -> Result<Attached> {
     refuse_bad_owner(attach.owner)?;
     let cached = cache_path(host, attach);
     if file::exists(&cached)? {

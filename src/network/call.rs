@@ -9,8 +9,8 @@ use crate::cni::version::Version;
 use crate::fault::Result;
 use crate::ids::{IfName, NetworkName};
 use crate::step::Step;
+use crate::step::pool::Hold;
 use crate::sys::Host;
-use crate::sys::lock::Lock;
 
 /// Which interface of which namespace a plugin is called for.
 #[derive(Clone, Copy, Debug)]
@@ -40,8 +40,8 @@ pub struct Call<'a> {
 pub struct Planned {
     /// The steps, in order.
     pub steps: Vec<Step>,
-    /// The address pool's lock, to be held until the leases are written.
-    pub lock: Option<Lock>,
+    /// The address pool, to be held until the leases are written.
+    pub lock: Option<Hold>,
     /// The result, the one of the plugin before included.
     pub result: CniResult,
     /// What people should hear of.
@@ -68,7 +68,7 @@ pub fn plan_del(call: &Call<'_>, built_in: &BuiltIn, previous: Option<&CniResult
         BuiltIn::Ptp(conf) => ptp::plan_del(call, conf, previous),
         BuiltIn::Macvlan(conf) => macvlan::plan_del(call, conf, previous),
         BuiltIn::Loopback => Ok(loopback::plan_del(call)),
-        BuiltIn::Tuning(conf) => Ok(chained::tuning(call, conf)),
+        BuiltIn::Tuning(conf) => Ok(chained::tuning(call, conf).map(Step::from).into_iter().collect()),
         BuiltIn::Bandwidth(conf) => Ok(vec![chained::bandwidth(call, *conf, "lo".parse()?)?.into()]),
         BuiltIn::Firewall(conf) => {
             let step = previous.map(|previous| chained::firewall(conf, previous)).transpose()?.flatten();

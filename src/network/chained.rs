@@ -7,7 +7,7 @@ use sha2::{Digest, Sha512};
 
 use super::call::{Call, Planned};
 use crate::cni::bandwidth::{BandwidthConf, Bucket};
-use crate::cni::built_in::without_previous;
+use crate::cni::built_in::{BuiltIn, without_previous};
 use crate::cni::firewall::{FirewallConf, IngressPolicy};
 use crate::cni::result::{CniResult, Interface};
 use crate::cni::tuning::TuningConf;
@@ -29,17 +29,17 @@ pub fn plan_tuning(call: &Call<'_>, conf: &TuningConf, previous: Option<&CniResu
         let ours = |interface: &&mut Interface| !interface.sandbox.is_empty() && interface.name == call.ifname.as_ref();
         result.interfaces.iter_mut().filter(ours).for_each(|interface| interface.mac = mac.to_string());
     }
-    Ok(Planned { steps: tuning(call, conf), result, ..Planned::default() })
+    Ok(Planned { steps: tuning(call, conf).map(Step::from).into_iter().collect(), result, ..Planned::default() })
 }
 
 /// The step of a tuning; none when nothing is asked.
-pub fn tuning(call: &Call<'_>, conf: &TuningConf) -> Vec<Step> {
+pub fn tuning(call: &Call<'_>, conf: &TuningConf) -> Option<step::Tuning> {
     let nothing = TuningConf { data_dir: conf.data_dir.clone(), ..TuningConf::default() };
     if *conf == nothing {
-        return Vec::new();
+        return None;
     }
     let dir = conf.data_dir.as_deref().unwrap_or(Path::new(TUNING_DIR));
-    let step = step::Tuning {
+    Some(step::Tuning {
         netns: call.netns.to_path_buf(),
         ifname: call.ifname.clone(),
         sysctl: conf.sysctl.clone(),
@@ -50,8 +50,7 @@ pub fn tuning(call: &Call<'_>, conf: &TuningConf) -> Vec<Step> {
         tx_queue: conf.tx_queue,
         backup: dir.join(format!("{}_{}.json", call.owner, call.ifname)),
         own_netns: call.own_netns,
-    };
-    vec![step.into()]
+    })
 }
 
 /// *Source:* reference `tuning` `validateSysctlConf`: each parameter must match a line of the list, when there is one.
@@ -103,8 +102,7 @@ fn matches(line: &str, key: &str) -> Result<bool> {
 /// What limits of bandwidth take and add to the result.
 pub fn plan_bandwidth(call: &Call<'_>, conf: BandwidthConf, previous: Option<&CniResult>) -> Result<Planned> {
     let mut result = previous.cloned().ok_or_else(|| without_previous("bandwidth"))?;
-    let inner = result.interfaces.iter().position(|interface| !interface.sandbox.is_empty() && interface.name == call.ifname.as_ref());
-    let host = inner.and_then(|inner| result.interfaces.get(inner.checked_sub(1)?)).filter(|interface| interface.sandbox.is_empty());
+    let host = host_end(call, &result);
     if conf == BandwidthConf::default() {
         return Ok(Planned { result, ..Planned::default() });
     }
@@ -118,6 +116,25 @@ pub fn plan_bandwidth(call: &Call<'_>, conf: BandwidthConf, previous: Option<&Cn
         result.interfaces.push(Interface { name: step.ifb.to_string(), mac: step.ifb_mac.to_string(), ..Interface::default() });
     }
     Ok(Planned { steps: vec![step.into()], result, ..Planned::default() })
+}
+
+/// The end of the interface on the host, as its result tells.
+fn host_end<'a>(call: &Call<'_>, result: &'a CniResult) -> Option<&'a Interface> {
+    let inner = result.interfaces.iter().position(|interface| !interface.sandbox.is_empty() && interface.name == call.ifname.as_ref());
+    inner.and_then(|inner| result.interfaces.get(inner.checked_sub(1)?)).filter(|interface| interface.sandbox.is_empty())
+}
+
+/// What is not as a chained plugin has made it; none for all others.
+pub fn differences(call: &Call<'_>, built_in: &BuiltIn, result: &CniResult) -> Result<Vec<String>> {
+    match built_in {
+        BuiltIn::Tuning(conf) => tuning(call, conf).map_or(Ok(Vec::new()), |step| step.differences(call.host)),
+        BuiltIn::Bandwidth(conf) if *conf != BandwidthConf::default() => match host_end(call, result) {
+            Some(host) => bandwidth(call, *conf, host.name.parse()?)?.differences(),
+            None => Ok(vec!["the result tells of no interface on the host".to_owned()]),
+        },
+        BuiltIn::Firewall(conf) => firewall(conf, result)?.map_or(Ok(Vec::new()), |step| step.differences(call.host)),
+        _ => Ok(Vec::new()),
+    }
 }
 
 /// The step of limits on a link.

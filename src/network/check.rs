@@ -4,6 +4,8 @@ use ipnetwork::IpNetwork;
 
 use super::addresses;
 use super::call::Call;
+use super::chained;
+use super::lease_search::held_by;
 use crate::cni::bridge::BridgeConf;
 use crate::cni::built_in::BuiltIn;
 use crate::cni::ipam::Ipam;
@@ -46,7 +48,11 @@ pub fn differences(call: Call<'_>, built_in: &BuiltIn, result: &CniResult, by_rk
         }
         BuiltIn::Macvlan(_) => check.sandbox(Some(true), None)?,
         BuiltIn::Loopback => check.sandbox(None, None)?,
-        BuiltIn::Tuning(_) | BuiltIn::Bandwidth(_) | BuiltIn::Firewall(_) => {}
+        // What cannot even be looked at is not as it was made.
+        BuiltIn::Tuning(_) | BuiltIn::Bandwidth(_) | BuiltIn::Firewall(_) => {
+            let found = chained::differences(&call, built_in, result).unwrap_or_else(|fault| vec![fault.to_string()]);
+            check.differences.extend(found);
+        }
     }
     Ok(check.differences)
 }
@@ -61,7 +67,7 @@ impl Check<'_> {
     fn leases(&mut self, ipam: &Ipam) -> Result<()> {
         let Ipam::HostLocal(conf) = ipam else { return Ok(()) };
         let dir = addresses::pool_dir(self.call.host, self.call.network, conf);
-        let held = addresses::held_by(&dir, self.call.owner, self.call.ifname)?;
+        let held = held_by(self.call.host, &dir, self.call.owner, self.call.ifname)?;
         for ip in self.result.ips.clone() {
             self.expect(held.contains(&ip.address.ip()), || {
                 format!("address {} is not leased to it in {}", ip.address.ip(), dir.display())

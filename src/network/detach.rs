@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::addresses;
 use super::call::{self, Call};
 use super::foreign::Chain;
+use super::lease_search::held_by;
 use super::networks;
 use super::wiring;
 use crate::cni::cache;
@@ -83,8 +84,8 @@ pub fn steps_of_cached(host: &Host, handle: &Handle, cached: &cache::Attachment)
 }
 
 /// The leases that an attachment holds in a pool, as steps.
-pub fn lease_steps(dir: &Path, handle: &Handle) -> Result<Vec<Step>> {
-    addresses::lease_steps(dir, &handle.owner, &handle.ifname)
+pub fn lease_steps(host: &Host, dir: &Path, handle: &Handle) -> Result<Vec<Step>> {
+    addresses::lease_steps(host, dir, &handle.owner, &handle.ifname)
 }
 
 /// The entry itself, to be taken back when all the rest is gone: nothing else tells of the attachment.
@@ -103,7 +104,8 @@ pub fn steps_of(host: &Host, attachment: &record::Attachment, netns: Option<&Pat
     let dir = host.pool(&attachment.network);
     let mut steps: Vec<Step> = Vec::new();
     for network in &attachment.addresses {
-        let lease = step::Lease { dir: dir.clone(), address: network.ip(), owner: handle.owner.clone(), ifname: handle.ifname.clone() };
+        let (owner, ifname) = (handle.owner.clone(), handle.ifname.clone());
+        let lease = step::Lease { dir: dir.clone(), address: network.ip(), owner, ifname, in_new_pool: false };
         steps.push(lease.into());
         let masquerade = step::Masquerade { network: handle.network.clone(), address: network.ip(), owner: handle.owner.clone() };
         steps.push(masquerade.into());
@@ -134,7 +136,7 @@ pub fn is_held(host: &Host, attachment: &record::Attachment) -> Result<bool> {
     if file::exists(&handle.cache_path(host))? {
         return Ok(true);
     }
-    let held = addresses::held_by(&host.pool(&attachment.network), &handle.owner, &handle.ifname)?;
+    let held = held_by(host, &host.pool(&attachment.network), &handle.owner, &handle.ifname)?;
     Ok(attachment.addresses.iter().any(|network| held.contains(&network.ip())))
 }
 

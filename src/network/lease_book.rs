@@ -8,7 +8,7 @@ use crate::cni::lease_file;
 use crate::cni::ranges::RangeSet;
 use crate::fault::{Fault, Kind, Result};
 use crate::step::{lease, pool};
-use crate::sys::file;
+use crate::sys::{Host, file};
 
 /// A lease is at most this large.
 const LIMIT: usize = 4096;
@@ -56,9 +56,13 @@ pub fn uptime() -> Result<Duration> {
     seconds.map(Duration::from_secs_f64).ok_or_else(|| Fault::internal("/proc/uptime holds no number"))
 }
 
-/// Frees the leases of a pool that `is_valid` does not vouch for, under its lock; answers them. Empty files that nobody writes go too.
-pub fn free_unless(dir: &Path, is_valid: impl Fn(&str, Option<&str>) -> bool) -> Result<Vec<Held>> {
-    let Some(_held) = pool::hold(dir)? else { return Ok(Vec::new()) };
+/// Frees the leases of a pool that `is_valid` does not vouch for, under its lock; answers them. Empty files that nobody writes go too,
+/// and what killed writers left on file systems where a file has a name before it is whole.
+pub fn free_unless(host: &Host, dir: &Path, is_valid: impl Fn(&str, Option<&str>) -> bool) -> Result<Vec<Held>> {
+    let Some(_held) = pool::hold(host, dir)? else { return Ok(Vec::new()) };
+    for name in file::list(dir)?.iter().filter(|name| pool::is_half_written(name)) {
+        file::remove_file(&dir.join(name))?;
+    }
     let mut freed = Vec::new();
     for held in read(dir)? {
         let path = dir.join(held.address.to_string());

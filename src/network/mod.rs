@@ -11,6 +11,7 @@ pub mod detach;
 pub mod direct;
 pub mod foreign;
 pub mod lease_book;
+mod lease_search;
 mod loopback;
 mod macvlan;
 pub mod networks;
@@ -19,4 +20,5 @@ pub mod publish;
 pub mod upstream;
 mod wiring;
 
-pub use addresses::{held_by, pool_dir};
+pub use addresses::pool_dir;
+pub use lease_search::held_by;

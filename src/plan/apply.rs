@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::journal::{Event, Journal, VERSION};
 use super::{Keep, Plan, Timings, beside, ledger, reach, unwind};
 use crate::fault::{Context, Fault, Kind, Result};
+use crate::step::pool::Hold;
 use crate::step::{Step, Tenure};
-use crate::sys::lock::Lock;
 use crate::sys::{Host, file, proc, signal};
 
 /// A plan that holds; the journal's lock is the owner's life.
@@ -99,7 +99,7 @@ pub(super) struct Work<'a> {
 ///
 /// What must survive a power cut is synced beside the steps that follow it: an fsync can take longer than all the rest, and nothing else
 /// of a box outlives the cut.
-fn apply_all(work: &Work<'_>, locks: &mut Vec<(usize, Lock)>, timings: &mut Timings) -> Result<Made> {
+fn apply_all(work: &Work<'_>, locks: &mut Vec<(usize, Hold)>, timings: &mut Timings) -> Result<Made> {
     std::thread::scope(|scope| {
         let (mut syncs, mut made, mut next) = (Vec::new(), Made::new(), 0);
         while next < work.steps.len() {

@@ -1,18 +1,21 @@
 //! `--explain`: the same plan as a POSIX shell script that anybody can read and run.
 
+use serde_json::Value;
+
 use super::Plan;
 use super::journal::Status;
 use super::unwind;
 use crate::fault::Result;
 use crate::ids::shorten;
 use crate::script::Script;
-use crate::step::Tenure;
+use crate::step::{Step, Tenure};
 use crate::sys::Host;
 
 /// The script that does what carrying out `plan` would do. A shared thing that stands already is a comment.
 pub fn explain(plan: &Plan, host: &Host) -> Result<Script> {
     let mut script = Script::new();
     script.comment(&plan.command);
+    tell_where(host, &mut script);
     for step in &plan.steps {
         script.blank();
         if step.tenure() == Tenure::Shared && step.look(host).and_then(|before| step.already(&before)).unwrap_or(false) {
@@ -20,29 +23,48 @@ pub fn explain(plan: &Plan, host: &Host) -> Result<Script> {
             continue;
         }
         script.comment(&shorten(&step.to_string()));
-        step.script(None, &mut script)?;
+        print(step, None, host, &mut script)?;
     }
     Ok(script)
 }
 
 /// The script that does what removing a box would do, from its journal, down to step `down_to`.
-pub fn explain_removal(command: &str, status: &Status, down_to: usize) -> Result<Script> {
+pub fn explain_removal(command: &str, status: &Status, down_to: usize, host: &Host) -> Result<Script> {
     let mut script = Script::new();
     script.comment(command);
+    tell_where(host, &mut script);
     for (step, before) in unwind::removal_of(status, down_to) {
         script.blank();
         script.comment(&shorten(&format!("undo: {step}")));
-        step.script(Some(before), &mut script)?;
+        print(step, Some(before), host, &mut script)?;
     }
     Ok(script)
 }
 
 /// Appends the undo of every private step of `plan`, last first, as of a host on which nothing of it stood.
-pub fn append_removal(plan: &Plan, script: &mut Script) -> Result<()> {
+pub fn append_removal(plan: &Plan, host: &Host, script: &mut Script) -> Result<()> {
     for step in plan.steps.iter().rev().filter(|step| step.tenure() == Tenure::Private) {
         script.blank();
         script.comment(&shorten(&format!("undo: {step}")));
-        step.script(Some(&step.before_nothing()?), script)?;
+        print(step, Some(&step.before_nothing()?), host, script)?;
     }
     Ok(())
+}
+
+/// Prints a step; where bridges are in a namespace of their own, what acts there enters it.
+pub fn print(step: &Step, before: Option<&Value>, host: &Host, script: &mut Script) -> Result<()> {
+    let Some(netns) = host.rootless_netns.as_ref().filter(|_| step.is_at_bridges()) else { return step.script(before, script) };
+    let mut inside = Script::new();
+    step.script(before, &mut inside)?;
+    script.feed(["nsenter".to_owned(), format!("--net={}", netns.display()), "sh".into(), "-eu".into()], inside.as_str());
+    Ok(())
+}
+
+/// Where an ordinary user's script is to be run.
+fn tell_where(host: &Host, script: &mut Script) {
+    if host.rootless_netns.is_some() {
+        let pid = host.run.join("holder.pid");
+        let enter = format!("nsenter --user --mount --preserve-credentials --target $(cat {}) sh", pid.display());
+        script.comment(&format!("in the namespaces of this user: {enter}"));
+    }
 }

@@ -16,8 +16,8 @@ use std::ops::Range;
 
 use crate::fault::{Kind, Result};
 use crate::step::Step;
+use crate::step::pool::Hold;
 use crate::sys::Host;
-use crate::sys::lock::Lock;
 
 pub use apply::{Carried, carry_out};
 pub use fault_point::reach;
@@ -37,8 +37,8 @@ pub struct Plan {
     pub keep: Keep,
     /// Runs of steps that lie side by side; each run is carried out in order.
     beside: Vec<Range<usize>>,
-    /// Locks held since planning; each is freed when the step of its index is done.
-    locks: Vec<(usize, Lock)>,
+    /// Pools held since planning; each is freed when the step of its index is done.
+    locks: Vec<(usize, Hold)>,
 }
 
 /// What recovery does with a settled box.
@@ -74,8 +74,8 @@ impl Plan {
         self
     }
 
-    /// Holds `lock` until the step of `index` is done.
-    pub fn release_after(mut self, index: usize, lock: Lock) -> Self {
+    /// Holds a pool until the step of `index` is done.
+    pub fn release_after(mut self, index: usize, lock: Hold) -> Self {
         self.locks.push((index, lock));
         self
     }

@@ -58,6 +58,41 @@ pub struct Bandwidth {
     pub ifb_mac: Mac,
 }
 
+impl Bandwidth {
+    /// What is not as it was made: the buckets, the ifb, the detour to it.
+    ///
+    /// *Source:* CHECK of the reference `bandwidth`.
+    pub fn differences(&self) -> Result<Vec<String>> {
+        let mut netlink = Netlink::open()?;
+        let ticks = sysctl::ticks_per_microsecond()?;
+        let mut found = Vec::new();
+        let sides = [(&self.link, self.ingress, false), (&self.ifb, self.egress, false), (&self.link, self.egress, true)];
+        for (name, limit, is_detour) in sides {
+            let Some(limit) = limit else { continue };
+            let Some(link) = netlink.find_link(name.as_ref())? else {
+                found.push(format!("link {name} is gone"));
+                continue;
+            };
+            let qdiscs = netlink.qdiscs(name.as_ref(), link.index)?;
+            if is_detour && !qdiscs.iter().any(|qdisc| qdisc.kind == "ingress") {
+                found.push(format!("what {name} receives is not led through {}", self.ifb));
+            }
+            if is_detour {
+                continue;
+            }
+            match qdiscs.iter().find_map(|qdisc| qdisc.bucket) {
+                None => found.push(format!("{name} has no token bucket")),
+                Some(bucket) if bucket != limit.bucket(ticks) => {
+                    let (now, wanted) = (bucket.rate * 8, limit.rate / 8 * 8);
+                    found.push(format!("the token bucket of {name} is another: {now} bits per second, not {wanted}, or another burst"));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(found)
+    }
+}
+
 impl fmt::Display for Bandwidth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "limit the bandwidth of {}", self.link)
@@ -66,6 +101,7 @@ impl fmt::Display for Bandwidth {
 
 impl Action for Bandwidth {
     type Before = ();
+    const AT_BRIDGES: bool = true;
 
     fn look(&self, _: &Host) -> Result<()> {
         match Netlink::open()?.find_link(self.ifb.as_ref())? {

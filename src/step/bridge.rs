@@ -50,6 +50,7 @@ const DYING: Duration = Duration::from_millis(300);
 impl Action for Bridge {
     type Before = BridgeBefore;
     const TENURE: Tenure = Tenure::Shared;
+    const AT_BRIDGES: bool = true;
 
     fn look(&self, _: &Host) -> Result<BridgeBefore> {
         match Netlink::open()?.find_link(self.name.as_ref())? {

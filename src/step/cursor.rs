@@ -4,10 +4,11 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::{Action, Tenure, Undone, Way, pool};
-use crate::fault::Result;
+use crate::fault::{Kind, Result};
 use crate::script::{Script, quote};
 use crate::sys::file::{self, Durable, FileError};
 use crate::sys::Host;
@@ -57,14 +58,13 @@ impl Cursor {
         }
     }
 
-    /// Removes what a writer left that died before its rename.
-    fn sweep(&self) -> Result<()> {
-        let prefix = format!(".last_reserved_ip.{}.", self.set);
-        for name in file::list(&self.dir)? {
-            let Some((pid, _)) = name.strip_prefix(&prefix).and_then(|rest| rest.split_once('.')) else { continue };
-            if !file::exists(&PathBuf::from("/proc").join(pid))? {
-                file::remove_file(&self.dir.join(&name))?;
-            }
+    /// Writes in place, as host-local does: a cursor is a hint, and one that a crash left half written leads to another free address.
+    fn write(&self, mode: u32, text: &str) -> Result<()> {
+        let (path, text) = (self.path(), text.as_bytes());
+        match file::write_in_place(&path, text).map_err(|error| (error.errno(), error)) {
+            Err((Some(Errno::ENOENT), _)) => file::create_atomic(&path, mode, text, Durable::No)?,
+            Err((Some(Errno::ELOOP), _)) => file::write_atomic(&path, mode, text, Durable::No)?,
+            other => other.map_err(|(_, error)| error)?,
         }
         Ok(())
     }
@@ -87,18 +87,20 @@ impl Action for Cursor {
 
     fn apply(&self, before: &Option<CursorBefore>, _host: &Host) -> Result<()> {
         let mode = before.as_ref().map_or(0o600, |before| before.mode);
-        file::write_atomic(&self.path(), mode, self.last.to_string().as_bytes(), Durable::No)?;
-        Ok(())
+        match self.write(mode, &self.last.to_string()) {
+            // In a pool that is just made and that nobody could hold.
+            Err(fault) if fault.kind() == Kind::AlreadyExists => self.write(mode, &self.last.to_string()),
+            other => other,
+        }
     }
 
-    fn undo(&self, before: &Option<CursorBefore>, _host: &Host) -> Result<Undone> {
-        let Some(_held) = pool::hold(&self.dir)? else { return Ok(Undone::Done) };
-        self.sweep()?;
+    fn undo(&self, before: &Option<CursorBefore>, host: &Host) -> Result<Undone> {
+        let Some(_held) = pool::hold(host, &self.dir)? else { return Ok(Undone::Done) };
         if self.current()?.as_deref() != Some(self.last.to_string().as_str()) {
             return Ok(Undone::Done);
         }
         match before {
-            Some(before) => file::write_atomic(&self.path(), before.mode, before.text.as_bytes(), Durable::No)?,
+            Some(before) => self.write(before.mode, &before.text)?,
             None => {
                 file::remove_file(&self.path())?;
             }

@@ -51,6 +51,7 @@ impl Fence {
 impl Action for Fence {
     type Before = PieceBefore;
     const TENURE: Tenure = Tenure::Shared;
+    const AT_BRIDGES: bool = true;
 
     fn look(&self, _: &Host) -> Result<PieceBefore> {
         PieceBefore::of(&self.piece())

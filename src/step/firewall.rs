@@ -11,8 +11,9 @@ use crate::cni::firewall::IngressPolicy;
 use crate::fault::Result;
 use crate::ids::IfName;
 use crate::script::Script;
-use crate::sys::Host;
+use crate::sys::{Errno, Host};
 use crate::sys::iptables::Tables;
+use crate::sys::nft::{Family, ForwardChains, Nft, Passage};
 
 const TABLE: &str = "filter";
 const FORWARD: &str = "CNI-FORWARD";
@@ -49,6 +50,15 @@ fn jump(comment: &str, to: &str) -> String {
     format!("-m comment --comment \"{comment}\" -j {to}")
 }
 
+/// A rule of an address, as `-S` prints it without the verb.
+fn own_rule(address: IpAddr, passage: Passage) -> String {
+    let net = format!("{address}/{}", if address.is_ipv4() { 32 } else { 128 });
+    match passage {
+        Passage::Answers => format!("{FORWARD} -d {net} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"),
+        Passage::Sent => format!("{FORWARD} -s {net} -j ACCEPT"),
+    }
+}
+
 impl Firewall {
     fn families(&self) -> impl Iterator<Item = Tables> {
         let has = |v4: bool| self.addresses.iter().any(|address| address.is_ipv4() == v4);
@@ -57,15 +67,26 @@ impl Firewall {
 
     /// The rules of the addresses, as `-S` prints them without the verb.
     fn own_rules(&self, tables: Tables) -> Vec<String> {
-        let of_family = self.addresses.iter().filter(|address| address.is_ipv4() == (tables == Tables::V4));
-        let rules = of_family.flat_map(|address| {
-            let net = format!("{address}/{}", if address.is_ipv4() { 32 } else { 128 });
-            [
-                format!("{FORWARD} -d {net} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"),
-                format!("{FORWARD} -s {net} -j ACCEPT"),
-            ]
-        });
-        rules.collect()
+        let both = |address| [Passage::Answers, Passage::Sent].map(|passage| own_rule(address, passage));
+        self.of_family(tables).into_iter().flat_map(both).collect()
+    }
+
+    /// Those addresses that are of a family.
+    fn of_family(&self, tables: Tables) -> Vec<IpAddr> {
+        self.addresses.iter().copied().filter(|address| address.is_ipv4() == (tables == Tables::V4)).collect()
+    }
+
+    fn chains(&self, tables: Tables) -> ForwardChains<'_> {
+        let family = if tables == Tables::V4 { Family::V4 } else { Family::V6 };
+        ForwardChains { family, chain: FORWARD, admin: &self.admin_chain }
+    }
+
+    /// As [`Firewall::missing`], asked of the kernel itself where the chains stand as they should; `None` where iptables has to say.
+    fn missing_by_netlink(&self, tables: Tables) -> Result<Option<Vec<(IpAddr, Passage)>>> {
+        if self.ingress != IngressPolicy::Open || !tables.is_nft() {
+            return Ok(None);
+        }
+        Ok(Nft::open()?.missing_passages(self.chains(tables), &self.of_family(tables))?)
     }
 
     /// What is missing of the chains, the jumps and the rules.
@@ -102,6 +123,30 @@ impl Firewall {
         lines
     }
 
+    /// Adds the missing lines where they are rules of addresses only and the chain is there; false when iptables has to.
+    fn apply_by_netlink(&self, tables: Tables, lines: &[String]) -> Result<bool> {
+        let all = self.of_family(tables).into_iter().flat_map(|address| [Passage::Answers, Passage::Sent].map(|passage| (address, passage)));
+        let asked: Vec<_> = all.filter(|(address, passage)| lines.contains(&format!("-A {}", own_rule(*address, *passage)))).collect();
+        if asked.len() != lines.len() || !tables.is_nft() {
+            return Ok(false);
+        }
+        match Nft::open()?.add_passages(self.chains(tables), &asked) {
+            Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(false),
+            added => added.map(|()| true).map_err(Into::into),
+        }
+    }
+
+    /// The chains, jumps and rules that are missing.
+    ///
+    /// *Source:* CHECK of the reference `firewall`.
+    pub fn differences(&self, host: &Host) -> Result<Vec<String>> {
+        let missing = self.look(host)?;
+        let of = |(program, lines): (&String, &Vec<String>)| {
+            lines.iter().map(|line| format!("{program} has no {line}")).collect::<Vec<_>>()
+        };
+        Ok(missing.iter().flat_map(of).collect())
+    }
+
     /// What takes the rules of the addresses away, of those that are there.
     fn surplus(&self, tables: Tables, now: &[String]) -> Vec<String> {
         let there = |rule: &String| now.contains(&format!("-A {rule}"));
@@ -111,24 +156,35 @@ impl Firewall {
 
 impl Action for Firewall {
     type Before = FirewallBefore;
+    const AT_BRIDGES: bool = true;
 
     fn look(&self, _: &Host) -> Result<FirewallBefore> {
         let mut before = FirewallBefore::new();
         for tables in self.families() {
-            before.insert(tables.program().to_owned(), self.missing(tables, &tables.rules(TABLE)?));
+            let missing = match self.missing_by_netlink(tables)? {
+                Some(missing) => missing.into_iter().map(|(address, passage)| format!("-A {}", own_rule(address, passage))).collect(),
+                None => self.missing(tables, &tables.rules(TABLE)?),
+            };
+            before.insert(tables.program().to_owned(), missing);
         }
         Ok(before)
     }
 
     fn apply(&self, before: &FirewallBefore, _: &Host) -> Result<()> {
         for tables in self.families() {
-            tables.restore(TABLE, before.get(tables.program()).map_or(&[], Vec::as_slice))?;
+            let lines = before.get(tables.program()).map_or(&[][..], Vec::as_slice);
+            if !self.apply_by_netlink(tables, lines)? {
+                tables.restore(TABLE, lines)?;
+            }
         }
         Ok(())
     }
 
     fn undo(&self, _: &FirewallBefore, _: &Host) -> Result<Undone> {
         for tables in self.families().filter(|tables| tables.is_there()) {
+            if tables.is_nft() && Nft::open()?.remove_passages(self.chains(tables), &self.of_family(tables))? {
+                continue;
+            }
             tables.restore(TABLE, &self.surplus(tables, &tables.rules(TABLE)?))?;
         }
         Ok(Undone::Done)

@@ -69,6 +69,7 @@ impl Gateway {
 impl Action for Gateway {
     type Before = GatewayBefore;
     const TENURE: Tenure = Tenure::Shared;
+    const AT_BRIDGES: bool = true;
 
     fn look(&self, _: &Host) -> Result<GatewayBefore> {
         let mut netlink = Netlink::open()?;

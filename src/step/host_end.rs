@@ -35,6 +35,7 @@ impl fmt::Display for HostEnd {
 
 impl Action for HostEnd {
     type Before = ();
+    const AT_BRIDGES: bool = true;
 
     /// Nothing: the link is made by an earlier step, and the kernel refuses an address or route that is there.
     fn look(&self, _: &Host) -> Result<()> {

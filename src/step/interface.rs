@@ -102,7 +102,9 @@ impl Action for Interface {
             fault => fault,
         })?;
         if dad && !inside.settle_addresses(link.index, SETTLE)? {
-            return Err(Fault::new(Kind::AlreadyExists, format!("an IPv6 address of {name} is in use, or did not settle within {SETTLE:?}")));
+            let all: Vec<String> = self.addresses.iter().filter(|address| address.is_ipv6()).map(|address| address.ip().to_string()).collect();
+            let message = format!("somebody on the link of {name} has {}, or it did not settle within {SETTLE:?}", all.join(" or "));
+            return Err(Fault::new(Kind::AlreadyExists, message).hint("use a range that nobody else on this link gives addresses from"));
         }
         Ok(())
     }

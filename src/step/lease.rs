@@ -36,6 +36,9 @@ pub struct Lease {
     pub owner: String,
     /// Interface.
     pub ifname: IfName,
+    /// Whether the plan makes the pool too: nobody could hold it while planning, so the claim does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_new_pool: bool,
 }
 
 /// What stood there before a lease.
@@ -70,7 +73,7 @@ impl Lease {
         self.dir.join(format!(".{}.{}.tmp", self.address, &hex(&digest)[..12]))
     }
 
-    fn content(&self) -> String {
+    pub(super) fn content(&self) -> String {
         lease_file::content(&self.owner, &self.ifname)
     }
 
@@ -96,7 +99,9 @@ impl Action for Lease {
         }
     }
 
-    fn apply(&self, before: &LeaseBefore, _host: &Host) -> Result<()> {
+    fn apply(&self, before: &LeaseBefore, host: &Host) -> Result<()> {
+        let mut held = if self.in_new_pool { pool::hold(host, &self.dir)? } else { None };
+        held.iter_mut().for_each(|held| held.adds(self));
         if before.leaked && is_leaked(&self.path())? {
             file::remove_file(&self.path())?;
         }
@@ -110,8 +115,8 @@ impl Action for Lease {
         Some(self.path())
     }
 
-    fn undo(&self, _before: &LeaseBefore, _host: &Host) -> Result<Undone> {
-        let Some(_held) = pool::hold(&self.dir)? else { return Ok(Undone::Done) };
+    fn undo(&self, _before: &LeaseBefore, host: &Host) -> Result<Undone> {
+        let Some(_held) = pool::hold(host, &self.dir)? else { return Ok(Undone::Done) };
         file::remove_file(&self.temporary())?;
         match file::find(&self.path(), LIMIT) {
             Ok(Some(content)) if lease_file::compare(&content, &self.owner, &self.ifname) != Match::Other => {
@@ -126,10 +131,12 @@ impl Action for Lease {
     fn script(&self, way: Way<'_, LeaseBefore>, out: &mut Script) {
         let (path, temp) = (self.path(), self.temporary());
         let (path, temp) = (path.to_string_lossy(), temp.to_string_lossy());
+        let lock = self.dir.join("lock");
+        let lock = lock.to_string_lossy();
         match way {
             Way::Apply => {
                 out.write_file(&temp, 0o600, self.content().as_bytes());
-                out.run(["ln", &temp, &path]);
+                out.run(["flock", &lock, "ln", &temp, &path]);
                 out.run(["rm", &temp]);
             }
             Way::Undo(_) => {

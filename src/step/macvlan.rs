@@ -46,6 +46,7 @@ impl fmt::Display for Macvlan {
 
 impl Action for Macvlan {
     type Before = ();
+    const AT_BRIDGES: bool = true;
 
     fn look(&self, _: &Host) -> Result<()> {
         if self.own_netns {

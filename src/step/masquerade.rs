@@ -34,6 +34,7 @@ impl fmt::Display for Masquerade {
 
 impl Action for Masquerade {
     type Before = ();
+    const AT_BRIDGES: bool = true;
 
     fn look(&self, _: &Host) -> Result<()> {
         match Nft::open()?.find_element(self.address)? {

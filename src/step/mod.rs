@@ -45,6 +45,9 @@ pub trait Action: fmt::Display + Serialize + DeserializeOwned {
     /// Whether `rkbox gc` takes it back when nobody uses it. Not so for a shared fact that stays true without users (a cursor).
     const RECLAIMED: bool = true;
 
+    /// Whether it acts in the network namespace in which the bridges are, which is not always that of rkbox.
+    const AT_BRIDGES: bool = false;
+
     /// Reads the host; changes nothing. What makes `apply` impossible (a name taken by somebody else) is an error here.
     fn look(&self, host: &Host) -> Result<Self::Before>;
 
@@ -115,13 +118,17 @@ macro_rules! steps {
             pub fn tenure(&self) -> Tenure {
                 match self { $(Step::$name(_) => <$name as Action>::TENURE),+ }
             }
+            /// See [`Action::AT_BRIDGES`].
+            pub fn is_at_bridges(&self) -> bool {
+                match self { $(Step::$name(_) => <$name as Action>::AT_BRIDGES),+ }
+            }
             /// See [`Action::RECLAIMED`].
             pub fn is_reclaimed(&self) -> bool {
                 match self { $(Step::$name(_) => <$name as Action>::RECLAIMED),+ }
             }
             /// See [`Action::look`].
             pub fn look(&self, host: &Host) -> Result<Value> {
-                match self { $(Step::$name(step) => to_value(&step.look(host)?)),+ }
+                match self { $(Step::$name(step) => look_at::<$name, _>(host, || to_value(&step.look(host)?))),+ }
             }
             /// See [`Action::already`].
             pub fn already(&self, before: &Value) -> Result<bool> {
@@ -129,7 +136,7 @@ macro_rules! steps {
             }
             /// See [`Action::apply`].
             pub fn apply(&self, before: &Value, host: &Host) -> Result<()> {
-                match self { $(Step::$name(step) => step.apply(&from_value(before)?, host)),+ }
+                match self { $(Step::$name(step) => change::<$name>(host, || step.apply(&from_value(before)?, host))),+ }
             }
             /// See [`Action::durable`].
             pub fn durable(&self) -> Option<PathBuf> {
@@ -162,7 +169,7 @@ macro_rules! steps {
             }
             /// See [`Action::undo`].
             pub fn undo(&self, before: &Value, host: &Host) -> Result<Undone> {
-                match self { $(Step::$name(step) => step.undo(&from_value(before)?, host)),+ }
+                match self { $(Step::$name(step) => look_at::<$name, _>(host, || step.undo(&from_value(before)?, host))),+ }
             }
             /// See [`Action::forget`].
             pub fn forget(&self, before: &Value, host: &Host) -> Result<()> {
@@ -182,6 +189,15 @@ macro_rules! steps {
             }
         }
     };
+}
+
+/// Looks, or takes back: where there is no namespace for bridges any more, nothing is there.
+fn look_at<A: Action, T: Send>(host: &Host, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    if A::AT_BRIDGES { host.at_bridges(act) } else { act() }
+}
+
+fn change<A: Action>(host: &Host, act: impl FnOnce() -> Result<()> + Send) -> Result<()> {
+    if A::AT_BRIDGES { host.change_bridges(act) } else { act() }
 }
 
 fn to_value<T: Serialize>(value: &T) -> Result<Value> {
@@ -227,6 +243,8 @@ steps! {
     HostsName in hosts_name,
     // Namespaces and networks.
     NetnsRoot in netns_root,
+    RootlessNetns in rootless_netns,
+    Pasta in pasta,
     Namespaces in namespaces,
     PidNamespace in pid_namespace,
     Pool in pool,

@@ -41,6 +41,7 @@ pub struct NatNetworkBefore {
 impl Action for NatNetwork {
     type Before = NatNetworkBefore;
     const TENURE: Tenure = Tenure::Shared;
+    const AT_BRIDGES: bool = true;
 
     fn look(&self, _: &Host) -> Result<NatNetworkBefore> {
         let found = Nft::open()?.find_rules(&nft::chain_of(&self.network))?;

@@ -33,6 +33,7 @@ pub struct NatTableBefore {
 impl Action for NatTable {
     type Before = NatTableBefore;
     const TENURE: Tenure = Tenure::Shared;
+    const AT_BRIDGES: bool = true;
 
     fn look(&self, _: &Host) -> Result<NatTableBefore> {
         let mut nft = Nft::open()?;

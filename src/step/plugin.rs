@@ -126,6 +126,7 @@ impl Plugin {
 
 impl Action for Plugin {
     type Before = ();
+    const AT_BRIDGES: bool = true;
 
     fn look(&self, _: &Host) -> Result<()> {
         drop(ns::open_foreign_netns(&self.netns)?);

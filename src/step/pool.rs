@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Tenure, Undone, Way};
+use super::{Action, Lease, Tenure, Undone, Way};
 use crate::fault::{Fault, Kind, Result};
 use crate::script::{Script, quote};
+use crate::cni::lease_index::line;
+use crate::sys::lease_index::{self, LeaseIndex};
 use crate::sys::lock::{self, Lock};
 use crate::sys::{Host, file};
 
@@ -39,20 +41,63 @@ impl fmt::Display for Pool {
     }
 }
 
+/// A pool that nobody else changes; dropping it frees the pool and leaves its index, if it has one, valid.
+#[derive(Debug)]
+pub struct Hold {
+    lock: Lock,
+    index: Option<LeaseIndex>,
+    added: String,
+}
+
 /// Holds the lock that host-local holds too; `None` when the pool is not there.
-pub fn hold(dir: &Path) -> Result<Option<Lock>> {
+pub fn hold(host: &Host, dir: &Path) -> Result<Option<Hold>> {
     if !file::exists(dir)? {
         return Ok(None);
     }
     match lock::acquire(&dir.join("lock"), PATIENCE) {
         // Taken away while it was waited for.
         Err(fault) if fault.kind() == Kind::NotFound => Ok(None),
-        other => other.map(Some),
+        lock => Ok(Some(Hold { lock: lock?, index: lease_index::find_valid(&host.run, dir), added: String::new() })),
     }
 }
 
+impl Hold {
+    /// How long the holder before was waited for.
+    pub fn waited(&self) -> Duration {
+        self.lock.waited()
+    }
+
+    /// The index of the pool, valid before anything is changed.
+    pub fn index(&self) -> Option<&LeaseIndex> {
+        self.index.as_ref()
+    }
+
+    /// Has the pool an index built out of the lines of all its leases, read under this hold.
+    pub fn build_index(&mut self, host: &Host, dir: &Path, lines: &str) {
+        self.index = lease_index::build(&host.run, dir, lines).ok().flatten();
+    }
+
+    /// Tells of a lease that is written before the pool is free again; without that an index would not know it.
+    pub fn adds(&mut self, lease: &Lease) {
+        self.added.extend(line(lease.address, lease.content().as_bytes()));
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if let Some(index) = self.index.take() {
+            index.seal(&self.added);
+        }
+    }
+}
+
+/// Whether a name is that of a file which its writer had not finished; under the lock that writer is dead.
+pub fn is_half_written(name: &str) -> bool {
+    name.strip_prefix('.').and_then(|name| name.strip_suffix(".tmp")).is_some()
+}
+
 fn is_bookkeeping(name: &str) -> bool {
-    name == "lock" || name.starts_with("last_reserved_ip.") || name.starts_with(".last_reserved_ip.")
+    name == "lock" || name.starts_with("last_reserved_ip.") || is_half_written(name)
 }
 
 impl Action for Pool {
@@ -88,8 +133,8 @@ impl Action for Pool {
         Ok(())
     }
 
-    fn undo(&self, before: &PoolBefore, _host: &Host) -> Result<Undone> {
-        let held = hold(&self.dir)?;
+    fn undo(&self, before: &PoolBefore, host: &Host) -> Result<Undone> {
+        let held = hold(host, &self.dir)?;
         if held.is_some() {
             let names = file::list(&self.dir)?;
             if !names.iter().all(|name| is_bookkeeping(name)) {
@@ -98,6 +143,7 @@ impl Action for Pool {
             for name in names.iter().filter(|name| *name != "lock") {
                 file::remove_file(&self.dir.join(name))?;
             }
+            lease_index::forget(&host.run, &self.dir)?;
             // The lock goes last: who waits for it finds the name gone and makes a new one.
             file::remove_file(&self.dir.join("lock"))?;
         }

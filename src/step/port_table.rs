@@ -40,6 +40,7 @@ impl PieceBefore {
 impl Action for PortTable {
     type Before = PieceBefore;
     const TENURE: Tenure = Tenure::Shared;
+    const AT_BRIDGES: bool = true;
 
     fn look(&self, _: &Host) -> Result<PieceBefore> {
         PieceBefore::of(&Piece::PortTable)

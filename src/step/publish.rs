@@ -61,6 +61,7 @@ fn own_addresses() -> Result<Vec<IpAddr>> {
 
 impl Action for Publish {
     type Before = ();
+    const AT_BRIDGES: bool = true;
 
     fn look(&self, _: &Host) -> Result<()> {
         let mut nft = Nft::open()?;

@@ -42,6 +42,7 @@ impl SpoofGuard {
 
 impl Action for SpoofGuard {
     type Before = ();
+    const AT_BRIDGES: bool = true;
 
     /// What is there under this name is of this attachment: the remains of one that another tool took away.
     fn look(&self, _: &Host) -> Result<()> {

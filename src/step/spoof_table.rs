@@ -24,6 +24,7 @@ impl fmt::Display for SpoofTable {
 impl Action for SpoofTable {
     type Before = PieceBefore;
     const TENURE: Tenure = Tenure::Shared;
+    const AT_BRIDGES: bool = true;
 
     fn look(&self, _: &Host) -> Result<PieceBefore> {
         PieceBefore::of(&Piece::SpoofTable)

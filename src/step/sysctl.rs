@@ -66,6 +66,7 @@ impl Sysctl {
 impl Action for Sysctl {
     type Before = SysctlBefore;
     const TENURE: Tenure = Tenure::Shared;
+    const AT_BRIDGES: bool = true;
 
     fn look(&self, _: &Host) -> Result<SysctlBefore> {
         Ok(SysctlBefore { value: Some(file::read_kernel(&self.path()?)?) })

@@ -115,6 +115,37 @@ impl Tuning {
         Ok(ns::inside(&self.netns, write)??)
     }
 
+    /// What is not as it was tuned.
+    ///
+    /// *Source:* CHECK of the reference `tuning`.
+    pub fn differences(&self, host: &Host) -> Result<Vec<String>> {
+        let TuningBefore { link, sysctl } = self.look(host)?;
+        let name = &self.ifname;
+        let mut found = Vec::new();
+        let mut compare = |what: &str, now: Option<String>, wanted: Option<String>| {
+            if let (Some(now), Some(wanted)) = (now, wanted)
+                && now != wanted
+            {
+                found.push(format!("{what} of {name} is {now}, not {wanted}"));
+            }
+        };
+        let on = |on: bool| if on { "on" } else { "off" }.to_owned();
+        compare("MAC", link.mac.map(|mac| mac.to_string()), self.mac.map(|mac| mac.to_string()));
+        compare("promiscuous mode", link.promisc.map(on), self.promisc.then(|| on(true)));
+        compare("MTU", link.mtu.map(|mtu| mtu.to_string()), self.mtu.map(|mtu| mtu.to_string()));
+        compare("allmulticast mode", link.allmulti.map(on), self.allmulti.map(on));
+        compare("transmit queue", link.tx_queue.map(|size| size.to_string()), self.tx_queue.map(|size| size.to_string()));
+        // The kernel separates the numbers of a list by tabs.
+        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        for (key, wanted) in &self.sysctl {
+            let now = sysctl.get(key).map(|now| words(now)).unwrap_or_default();
+            if now != words(wanted) {
+                found.push(format!("{key} is {now:?}, not {wanted:?}"));
+            }
+        }
+        Ok(found)
+    }
+
     fn kept(&self) -> Result<Backup> {
         let Some(text) = file::find(&self.backup, LIMIT)? else { return Ok(Backup::default()) };
         let parsed = serde_json::from_slice(&text).map_err(|error| Fault::from_error(Kind::DataLoss, error));

@@ -67,6 +67,7 @@ impl Veth {
 
 impl Action for Veth {
     type Before = ();
+    const AT_BRIDGES: bool = true;
 
     fn look(&self, _: &Host) -> Result<()> {
         let mut netlink = Netlink::open()?;

@@ -69,6 +69,17 @@ pub fn controllers() -> Vec<String> {
     mounted.map(|name| if name == "blkio" { "io" } else { name }.to_owned()).collect()
 }
 
+/// The controllers of the outermost group around this process that this user may write to; `None` where there is none, or on version 1.
+pub fn delegated_controllers() -> Option<Vec<String>> {
+    let own = file::read_kernel(Path::new("/proc/self/cgroup")).ok()?;
+    let own = own.lines().find_map(|line| line.strip_prefix("0::"))?.trim_start_matches('/').to_owned();
+    let may_write =
+        |dir: &&Path| nix::unistd::access(&Path::new(ROOT).join(dir).join("cgroup.procs"), nix::unistd::AccessFlags::W_OK).is_ok();
+    let group = Path::new(&own).ancestors().filter(may_write).last()?.to_path_buf();
+    let text = file::read_kernel(&Path::new(ROOT).join(group).join("cgroup.controllers")).ok()?;
+    Some(text.split_whitespace().map(str::to_owned).collect())
+}
+
 /// Whether the kernel counts swap for control groups.
 pub fn counts_swap() -> bool {
     match layout() {

@@ -1,5 +1,6 @@
 //! Files and directories: atomic writes, bounded reads, removals that cannot leave their tree.
 
+mod dir_state;
 mod probe;
 mod removal;
 mod usage;
@@ -17,6 +18,7 @@ use nix::errno::Errno;
 
 use crate::fault::{Fault, Kind, kind_of_errno};
 
+pub use dir_state::{DirState, WatchedDir};
 pub use probe::{anonymous, find_age, find_mode, is_dir, peek};
 pub(super) use removal::remove_below;
 pub use removal::remove_tree;
@@ -254,8 +256,11 @@ pub fn create_atomic(path: &Path, mode: u32, content: &[u8], durable: Durable) -
     if durable == Durable::Yes { sync_parent(path) } else { Ok(()) }
 }
 
-/// As [`create_atomic`] without a sync, by way of `temp`: a name that a later command can tell again, if this one dies.
+/// As [`create_atomic`] without a sync; where it needs another name that is `temp`, which a later command can tell again, if this one dies.
 pub fn create_linked(temp: &Path, path: &Path, mode: u32, content: &[u8]) -> Result<()> {
+    if new_file::create_whole(path, mode, content, Durable::No)? {
+        return Ok(());
+    }
     let linked = write_new(temp, mode, content, Durable::No).and_then(|()| fs::hard_link(temp, path).map_err(failed("link", path)));
     let _ = fs::remove_file(temp);
     linked

@@ -19,6 +19,8 @@ pub struct Host {
     pub run: PathBuf,
     /// Named network namespaces, as `ip netns` keeps them: `/run/netns`.
     pub netns: PathBuf,
+    /// Where bridges are, when not in the network namespace of rkbox itself: an ordinary user's.
+    pub rootless_netns: Option<PathBuf>,
     /// CNI configurations: `/etc/cni/net.d`.
     pub cni_conf: PathBuf,
     /// Leases (`networks/`) and attachments (`results/`): `/var/lib/cni`.
@@ -91,6 +93,7 @@ impl Host {
             root: dir.join("lib"),
             run: dir.join("run"),
             netns: dir.join("netns"),
+            rootless_netns: None,
             cni_conf: dir.join("net.d"),
             cni_state: dir.join("cni"),
             plugins: Plugins::default(),

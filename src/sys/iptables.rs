@@ -27,6 +27,14 @@ impl Tables {
         }
     }
 
+    /// Whether the program is a face of nf_tables, and not of the older interface of the kernel.
+    ///
+    /// Both are one binary with many names: `xtables-nft-multi` and `xtables-legacy-multi` (iptables 1.8).
+    pub fn is_nft(self) -> bool {
+        let real = exec::find(self.program()).ok().and_then(|path| file::find_real_path(&path).ok().flatten());
+        real.is_some_and(|path| path.file_name().is_some_and(|name| name == "xtables-nft-multi"))
+    }
+
     /// Whether the program is there.
     pub fn is_there(self) -> bool {
         exec::find(self.program()).is_ok()

@@ -10,12 +10,12 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::statfs::{FsType, fstatfs};
 
 use crate::fault::{Fault, Kind, kind_of_errno};
 
-pub use pin::{Pins, create_pinned, is_ours, pin_pid, pinned, unpin};
+pub use pin::{Pins, create_pinned, is_ours, pin_open, pin_pid, pinned, unpin};
 pub use root::{ensure_root, find_root, remove_root};
 
 const NSFS_MAGIC: FsType = FsType(0x6e73_6673);
@@ -232,9 +232,22 @@ pub fn open_foreign_netns(path: &Path) -> Result<OwnedFd, NsError> {
 ///
 /// The thread never goes back, so no failure can leave another thread in a wrong namespace.
 pub fn inside<T: Send>(netns: &Path, act: impl FnOnce() -> T + Send) -> Result<T, NsError> {
-    let fd = open(netns, NsKind::Net)?;
-    apart(netns, || {
-        setns(&fd, CloneFlags::CLONE_NEWNET).map_err(NsError::call("setns", netns))?;
+    inside_open(&open(netns, NsKind::Net)?, netns, act)
+}
+
+/// As [`inside`], in a namespace that is open; `path` is for errors.
+pub fn inside_open<T: Send>(netns: &OwnedFd, path: &Path, act: impl FnOnce() -> T + Send) -> Result<T, NsError> {
+    apart(path, || {
+        setns(netns, CloneFlags::CLONE_NEWNET).map_err(NsError::call("setns", path))?;
+        Ok(act())
+    })
+}
+
+/// As [`inside`], in a new network namespace that goes with the thread.
+pub fn inside_nothing<T: Send>(act: impl FnOnce() -> T + Send) -> Result<T, NsError> {
+    let at = NsKind::Net.own_path();
+    apart(&at, || {
+        unshare(CloneFlags::CLONE_NEWNET).map_err(NsError::call("unshare", &at))?;
         Ok(act())
     })
 }
@@ -242,7 +255,7 @@ pub fn inside<T: Send>(netns: &Path, act: impl FnOnce() -> T + Send) -> Result<T
 /// Runs `act` on a thread of its own; `path` is for errors.
 fn apart<T: Send>(path: &Path, act: impl FnOnce() -> Result<T, NsError> + Send) -> Result<T, NsError> {
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("namespace".into()).stack_size(256 * 1024).spawn_scoped(scope, act);
+        let thread = std::thread::Builder::new().name("namespace".into()).spawn_scoped(scope, act);
         let thread = thread.map_err(NsError::io("clone", path))?;
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })

@@ -286,10 +286,14 @@ pub fn nofile_limit() -> FaultResult<u64> {
     Ok(hard)
 }
 
+/// All processes.
+pub fn pids() -> Vec<i32> {
+    file::list(&PathBuf::from("/proc")).unwrap_or_default().iter().filter_map(|name| name.parse().ok()).collect()
+}
+
 /// The command line of a running program of this name (as in `/proc/PID/comm`); `None` when none runs.
 pub fn find_arguments(name: &str) -> Option<Vec<String>> {
-    let pids = file::list(&PathBuf::from("/proc")).unwrap_or_default();
-    let proc = pids.iter().filter(|pid| pid.bytes().all(|b| b.is_ascii_digit())).map(|pid| PathBuf::from("/proc").join(pid));
+    let proc = pids().into_iter().map(|pid| PathBuf::from(format!("/proc/{pid}")));
     let mut named = proc.filter(|dir| file::read_kernel(&dir.join("comm")).is_ok_and(|comm| comm.trim() == name));
     let words = file::read_kernel(&named.next()?.join("cmdline")).ok()?;
     Some(words.split('\0').filter(|word| !word.is_empty()).map(str::to_owned).collect())

@@ -4,6 +4,7 @@
 
 use std::ffi::{CString, OsString};
 use std::fs::{self, File};
+use std::os::fd::AsFd as _;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use super::dir_lock::{self, Beside};
 use super::exec::{self, Exec};
 use super::file::{self, Durable};
 use super::ns::holder::Holder;
+use super::{proc, tree_xattr};
 use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::idmap::{self, IdMap, IdRange, Span};
 
@@ -52,30 +54,56 @@ pub fn refuse(what: &str, hint: &str) -> Result<()> {
 ///
 /// *Errors:* `FailedPrecondition` when newuidmap is not there or `XDG_RUNTIME_DIR` is not set.
 pub fn enter() -> Result<()> {
-    let uid = geteuid();
-    if uid.is_root() {
+    if !is_ordinary_user() {
         return Ok(());
     }
-    let Some((uids, gids)) = maps(uid.as_raw(), getegid().as_raw())? else { return Ok(()) };
+    let Some((uids, gids)) = own_maps()? else { return Ok(()) };
     let places = places()?;
     let run = PathBuf::from(&places.iter().find(|(name, _)| name == "RKBOX_RUN").map(|(_, path)| path.clone()).unwrap_or_default());
     let _ = file::create_dir(&run, 0o700);
-    let pid_file = run.join("holder.pid");
     // Two first commands at once make one holder.
     let _held = dir_lock::acquire(&run, Beside::Nobody, Duration::from_secs(30))?;
-    if !join(&pid_file) {
+    if !holder_of(&run).is_some_and(join) && !replace_holder(&run)? {
         let holder = Holder::begin_lasting(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS).map_err(|errno| {
             Fault::new(Kind::PermissionDenied, format!("making a user namespace: {errno}"))
                 .hint("sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone")
         })?;
         write_map("newuidmap", &holder, &uids)?;
         write_map("newgidmap", &holder, &gids)?;
-        file::write_atomic(&pid_file, 0o600, holder.keep().to_string().as_bytes(), Durable::No).doing(|| "keeping the namespaces")?;
-        if !join(&pid_file) {
+        let pid = note_holder(&run, holder)?;
+        if !join(pid) {
             return Err(Fault::new(Kind::Conflict, "the user namespace ended at once"));
         }
     }
     execute(places)
+}
+
+/// Whether this is an ordinary user's rkbox that has not entered his namespaces.
+pub fn is_ordinary_user() -> bool {
+    !geteuid().is_root()
+}
+
+/// Whether a program has rights that its caller lacks: set-uid, or a capability of its file.
+pub fn gives_rights(program: &Path) -> bool {
+    let has_capability = |file: &File| tree_xattr::find(file.as_fd(), b"security.capability").is_ok_and(|found| found.is_some());
+    let is_setuid = fs::metadata(program).is_ok_and(|meta| meta.mode() & 0o4000 != 0);
+    is_setuid || File::open(program).is_ok_and(|file| has_capability(&file))
+}
+
+/// The name of this user, or his number.
+pub fn own_name() -> String {
+    let uid = geteuid();
+    nix::unistd::User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
+}
+
+/// The maps of this user; `None` when he has no subordinate ids.
+pub fn own_maps() -> Result<Option<(IdMap, IdMap)>> {
+    maps(geteuid().as_raw(), getegid().as_raw())
+}
+
+/// Makes a user and a mount namespace, and lets them go.
+pub fn try_namespace() -> nix::Result<()> {
+    Holder::begin(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS).map(drop)
 }
 
 /// The maps of a user: himself as root, then his subordinate ids; `None` when he has none.
@@ -83,7 +111,7 @@ fn maps(uid: u32, gid: u32) -> Result<Option<(IdMap, IdMap)>> {
     let text = |path: &str| -> Result<String> {
         Ok(file::find(Path::new(path), 1 << 20)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default())
     };
-    let name = nix::unistd::User::from_uid(uid.into()).ok().flatten().map(|user| user.name).unwrap_or_default();
+    let name = own_name();
     let spans = |path: &str| -> Result<Vec<Span>> {
         let text = text(path)?;
         let (mut own, _) = idmap::subordinate(&text, &name);
@@ -118,7 +146,7 @@ fn write_map(program: &str, holder: &Holder, map: &IdMap) -> Result<()> {
 }
 
 /// Where the state is, as variables: what is set already stays.
-fn places() -> Result<Vec<(String, OsString)>> {
+pub fn places() -> Result<Vec<(String, OsString)>> {
     let home = std::env::var_os("HOME").filter(|home| Path::new(home).is_absolute());
     let mut all = Vec::new();
     for (name, base, below_home, rest) in PLACES {
@@ -140,12 +168,40 @@ fn places() -> Result<Vec<(String, OsString)>> {
     Ok(all)
 }
 
-/// Enters the namespaces of the process whose pid is in the file; `false` when there is none, or not one of this user's.
-fn join(pid_file: &Path) -> bool {
-    let Some(pid) = file::find(pid_file, 64).ok().flatten().and_then(|bytes| String::from_utf8(bytes).ok()?.trim().parse::<i32>().ok())
-    else {
-        return false;
-    };
+/// The pid that was written down.
+fn holder_of(run: &Path) -> Option<i32> {
+    let bytes = file::find(&run.join("holder.pid"), 64).ok().flatten()?;
+    String::from_utf8(bytes).ok()?.trim().parse().ok()
+}
+
+/// Writes down who holds the namespaces, and which they are; the holder lives on.
+fn note_holder(run: &Path, holder: Holder) -> Result<i32> {
+    let pid = holder.keep();
+    let names = namespaces_of(pid).unwrap_or_default();
+    file::write_atomic(&run.join("holder.ns"), 0o600, names.as_bytes(), Durable::No).doing(|| "keeping the namespaces")?;
+    file::write_atomic(&run.join("holder.pid"), 0o600, pid.to_string().as_bytes(), Durable::No).doing(|| "keeping the namespaces")?;
+    Ok(pid)
+}
+
+/// *Shape:* `user:[4026532201] mnt:[4026532202]`.
+fn namespaces_of(pid: i32) -> Option<String> {
+    let link = |kind: &str| Some(fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok()?.to_string_lossy().into_owned());
+    Some(format!("{} {}", link("user")?, link("mnt")?))
+}
+
+/// Enters the namespaces of a holder that was killed by way of another process in them, a monitor, and begins a new holder there.
+fn replace_holder(run: &Path) -> Result<bool> {
+    let Some(lost) = file::find(&run.join("holder.ns"), 256)? else { return Ok(false) };
+    let lost = String::from_utf8_lossy(&lost).into_owned();
+    if !proc::pids().into_iter().any(|pid| namespaces_of(pid).is_some_and(|names| names == lost) && join(pid)) {
+        return Ok(false);
+    }
+    let holder = Holder::begin_lasting(CloneFlags::empty()).map_err(|errno| Fault::internal(format!("fork: {errno}")))?;
+    note_holder(run, holder).map(|_| true)
+}
+
+/// Enters the namespaces of a process; `false` when there is none, or not one of this user's.
+fn join(pid: i32) -> bool {
     let dir = PathBuf::from(format!("/proc/{pid}"));
     // Another process may have got the number: it must be this user's, and wait where we left it.
     let ours = fs::metadata(&dir).is_ok_and(|meta| meta.uid() == geteuid().as_raw());

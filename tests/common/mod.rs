@@ -16,6 +16,7 @@ mod observation;
 mod output;
 mod process;
 pub mod registry;
+mod user;
 pub mod world;
 
 pub use gate::{Act, Gate, Request, apart};
@@ -25,4 +26,5 @@ pub use observation::Observation;
 pub use output::Output;
 pub use process::{until, wait_for};
 pub use registry::{HTPASSWD, Registry};
+pub use user::{User, with_images as user_with_images};
 pub use world::{World, with_busybox, with_busybox_only};

@@ -30,6 +30,8 @@ pub struct Called {
     pub netns: String,
     pub args: String,
     pub path: String,
+    /// Where other programs are looked for first.
+    pub programs: Option<std::path::PathBuf>,
 }
 
 impl Called {
@@ -43,6 +45,7 @@ impl Called {
             netns: text(netns),
             args: String::new(),
             path: text("/usr/lib/cni"),
+            programs: None,
         }
     }
 
@@ -67,6 +70,9 @@ impl Called {
             ("CNI_ARGS", &self.args),
             ("CNI_PATH", &self.path),
         ];
+        if let Some(dir) = &self.programs {
+            command.env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", dir.display()));
+        }
         command.envs(pairs.into_iter().filter(|(_, value)| !value.is_empty()));
         Output::of(&mut command, Duration::from_secs(30))
     }

@@ -1,11 +1,12 @@
 //! A pool that host-local and rkbox share.
+#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use rkbox::cmd::network::attach::{self, Attach, Attached};
 use rkbox::cmd::network::networks;
@@ -23,6 +24,18 @@ const PLUGIN: &str = "/usr/lib/cni/host-local";
 pub struct Pool {
     pub world: TempDir,
     ipam: Value,
+}
+
+/// A small deterministic generator (xorshift).
+pub struct Dice(pub u64);
+
+impl Dice {
+    pub fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % sides as u64).unwrap()
+    }
 }
 
 /// What a pool holds: name → (mode, content); directories have no content.
@@ -104,6 +117,52 @@ impl Pool {
         if out.status.success() { Ok(answer) } else { Err(answer["msg"].as_str().unwrap_or_default().to_owned()) }
     }
 
+    /// Runs rkbox as host-local; the error is its message.
+    pub fn plugin(&self, command: &str, owner: &str) -> Result<(), String> {
+        let out = self.start_plugin(command, owner).wait_with_output().unwrap();
+        let answer: Value = serde_json::from_slice(&out.stdout).unwrap_or(Value::Null);
+        if out.status.success() { Ok(()) } else { Err(answer["msg"].as_str().unwrap_or_default().to_owned()) }
+    }
+
+    /// As `plugin`, but it is killed when so much time has passed.
+    pub fn plugin_killed(&self, command: &str, owner: &str, after: std::time::Duration) {
+        let mut child = self.start_plugin(command, owner);
+        std::thread::sleep(after);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    fn start_plugin(&self, command: &str, owner: &str) -> Child {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_rkbox"))
+            .args(["cni", "exec", "host-local"])
+            .env_clear()
+            .envs([("CNI_COMMAND", command), ("CNI_CONTAINERID", owner), ("CNI_IFNAME", "eth0"), ("CNI_NETNS", "/x"), ("CNI_PATH", "/x")])
+            .env("RKBOX_RUN", self.host().run)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // One that is killed may not have read it.
+        let _ = child.stdin.take().unwrap().write_all(self.conf("1.0.0").to_string().as_bytes());
+        child
+    }
+
+    /// So many leases of others, at the start of the range.
+    pub fn fill(&self, count: usize) {
+        fs::create_dir_all(self.dir()).unwrap();
+        for nth in 2..u32::try_from(count).unwrap() + 2 {
+            let address = std::net::Ipv4Addr::from_bits((10 << 24) + nth);
+            fs::write(self.dir().join(address.to_string()), format!("{nth:064x}\r\neth0")).unwrap();
+        }
+    }
+
+    /// A change of the directory that is none of its leases.
+    pub fn touch(&self) {
+        let path = self.dir().join("touched");
+        fs::write(&path, "").unwrap();
+        let _ = fs::remove_file(&path);
+    }
+
     pub fn upstream_add(&self, owner: &str) -> Result<Vec<String>, String> {
         let answer = self.upstream("ADD", owner)?;
         Ok(answer["ips"].as_array().unwrap().iter().map(|ip| ip["address"].as_str().unwrap().to_owned()).collect())
@@ -142,7 +201,13 @@ impl Pool {
         for (name, (_, content)) in self.state() {
             let Ok(address) = name.parse() else { continue };
             if content == Some(format!("{owner}\r\neth0").into_bytes()) {
-                let lease = rkbox::step::Lease { dir: self.dir(), address, owner: owner.into(), ifname: "eth0".parse().unwrap() };
+                let lease = rkbox::step::Lease {
+                    dir: self.dir(),
+                    address,
+                    owner: owner.into(),
+                    ifname: "eth0".parse().unwrap(),
+                    in_new_pool: false,
+                };
                 let step = Step::from(lease);
                 step.undo(&step.before_nothing().unwrap(), &self.host()).unwrap();
             }

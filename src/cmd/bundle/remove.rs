@@ -10,7 +10,7 @@ use crate::plan::{self, Plan, Timings, explain};
 use crate::record::{BundleRecord, VERSION};
 use crate::script::{Script, quote};
 use crate::step::bundle_dir::RECORD;
-use crate::sys::{file, privilege};
+use crate::sys::{Host, file, privilege};
 
 /// A record larger than this is not ours.
 const LIMIT: u64 = 16 << 20;
@@ -51,7 +51,7 @@ fn one(cx: &Context, args: &RmArgs, place: &Place) -> Result<()> {
         return Err(not_ours(place));
     }
     if args.plan.explain {
-        carry::show(&script(place, status.as_ref(), record.as_ref())?);
+        carry::show(&script(host, place, status.as_ref(), record.as_ref())?);
         return Ok(());
     }
     privilege::require()?;
@@ -64,14 +64,14 @@ fn one(cx: &Context, args: &RmArgs, place: &Place) -> Result<()> {
     }
 }
 
-fn script(place: &Place, status: Option<&Status>, record: Option<&(BundleRecord, String)>) -> Result<Script> {
+fn script(host: &Host, place: &Place, status: Option<&Status>, record: Option<&(BundleRecord, String)>) -> Result<Script> {
     let command = format!("remove bundle {}", place.path.display());
     match (status, record) {
-        (Some(status), _) => explain::explain_removal(&command, status, 0),
+        (Some(status), _) => explain::explain_removal(&command, status, 0, host),
         (None, Some(record)) => {
             let mut script = Script::new();
             script.comment(&command);
-            explain::append_removal(&from_record(place, record)?, &mut script)?;
+            explain::append_removal(&from_record(place, record)?, host, &mut script)?;
             Ok(script)
         }
         (None, None) => Err(not_here(place)?),

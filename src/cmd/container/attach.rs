@@ -85,7 +85,8 @@ pub fn run(cx: &Context, args: &AttachArgs) -> Result<u8> {
         );
     }
     let how = How { stdin: record.stdin && !args.no_stdin, pace: false, sig_proxy: args.sig_proxy, keys: args.detach_keys.clone() };
-    Ok(copy(&cx.host, &record, &how)?.unwrap_or(0))
+    let connection = connect(&cx.host, &record, &how)?;
+    Ok(copy(&record, &how, connection)?.unwrap_or(0))
 }
 
 /// What the thread that reads our input and the one that writes our output share.
@@ -102,13 +103,12 @@ impl Shared {
 }
 
 /// Copies until the container ends, or is left (`None`). A terminal is put back as it was, whatever happens.
-pub fn copy(host: &Host, record: &ContainerRecord, how: &How) -> Result<Option<u8>> {
+pub fn copy(record: &ContainerRecord, how: &How, mut connection: Connection) -> Result<Option<u8>> {
     let mut signals = vec![watch::RESIZED];
     if how.sig_proxy {
         signals.extend(watch::ASKED_TO_END);
     }
     let signals = Signals::take(&signals)?;
-    let mut connection = connect(host, record, how)?;
     let shared = Arc::new(Shared { connection: Mutex::new(connection.writer()?), left: AtomicBool::new(false) });
     let raw = if record.tty && how.stdin && std::io::stdin().is_terminal() { Some(Raw::enter()?) } else { None };
     if record.tty {
@@ -129,7 +129,8 @@ pub fn copy(host: &Host, record: &ContainerRecord, how: &How) -> Result<Option<u
     }
 }
 
-fn connect(host: &Host, record: &ContainerRecord, how: &How) -> Result<Connection> {
+/// Becomes a client of the container's monitor: from here on nothing that the container prints is missed.
+pub fn connect(host: &Host, record: &ContainerRecord, how: &How) -> Result<Connection> {
     let refused = |why: String| Fault::new(Kind::FailedPrecondition, why);
     let mut connection = Connection::open(&run_dir(host, &record.id))?.ok_or_else(|| {
         let state = state::of(host, record).map_or("in an unknown state".to_owned(), |state| state.text());

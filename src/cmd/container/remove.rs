@@ -47,7 +47,7 @@ fn one(cx: &Context, args: &RmArgs, key: &str) -> Result<()> {
     if args.plan.explain {
         let status = journal::read(&journal::path(&cx.host, id.as_str()))?;
         let status = status.ok_or_else(|| Fault::new(Kind::FailedPrecondition, format!("container {} has no journal", id.short())))?;
-        carry::show(&explain::explain_removal(&format!("remove container {}", id.short()), &status, 0)?);
+        carry::show(&explain::explain_removal(&format!("remove container {}", id.short()), &status, 0, &cx.host)?);
         return Ok(());
     }
     let state = records::container(&cx.host, &id).and_then(|record| state::of(&cx.host, &record));

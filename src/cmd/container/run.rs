@@ -161,7 +161,7 @@ fn attached(cx: &Context, args: &RunArgs, carried: Carried, record: &ContainerRe
     write_id_files(cx, args, record)?;
     carried.release();
     let how = attach::How { stdin: record.stdin, pace: true, sig_proxy: args.sig_proxy, keys: args.detach_keys.clone() };
-    let status = attach::copy(&cx.host, record, &how)?;
+    let status = attach::copy(record, &how, attach::connect(&cx.host, record, &how)?)?;
     timings.row("run the container");
     if let (true, Some(_)) = (args.rm, status) {
         // The monitor calls for the same; who comes second finds nothing to do.

@@ -19,7 +19,7 @@ pub fn foreground(cx: &Context, plan: &Plan, record: &ContainerRecord) -> Result
     let line = words.iter().map(|word| crate::script::quote(word)).collect::<Vec<_>>().join(" ");
     script.raw(&format!("status=0; {line} || status=$?"));
     if record.auto_remove {
-        explain::append_removal(plan, &mut script)?;
+        explain::append_removal(plan, &cx.host, &mut script)?;
     } else {
         let path = crate::script::quote(&record.bundle.join("exit.json").to_string_lossy());
         script.raw("signal=null; [ \"$status\" -le 128 ] || signal=$((status - 128))");

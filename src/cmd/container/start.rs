@@ -42,17 +42,22 @@ pub fn run(cx: &Context, args: &StartArgs) -> Result<u8> {
     })
 }
 
-/// Attached before it is started, so that nothing is missed.
+/// Attached to one that was created before it is started; the monitor of another life waits for us: so nothing is missed.
 fn attached(cx: &Context, key: &str) -> Result<u8> {
     let id = records::find(&cx.host, records::BoxKind::Container, key)?;
     let record = records::container(&cx.host, &id)?;
     let how = attach::How { stdin: record.stdin, pace: true, sig_proxy: true, keys: attach::parse_keys(attach::DETACH_KEYS)? };
-    let host = cx.host.clone();
-    match begin(&host, &id, true) {
-        Ok(()) => {}
-        Err(fault) => return foreground::failed_start(foreground::start_fault(fault.doing(format!("cannot start container {key}")))),
+    let host = &cx.host;
+    let state = state::of(host, &record)?;
+    let waiting = match state.phase {
+        Phase::Created if state.pid.is_some() => Some(attach::connect(host, &record, &how)?),
+        _ => None,
+    };
+    if let Err(fault) = begin(host, &id, true) {
+        return foreground::failed_start(foreground::start_fault(fault.doing(format!("cannot start container {key}"))));
     }
-    Ok(attach::copy(&host, &record, &how)?.unwrap_or(0))
+    let connection = waiting.map_or_else(|| attach::connect(host, &record, &how), Ok)?;
+    Ok(attach::copy(&record, &how, connection)?.unwrap_or(0))
 }
 
 /// Starts a container; one that runs already is fine.

@@ -15,20 +15,6 @@ pub(super) fn look(all: &mut Vec<Finding>) {
     } else {
         Finding::fail("kernel", format!("{major}.{minor}"), format!("rkbox needs Linux {}.{} or newer", OLDEST.0, OLDEST.1))
     });
-    all.push(match privilege::require() {
-        Ok(()) => Finding::ok("privilege", "all capabilities that rkbox needs"),
-        Err(fault) => {
-            Finding::fail("privilege", fault.to_string(), "run it as root, or grant them to the container or unit that rkbox runs in")
-        }
-    });
-    let held = proc::permitted_capabilities().unwrap_or_default();
-    if !held.contains("CAP_SYS_RESOURCE") {
-        all.push(Finding::warn(
-            "privilege",
-            "CAP_SYS_RESOURCE is missing: limits cannot be raised, oom_score_adj not lowered",
-            "grant it to what rkbox runs in, if containers need more than the host's limits",
-        ));
-    }
     let systems = file::read_kernel(Path::new("/proc/filesystems")).unwrap_or_default();
     let has = |name: &str| systems.lines().any(|line| line.split_whitespace().last() == Some(name));
     all.push(if has("overlay") {
@@ -46,12 +32,30 @@ pub(super) fn look(all: &mut Vec<Finding>) {
         )
     });
     labels(all);
+    if let Ok(limit) = proc::nofile_limit() {
+        all.push(Finding::ok("open files", format!("hard limit {limit}")));
+    }
+}
+
+/// What only root can have.
+pub(super) fn privileges(all: &mut Vec<Finding>) {
+    all.push(match privilege::require() {
+        Ok(()) => Finding::ok("privilege", "all capabilities that rkbox needs"),
+        Err(fault) => {
+            Finding::fail("privilege", fault.to_string(), "run it as root, or grant them to the container or unit that rkbox runs in")
+        }
+    });
+    let held = proc::permitted_capabilities().unwrap_or_default();
+    if !held.contains("CAP_SYS_RESOURCE") {
+        all.push(Finding::warn(
+            "privilege",
+            "CAP_SYS_RESOURCE is missing: limits cannot be raised, oom_score_adj not lowered",
+            "grant it to what rkbox runs in, if containers need more than the host's limits",
+        ));
+    }
     let namespaces = file::read_kernel(Path::new("/proc/sys/user/max_user_namespaces")).unwrap_or_default();
     if namespaces.trim().parse::<u64>().unwrap_or(0) == 0 {
         all.push(Finding::warn("user namespaces", "none may be made", "sysctl user.max_user_namespaces=10000, for --userns"));
-    }
-    if let Ok(limit) = proc::nofile_limit() {
-        all.push(Finding::ok("open files", format!("hard limit {limit}")));
     }
 }
 

@@ -3,6 +3,7 @@
 mod cgroups;
 mod kernel;
 mod network;
+mod rootless;
 mod runtime;
 mod state;
 
@@ -11,6 +12,7 @@ use serde::Serialize;
 
 use super::{Context, Format, output};
 use crate::fault::{Kind, Result};
+use crate::sys;
 
 /// Arguments of `rkbox doctor`.
 #[derive(Debug, Args)]
@@ -63,10 +65,17 @@ impl Finding {
 /// Prints the report; the exit status is that of a failed precondition when containers cannot be made here.
 pub fn run(cx: &Context, args: &DoctorArgs) -> Result<u8> {
     let mut all = Vec::new();
+    // An ordinary user's rkbox is asked before it is in the user's namespaces: what keeps it from them is to be told.
+    let is_ordinary = sys::rootless::is_ordinary_user();
+    let own = is_ordinary.then(|| own_places(cx)).transpose()?;
+    let cx = own.as_ref().unwrap_or(cx);
     kernel::look(&mut all);
-    cgroups::look(cx, &mut all);
+    if is_ordinary {
+        rootless::look(&mut all);
+    } else {
+        privileged(cx, &mut all);
+    }
     runtime::look(&cx.host, &mut all);
-    network::look(&cx.host, &mut all);
     state::look(&cx.host, &mut all);
     let worst = all.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Ok);
     if args.quiet {
@@ -77,6 +86,27 @@ pub fn run(cx: &Context, args: &DoctorArgs) -> Result<u8> {
         Format::Table => print(&all),
     }
     Ok(if worst == Verdict::Fail { Kind::FailedPrecondition.exit_code() } else { 0 })
+}
+
+/// The same context with the roots of an ordinary user.
+fn own_places(cx: &Context) -> Result<Context> {
+    let mut own = cx.clone();
+    if let Ok(places) = sys::rootless::places() {
+        for (name, path) in places {
+            match name.as_str() {
+                "RKBOX_ROOT" => own.host.root = path.into(),
+                "RKBOX_RUN" => own.host.run = path.into(),
+                _ => {}
+            }
+        }
+    }
+    Ok(own)
+}
+
+fn privileged(cx: &Context, all: &mut Vec<Finding>) {
+    kernel::privileges(all);
+    cgroups::look(cx, all);
+    network::look(&cx.host, all);
 }
 
 fn print(findings: &[Finding]) {

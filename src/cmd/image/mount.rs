@@ -200,7 +200,7 @@ fn off(cx: &Context, args: PlanArgs, text: &str, all: &[String]) -> Result<()> {
     let not_mounted = || Fault::new(Kind::NotFound, "it is not mounted").hint("rkbox image mount lists what is");
     if args.explain {
         let status = journal::read(&journal_path(&cx.host, hex))?.ok_or_else(not_mounted)?;
-        carry::show(&explain::explain_removal(&format!("unmount image {}", &hex[..12]), &status, 0)?);
+        carry::show(&explain::explain_removal(&format!("unmount image {}", &hex[..12]), &status, 0, &cx.host)?);
         return Ok(());
     }
     privilege::require()?;

@@ -7,6 +7,8 @@ use serde_json::json;
 
 use super::{Target, repair};
 use crate::cmd::{Context, Format, output};
+use crate::cni::built_in::BuiltIn;
+use crate::cni::config::Member;
 use crate::cni::list::List;
 use crate::cni::result::CniResult;
 use crate::cni::version::Version;
@@ -54,9 +56,12 @@ pub fn run(cx: &Context, args: &CheckArgs) -> Result<u8> {
         acting: true,
     };
     let mut found = Vec::new();
-    for member in network.members.iter().filter(|_| !network.disable_check) {
+    for (nth, member) in network.members.iter().enumerate().filter(|_| !network.disable_check) {
         match &member.built_in {
-            Some(built_in) => found.extend(differences(call, built_in, &result, by_rkbox)?),
+            Some(built_in) => {
+                let built_in = as_it_ends(built_in, &network.members[nth + 1..]);
+                found.extend(host.at_bridges(|| differences(call, &built_in, &result, by_rkbox))?);
+            }
             None if network.version < Version::V0_4_0 => {
                 output::note(&format!("rkbox: plugin {} is not asked: CHECK needs cniVersion 0.4.0", member.plugin.kind));
             }
@@ -79,4 +84,17 @@ pub fn run(cx: &Context, args: &CheckArgs) -> Result<u8> {
         )
         .hint(format!("make it again: rkbox net del {0} {1}; rkbox net add {0} {1}", handle.network, args.target.netns))),
     }
+}
+
+/// What a plugin is told, without what a later one of its list changes again.
+fn as_it_ends(built_in: &BuiltIn, later: &[Member]) -> BuiltIn {
+    let mut built_in = built_in.clone();
+    if let BuiltIn::Tuning(conf) = &mut built_in {
+        for later in later.iter().filter_map(|member| member.built_in.as_ref()) {
+            if let BuiltIn::Tuning(later) = later {
+                conf.give_way(later);
+            }
+        }
+    }
+    built_in
 }

@@ -97,7 +97,11 @@ fn plan(cx: &Context, args: &CreateArgs) -> Result<Plan> {
     if others.iter().any(|network| network.name == args.name) {
         return Err(Fault::new(Kind::AlreadyExists, format!("there is a network {} already", args.name)).hint("rkbox net ls lists them"));
     }
-    let draft = draft(args, &used(&others)?)?;
+    let mut used = used(&others)?;
+    if host.rootless_netns.is_some() {
+        used.extend(host.at_bridges(routes)?);
+    }
+    let draft = draft(args, &used)?;
     let text = serde_json::to_string_pretty(&draft.list()).map_err(|error| Fault::from_error(Kind::Internal, error))?;
     // What is written must mean what was asked: the reader has the last word.
     networks::interpret(host, List::parse(text.as_bytes())?)?;
@@ -108,14 +112,18 @@ fn plan(cx: &Context, args: &CreateArgs) -> Result<Plan> {
     Ok(Plan::new(format!("net-create-{}", args.name), format!("create network {}", args.name), steps).kept(Keep::Result))
 }
 
-/// What a new subnet must not overlap, and whose each is.
-fn used(others: &[Network]) -> Result<Vec<(IpNetwork, String)>> {
+/// What the routes of this thread's network namespace lead to, and by which link each.
+fn routes() -> Result<Vec<(IpNetwork, String)>> {
     let mut netlink = Netlink::open()?;
     let links = netlink.links()?;
     let name =
         |index: Option<u32>| links.iter().find(|link| Some(link.index) == index).map_or("a route".to_owned(), |link| link.name.clone());
-    let mut used: Vec<(IpNetwork, String)> =
-        netlink.routes()?.into_iter().filter(|route| route.dst.prefix() > 0).map(|route| (route.dst, name(route.index))).collect();
+    Ok(netlink.routes()?.into_iter().filter(|route| route.dst.prefix() > 0).map(|route| (route.dst, name(route.index))).collect())
+}
+
+/// What a new subnet must not overlap, and whose each is.
+fn used(others: &[Network]) -> Result<Vec<(IpNetwork, String)>> {
+    let mut used = routes()?;
     for network in others {
         for built_in in network.built_in() {
             match built_in.ipam() {

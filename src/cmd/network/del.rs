@@ -55,7 +55,7 @@ fn written_down(host: &Host, handle: &Handle) -> Result<Vec<Step>> {
         Ok(network) => network.pools(host),
         Err(_) => vec![host.pool(handle.network.as_ref())],
     };
-    let leases = dirs.iter().map(|dir| detach::lease_steps(dir, handle)).collect::<Result<Vec<_>>>()?;
+    let leases = dirs.iter().map(|dir| detach::lease_steps(host, dir, handle)).collect::<Result<Vec<_>>>()?;
     Ok(leases.into_iter().flatten().collect())
 }
 
@@ -73,7 +73,7 @@ pub fn take_back(host: &Host, handle: &Handle, command: &str, steps: Vec<Step>) 
 
 fn explain_removal(host: &Host, handle: &Handle, command: &str) -> Result<u8> {
     if let Some(status) = journal::read(&journal::path(host, &handle.box_id()))? {
-        carry::show(&explain::explain_removal(command, &status, 0)?);
+        carry::show(&explain::explain_removal(command, &status, 0, host)?);
         return Ok(0);
     }
     let mut script = Script::new();
@@ -83,7 +83,7 @@ fn explain_removal(host: &Host, handle: &Handle, command: &str) -> Result<u8> {
     for step in steps.iter().rev().filter(|step| step.tenure() == Tenure::Private) {
         script.blank();
         script.comment(&format!("undo: {step}"));
-        step.script(Some(&step.before_nothing()?), &mut script)?;
+        explain::print(step, Some(&step.before_nothing()?), host, &mut script)?;
     }
     carry::show(&script);
     Ok(0)

@@ -173,7 +173,8 @@ fn free_leases(cx: &Context, args: &GcArgs, lives: &Lives, network: &Network) ->
         let doomed: Vec<Held> = all.into_iter().filter(stale).collect();
         let is_doomed =
             |owner: &str, ifname: Option<&str>| doomed.iter().any(|held| held.owner == owner && held.ifname.as_deref() == ifname);
-        let freed = if args.dry_run { doomed.clone() } else { lease_book::free_unless(&dir, |owner, ifname| !is_doomed(owner, ifname))? };
+        let freed =
+            if args.dry_run { doomed.clone() } else { lease_book::free_unless(&cx.host, &dir, |owner, ifname| !is_doomed(owner, ifname))? };
         gone.extend(freed.iter().map(|held| {
             let owner = if held.owner.is_empty() { "nobody" } else { &held.owner };
             format!("lease of {} in {}, held by {owner}", held.address, network.name)

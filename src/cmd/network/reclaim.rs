@@ -1,13 +1,16 @@
 //! What `rkbox gc` takes back of `rkbox net add`: attachments whose namespace is gone, after a reboot for one.
 
+use std::path::PathBuf;
+
 use super::del;
 use super::detach::{self, Handle};
+use super::networks;
 use crate::cni::cache;
 use crate::fault::{Context as _, Faults, Result};
 use crate::network::publish;
 use crate::plan::journal;
 use crate::sys::ns::{self, NsKind};
-use crate::sys::{Host, file};
+use crate::sys::{Host, file, lease_index};
 
 /// Frees the leases and cache entries of attachments that rkbox made for a namespace that is gone and that no journal knows.
 ///
@@ -18,7 +21,15 @@ pub fn reclaim(host: &Host) -> Result<Vec<String>> {
     for name in file::list(&host.cni_state.join("results"))? {
         gone.extend(faults.keep(one(host, &name).doing(|| format!("reclaiming {name}"))).flatten());
     }
+    faults.keep(forget_indexes(host).doing(|| "removing indexes of leases"));
     faults.or(gone)
+}
+
+/// Removes the indexes of pools that no network has now; whoever uses such a pool all the same builds another.
+fn forget_indexes(host: &Host) -> Result<()> {
+    let networks = networks::all(host)?.into_iter().filter_map(|entry| entry.network.ok());
+    let dirs: Vec<PathBuf> = networks.flat_map(|network| network.pools(host)).collect();
+    lease_index::sweep(&host.run, &dirs)
 }
 
 fn one(host: &Host, name: &str) -> Result<Option<String>> {

@@ -34,6 +34,10 @@ struct Standing {
 
 /// Restores in one transaction what `nft flush ruleset`, a firewall's reload or the deletion of single chains took; prints each.
 pub fn run(cx: &Context, args: &RepairArgs) -> Result<u8> {
+    cx.host.at_bridges(|| repair(cx, args))
+}
+
+fn repair(cx: &Context, args: &RepairArgs) -> Result<u8> {
     let standing = all(&cx.host)?;
     let pieces: Vec<Piece> = standing.iter().map(|one| one.piece.clone()).collect();
     let mut nft = Nft::open()?;
@@ -69,7 +73,7 @@ pub fn run(cx: &Context, args: &RepairArgs) -> Result<u8> {
 pub fn missing_of(host: &Host, box_id: &str) -> Result<Vec<String>> {
     let standing = of_box(host, box_id)?;
     let pieces: Vec<Piece> = standing.iter().map(|one| one.piece.clone()).collect();
-    let missing = Nft::open()?.find_missing(&pieces)?;
+    let missing = host.at_bridges(|| Ok(Nft::open()?.find_missing(&pieces)?))?;
     let phrase = |nth: &usize| Some(format!("not in nftables any more: {}", standing.get(*nth)?.step));
     Ok(missing.iter().filter_map(phrase).collect())
 }

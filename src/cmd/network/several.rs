@@ -11,7 +11,7 @@ use crate::ids::{IfName, NetworkName};
 use crate::ports::Forward;
 use crate::record::Attachment;
 use crate::step::Step;
-use crate::sys::lock::Lock;
+use crate::step::pool::Hold;
 
 /// One `--net`.
 ///
@@ -59,8 +59,8 @@ pub struct Box<'a> {
 pub struct Several {
     /// The steps, in order.
     pub steps: Vec<Step>,
-    /// The locks of the pools, to be held until the steps are done.
-    pub locks: Vec<Lock>,
+    /// The pools, to be held until the steps are done.
+    pub locks: Vec<Hold>,
     /// The attachments, for the record.
     pub attachments: Vec<Attachment>,
 }

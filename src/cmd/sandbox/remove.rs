@@ -102,7 +102,7 @@ fn explain_one(cx: &Context, id: &Id, extent: Extent) -> Result<()> {
     let path = journal::path(&cx.host, id.as_str());
     let status =
         journal::read(&path)?.ok_or_else(|| Fault::new(Kind::FailedPrecondition, format!("sandbox {} has no journal", id.short())));
-    let script = explain::explain_removal(&format!("remove sandbox {}", id.short()), &status?, down_to(&cx.host, id, extent)?)?;
+    let script = explain::explain_removal(&format!("remove sandbox {}", id.short()), &status?, down_to(&cx.host, id, extent)?, &cx.host)?;
     carry::show(&script);
     Ok(())
 }

@@ -107,7 +107,7 @@ impl Netlink {
     }
 
     /// One dump; again when something changed meanwhile.
-    fn dump(&mut self, request: &Request, kind: u16, fill: impl Fn(&mut Writer)) -> Result<Vec<Reply>, NetlinkError> {
+    pub(super) fn dump(&mut self, request: &Request, kind: u16, fill: impl Fn(&mut Writer)) -> Result<Vec<Reply>, NetlinkError> {
         let mut last = Vec::new();
         for _ in 0..8 {
             let seq = self.channel.sequence(1);
@@ -129,7 +129,7 @@ impl Netlink {
     }
 }
 
-fn parse_all<T>(
+pub(super) fn parse_all<T>(
     request: &Request,
     replies: &[Reply],
     kind: u16,

@@ -2,12 +2,14 @@
 
 use super::channel::ChannelError;
 use super::error::{NetlinkError, Request};
-use super::wire::Writer;
+use super::read::parse_all;
+use super::wire::{self, Malformed, Writer};
 use super::{NLM_F_REQUEST, Netlink};
 use crate::ids::Mac;
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_NEWQDISC: u16 = 36;
+const RTM_GETQDISC: u16 = 38;
 const RTM_NEWTFILTER: u16 = 44;
 const NLM_F_ACK: u16 = 4;
 const NLM_F_EXCL: u16 = 0x200;
@@ -29,6 +31,35 @@ pub struct TokenBucket {
     pub limit: u32,
     /// The burst in ticks of the packet scheduler.
     pub buffer: u32,
+}
+
+/// A queueing discipline as it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Qdisc {
+    /// Its kind: `tbf`, `ingress`.
+    pub kind: String,
+    /// What it lets through, if it is a token bucket.
+    pub bucket: Option<TokenBucket>,
+}
+
+/// A discipline out of the message of the kernel, if it is of the link with ifindex `index`.
+fn qdisc_in(body: &[u8], index: u32) -> Result<Option<Qdisc>, Malformed> {
+    let (Some(of), Some(rest)) = (body.get(4..8), body.get(20..)) else { return Err(Malformed("qdisc header")) };
+    if wire::u32_of(of, "qdisc link")? != index {
+        return Ok(None);
+    }
+    let kind = wire::find(rest, TCA_KIND)?.map(wire::string_of).unwrap_or_default();
+    let options = if kind == "tbf" { wire::find(rest, TCA_OPTIONS)? } else { None };
+    let bucket = options.map(token_bucket_in).transpose()?.flatten();
+    Ok(Some(Qdisc { kind, bucket }))
+}
+
+/// *Shape:* `struct tc_tbf_qopt` and, beside it, a rate that does not fit its 32 bits.
+fn token_bucket_in(options: &[u8]) -> Result<Option<TokenBucket>, Malformed> {
+    let Some(told) = wire::find(options, 1)? else { return Ok(None) };
+    let word = |at: usize| told.get(at..at + 4).ok_or(Malformed("token bucket")).and_then(|word| wire::u32_of(word, "token bucket"));
+    let long = wire::find(options, 4)?.and_then(|rate| rate.try_into().ok()).map(u64::from_ne_bytes);
+    Ok(Some(TokenBucket { rate: long.unwrap_or(u64::from(word(8)?)), limit: word(24)?, buffer: word(28)? }))
 }
 
 fn tcmsg(m: &mut Writer, index: u32, handle: u32, parent: u32, info: u32) {
@@ -65,6 +96,13 @@ impl Netlink {
                 }
             });
         })
+    }
+
+    /// The queueing disciplines of a link, in the kernel's order.
+    pub fn qdiscs(&mut self, name: &str, index: u32) -> Result<Vec<Qdisc>, NetlinkError> {
+        let request = Request::ListQdiscs { name: name.to_owned() };
+        let replies = self.dump(&request, RTM_GETQDISC, |m| tcmsg(m, index, 0, 0, 0))?;
+        parse_all(&request, &replies, RTM_NEWQDISC, |body| qdisc_in(body, index))
     }
 
     /// Sends all that a link receives out of another link instead.

@@ -156,7 +156,7 @@ fn attributes_of(reply: &Reply) -> &[u8] {
     reply.body.get(4..).unwrap_or_default()
 }
 
-fn parse_all<T>(
+pub(super) fn parse_all<T>(
     request: &NftRequest,
     replies: &[Reply],
     parse: impl Fn(&[u8]) -> Result<Option<T>, Malformed>,

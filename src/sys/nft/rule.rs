@@ -73,7 +73,7 @@ impl Rule {
         self.compare(CMP_NEQ, value)
     }
 
-    fn verdict(self, code: i32, chain: Option<&str>) -> Rule {
+    pub(super) fn verdict(self, code: i32, chain: Option<&str>) -> Rule {
         self.expression("immediate", |d| {
             d.be32(1, REG_VERDICT);
             d.nest(2, |v| {

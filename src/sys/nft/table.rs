@@ -29,6 +29,10 @@ const TYPEOF_TARGETS: [u8; 72] = [
 pub enum TableFamily {
     /// IPv4 and IPv6.
     Inet,
+    /// IPv4; tables that iptables has as well.
+    Ip,
+    /// IPv6; tables that ip6tables has as well.
+    Ip6,
     /// What bridges forward.
     Bridge,
 }
@@ -38,6 +42,8 @@ impl TableFamily {
     pub(super) fn number(self) -> u8 {
         match self {
             TableFamily::Inet => 1,
+            TableFamily::Ip => 2,
+            TableFamily::Ip6 => 10,
             TableFamily::Bridge => 7,
         }
     }
@@ -46,6 +52,8 @@ impl TableFamily {
     pub(super) fn word(self) -> &'static str {
         match self {
             TableFamily::Inet => "inet",
+            TableFamily::Ip => "ip",
+            TableFamily::Ip6 => "ip6",
             TableFamily::Bridge => "bridge",
         }
     }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -85,17 +85,26 @@ fn claim(path: &Path) -> Result<File, NsError> {
 ///
 /// The caller makes sure that the process was the one it means until this has returned. *Errors:* `EEXIST` when the pin is taken.
 pub fn pin_pid(pid: i32, path: &Path) -> Result<(), NsError> {
-    let source = PathBuf::from(format!("/proc/{pid}/ns/pid"));
+    bind_new(&PathBuf::from(format!("/proc/{pid}/ns/pid")), path)
+}
+
+fn bind_new(source: &Path, path: &Path) -> Result<(), NsError> {
     let mut file = claim(path)?;
     let written = file.write_all(MARK).map_err(NsError::io("write", path));
     drop(file);
     let none = None::<&str>;
-    let bound =
-        written.and_then(|()| mount(Some(&source), path, none, MsFlags::MS_BIND, none).map_err(NsError::call("mount --bind", path)));
+    let bound = written.and_then(|()| mount(Some(source), path, none, MsFlags::MS_BIND, none).map_err(NsError::call("mount --bind", path)));
     if bound.is_err() {
         let _ = remove(path);
     }
     bound
+}
+
+/// Pins an open namespace on a new file of mode 0444.
+///
+/// *Errors:* `EEXIST` when the pin is taken.
+pub fn pin_open(namespace: &OwnedFd, path: &Path) -> Result<(), NsError> {
+    bind_new(&PathBuf::from(format!("/proc/self/fd/{}", namespace.as_raw_fd())), path)
 }
 
 fn fill(pins: &Pins<'_>) -> Result<(), NsError> {
