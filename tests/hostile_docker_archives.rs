@@ -1,6 +1,6 @@
 //! docker-archives that aim elsewhere or mean two things: tables, each loaded as `image load` does. Nothing outside of the store is
 //! ever touched.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, clippy::too_many_lines, reason = "tests")]
 
 mod layers;
 

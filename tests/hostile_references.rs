@@ -1,5 +1,5 @@
 //! What people may call images: a table of what is read and as what, and a table of what is refused.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::too_many_lines, reason = "tests")]
 
 use rkbox::image::Reference;
 

@@ -1,6 +1,6 @@
 //! What the configuration of an image may say of user, directory, environment, command, volumes and labels: tables, judged on the bundle
 //! that comes of it. What is accepted is in the tables too.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, clippy::too_many_lines, reason = "tests")]
 
 mod common;
 mod layers;

@@ -1,5 +1,5 @@
 //! Documents of an image that are wrong in every place, and their judge.
-#![allow(dead_code, clippy::unwrap_used, clippy::panic, reason = "tests, and no file of them uses all")]
+#![allow(dead_code, clippy::unwrap_used, clippy::panic, clippy::too_many_lines, reason = "tests, and no file of them uses all")]
 
 use rkbox::fault::Result;
 use rkbox::image::Digest;
