@@ -56,7 +56,16 @@ impl Span {
         u64::from(self.start) + u64::from(self.count)
     }
 
-    fn meets(self, other: Span) -> bool {
+    /// Reads the name of a claim.
+    ///
+    /// *Shape:* `START-SIZE`.
+    pub fn of_claim(name: &str) -> Option<Span> {
+        let (start, count) = name.split_once('-')?;
+        Some(Span { start: start.parse().ok()?, count: count.parse().ok()? })
+    }
+
+    /// Whether an id is in both.
+    pub fn meets(self, other: Span) -> bool {
         u64::from(self.start) < other.end() && u64::from(other.start) < self.end()
     }
 }

@@ -153,3 +153,41 @@ fn the_masquerade_of_the_other_program_goes() {
     call(&world, Maker::Rkbox, "GC", &conf).ok();
     assert_eq!(masquerades(&world), "");
 }
+
+/// A value that asks for what is refused.
+fn refused_value(plugin: &str, key: &str) -> Value {
+    match (plugin, key) {
+        ("bridge" | "ptp", "ipMasqBackend") => json!("iptables"),
+        ("firewall", "backend") => json!("firewalld"),
+        ("bridge", "vlan") | ("macvlan", "bcqueuelen") => json!(7),
+        ("bridge", "vlanTrunk") => json!([{"id": 7}]),
+        ("bridge", "macspoofchk") => json!(true),
+        ("bandwidth", "shapedSubnets" | "unshapedSubnets") => json!(["10.0.0.0/8"]),
+        other => panic!("docs/cni-keys.md says that {other:?} is refused: with which value?"),
+    }
+}
+
+#[test]
+fn every_key_that_the_documentation_calls_refused_is_refused_by_its_name() {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/cni-keys.md")).unwrap();
+    let rows = text.lines().filter(|line| line.starts_with("| ") && line.contains("refused"));
+    let world = ready();
+    let before = world.sh("ip -o link; ip -n web -o link").ok().stdout;
+    let mut tried = 0;
+    for row in rows {
+        let [_, plugin, keys, _, _] = row.split('|').map(str::trim).collect::<Vec<_>>()[..] else { panic!("{row}") };
+        let key = keys.trim_matches('`');
+        let mut conf = json!({"type": plugin, key: refused_value(plugin, key)});
+        if matches!(plugin, "ptp" | "macvlan") {
+            conf["ipam"] = json!({"type": "host-local", "ranges": v4()});
+        }
+        let plugins = if matches!(plugin, "bridge" | "ptp" | "macvlan") { json!([conf]) } else { json!([bridge(json!({}), v4()), conf]) };
+        world.configure("n.conflist", &json!({"cniVersion": "1.0.0", "name": "n", "plugins": plugins}).to_string());
+        let output = world.rk("net add n web");
+        assert_eq!(output.code, 9, "{row}: {output}");
+        assert!(output.stderr.contains(&format!("\"{key}\"")) && output.stderr.contains("hint: "), "{row}: {output}");
+        tried += 1;
+    }
+    assert!(tried >= 9, "{tried}");
+    assert_eq!(world.sh("ip -o link; ip -n web -o link").ok().stdout, before, "nothing was made");
+}

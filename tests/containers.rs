@@ -179,7 +179,7 @@ fn exec_runs_in_the_container_with_its_streams_user_environment_and_status() {
     };
     assert_eq!(caps("-u 33"), "0000000000000000");
     assert!(u64::from_str_radix(&caps("--privileged"), 16).unwrap() > u64::from_str_radix(&caps(""), 16).unwrap());
-    // The streams are held by a child of the process that has ended.
+    // R17: the streams are held by a child of the process that has ended.
     let started = Instant::now();
     world.sh("rkbox exec c sh -c 'sleep 30 & echo gone' >$HOME/out 2>&1").ok();
     assert_eq!(std::fs::read_to_string(world.path("out")).unwrap(), "gone\n");

@@ -53,6 +53,34 @@ fn files_go_in_and_out_as_docker_copies_them() {
 }
 
 #[test]
+fn from_one_container_to_another() {
+    let world = with("busybox");
+    let make = |name: &str, options: &[&str], line: &str| {
+        world.rkbox([&["run", "--net", "none", "--name", name][..], options, &["busybox", "sh", "-c", line]].concat()).ok();
+    };
+    // One of them runs, one has ids of its own, both share a volume.
+    make(
+        "a",
+        &["-d", "-v", "shared:/vol"],
+        "mkdir -p /w/in; echo one >/w/one; echo two >/w/in/two; chown 7:8 /w/one; chmod 4755 /w/one; ln -s /etc/passwd /w/link; mknod /w/null c 1 3; touch /w/ready; sleep 1000",
+    );
+    make("b", &["--userns", "auto", "-v", "shared:/other/vol"], "echo mine >/etc/mine; chown 9:9 /etc/mine");
+    common::wait_for("its files", || world.rk("exec a test -e /w/ready").code == 0);
+    let out = world.sh(
+        "rkbox cp a:/w b:/new; rkbox cp -a a:/w/. b:/srv2 2>&1 | head -n1; rkbox cp -a a:/w b:/kept; rkbox cp b:/etc/mine a:/tmp; rkbox cp -a b:/etc/mine a:/tmp/kept
+        rkbox exec a stat -c '%n %u:%g' /tmp/mine /tmp/kept; rkbox cp -a b:/new - | tar tvf - | awk '{print $1, $2, $6, $7, $8}' | sort; rkbox cp -a b:/kept/one - | tar tvf - | awk '{print $1, $2}'",
+    );
+    let expected = "/tmp/mine 0:0\n/tmp/kept 9:9\n-rw-r--r-- 0/0 new/in/two  \n-rw-r--r-- 0/0 new/ready  \n-rwxr-xr-x 0/0 new/one  \ndrwxr-xr-x 0/0 new/  \ndrwxr-xr-x 0/0 new/in/  \nlrwxrwxrwx 0/0 new/link -> /etc/passwd\n-rwsr-xr-x 7/8\n";
+    assert_eq!(out.clone().ok().stdout.replace("root/root", "0/0"), expected, "{out}");
+    assert!(!out.stderr.contains("panicked"), "{out}");
+    // Into itself, by whatever path: refused, not endless.
+    for (from, to) in [("a:/w", "a:/w/in"), ("a:/w", "a:/w"), ("a:/vol", "b:/other/vol"), ("a:/", "a:/tmp")] {
+        world.rkbox(["cp", from, to]).fails(2).says("is in what is to be copied");
+    }
+    world.rk("rm -f a b").ok();
+}
+
+#[test]
 fn volumes_and_roots_that_cannot_be_written() {
     let world = with("busybox");
     let script = r#"

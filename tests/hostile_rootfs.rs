@@ -63,7 +63,7 @@ fn run(world: &World, more: &[&str]) -> Output {
     world.rkbox([&["run", "--rm", "--net", "none"], more].concat())
 }
 
-/// What the runtime mounts on, makes nodes in or opens by its path: each as a link to the host.
+/// R3: what the runtime mounts on, makes nodes in or opens by its path: each as a link to the host.
 const LINKS: [(&str, &str); 9] = [
     ("dev", "ln -s {canary} dev"),
     ("proc", "ln -s {canary} proc"),

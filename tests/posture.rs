@@ -70,6 +70,7 @@ fn refused() -> Vec<(&'static str, String, &'static str, bool)> {
     ]
 }
 
+/// R21: the calls that lead out.
 #[test]
 fn what_leads_out_is_refused_by_the_filter() {
     let world = with_busybox();

@@ -167,3 +167,124 @@ fn a_host_with_selinux_gets_the_labels_that_are_asked_for() {
     world.rk(&format!("run --rm --net none -v {DIR}/dir:/d:Z busybox true")).fails(125).says("chcon");
     world.sh(&format!("umount -l /sys/fs; umount -l {DIR}/groups")).ok();
 }
+
+/// docs/attacks.md names tests: each is there.
+#[test]
+fn every_attack_of_the_list_has_its_tests() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let table = fs::read_to_string(root.join("docs/attacks.md")).unwrap();
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| CVE-")).collect();
+    assert!(rows.len() >= 15);
+    for row in rows {
+        let tests: Vec<(&str, &str)> = row.split('`').filter_map(|word| word.split_once("::")).collect();
+        assert!(!tests.is_empty(), "{row}");
+        for (file, name) in tests {
+            let text = fs::read_to_string(root.join("tests").join(format!("{file}.rs"))).unwrap_or_else(|error| panic!("{file}: {error}"));
+            assert!(text.contains(&format!("#[test]\nfn {name}()")), "{file}::{name} is not there: {row}");
+        }
+    }
+}
+
+/// An image whose `/dev` is a link to a directory of the host, as CVE-2026-41579 has it: what the runtime makes of it alone, and under rkbox.
+#[test]
+fn links_of_an_image_lead_the_runtime_out_without_the_init_layer() {
+    let world = with_busybox();
+    let canary = world.path("canary");
+    let fresh = || {
+        let _ = fs::remove_dir_all(&canary);
+        fs::create_dir(&canary).unwrap();
+        fs::write(canary.join("ptmx"), "of the host").unwrap();
+    };
+    let listed = || {
+        let mut names: Vec<String> =
+            fs::read_dir(&canary).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        (names, fs::read_to_string(canary.join("ptmx")).unwrap_or_default())
+    };
+    fresh();
+    let before = listed();
+    let layout = common::images().layout("busybox");
+    world
+        .sh(&format!(
+            "cd {DIR}; mkdir -p work/layer; cp -r {layout} work/oci; cd work; ln -s {} layer/dev; tar -C layer -cf layer.tar dev
+             umoci raw add-layer --image oci:latest --tag links layer.tar; rkbox image load oci:oci:links
+             umoci unpack --image oci:links plain",
+            canary.display()
+        ))
+        .ok();
+    // The same configuration, once on the files of the image alone.
+    let config = explained_config(&world, "links");
+    let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    config["root"] = serde_json::json!({ "path": "rootfs" });
+    for key in ["resources", "cgroupsPath"] {
+        config["linux"].as_object_mut().unwrap().remove(key);
+    }
+    let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.iter_mut().for_each(|namespace| drop(namespace.as_object_mut().unwrap().remove("path")));
+    let mounts = config["mounts"].as_array_mut().unwrap();
+    mounts.retain(|mount| !mount["source"].as_str().unwrap_or_default().starts_with(DIR));
+    fs::write(world.path("work/plain/config.json"), config.to_string()).unwrap();
+    let alone = world.sh(&format!("cd {DIR}/work/plain; runc --root {DIR}/runc-state run bare </dev/null"));
+    let is_newer = runc_is_mended(&world);
+    assert!(is_newer || listed() != before, "the runtime is not led out: the attack proves nothing on it ({alone})");
+    fresh();
+    world.rk("run --rm --net none links true").ok();
+    assert_eq!(listed(), before, "led out");
+}
+
+/// Whether this runc has its own protection (1.3.6, 1.4.3): then the attack cannot be shown to work.
+fn runc_is_mended(world: &World) -> bool {
+    let report = world.rk("--format json doctor").ok().json();
+    !report.as_array().unwrap().iter().any(|row| row["topic"] == "advisories" && row["found"].as_str().unwrap().contains("CVE-2026-41579"))
+}
+
+/// The `config.json` of a container of `image`.
+fn explained_config(world: &World, image: &str) -> String {
+    world.rk(&format!("create --name config --net none {image} true")).ok();
+    let bundle = world.rk("inspect config").ok().json()[0]["record"]["bundle"].as_str().unwrap().to_owned();
+    let text = fs::read_to_string(format!("{bundle}/config.json")).unwrap();
+    world.rk("rm config").ok();
+    text
+}
+
+/// The races on masks need a root file system that two containers write to at once: there is none, in a sandbox neither.
+#[test]
+fn no_two_containers_write_to_one_root() {
+    let world = with_busybox();
+    world.rk("sandbox create --net none s").ok();
+    for name in ["a", "b"] {
+        world.rk(&format!("run -d --name {name} --sandbox s busybox sleep 1000")).ok();
+    }
+    for (at, by) in [("/of-a", "a"), ("/dev/of-a", "a"), ("/etc/of-a", "a")] {
+        world.rkbox(["exec", by, "sh", "-c", &format!("echo x >{at}")]).ok();
+        world.rkbox(["exec", "b", "test", "!", "-e", at]).ok();
+    }
+    let roots: Vec<String> =
+        ["a", "b"].map(|name| world.rk(&format!("inspect {name}")).ok().json()[0]["record"]["bundle"].as_str().unwrap().to_owned()).into();
+    let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+    let uppers: std::collections::BTreeSet<&str> = mounts
+        .lines()
+        .filter(|line| roots.iter().any(|root| line.contains(root.as_str())))
+        .filter_map(|line| line.split("upperdir=").nth(1))
+        .collect();
+    assert_eq!(uppers.len(), 2, "{mounts}");
+    world.rk("sandbox rm --force s").ok();
+}
+
+/// R16, R17: an exec ends with its process although a child of it keeps the streams, and its output is not kept anywhere.
+#[test]
+fn an_exec_ends_with_its_process_and_keeps_nothing() {
+    let world = with_busybox();
+    world.rk("run -d --name c --net none busybox sleep 1000").ok();
+    let began = std::time::Instant::now();
+    let script = format!("{} exec c sh -c 'sleep 300 & echo done' >{DIR}/out 2>&1; cat {DIR}/out", world.program.display());
+    world.sh(&script).ok().prints("done");
+    assert!(began.elapsed() < std::time::Duration::from_secs(10), "it waited for the child");
+    // 400 MB go through it; what it needs at most is told by its parent, in KiB.
+    let program = world.program.display();
+    let measure = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdout=open('/dev/null', 'w')); print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)";
+    let flood = format!("python3 -c \"{measure}\" {program} exec c head -c 400000000 /dev/zero");
+    let peak: u64 = world.sh(&flood).ok().stdout.trim().parse().unwrap();
+    assert!(peak < 150_000, "{peak} KiB");
+    world.rk("rm --force c").ok();
+}

@@ -123,6 +123,51 @@ assert status(pid) == 9
 }
 
 #[test]
+fn a_process_is_left_by_its_keys_and_keeps_its_terminal() {
+    let world = with_busybox_only();
+    world.rk("run -d --net none --name c busybox sleep 1000").ok();
+    at_a_terminal(
+        &world,
+        r#"
+# More than fits into a terminal's buffer is printed after it was left: somebody must go on reading.
+work = 'read x; i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo line $i of many that nobody reads; done; test -t 0 && test -t 1 && touch /done; exec sleep 1000'
+pid, master = start(rkbox, 'exec', '-it', '--detach-keys', 'ctrl-x,x', 'c', 'sh', '-c', 'echo ready; ' + work)
+size(master, 20, 70)
+until(master, 'ready')
+assert not cooked(master)
+os.write(master, b'go\r')
+until(master, 'line 1 ')
+os.write(master, b'\x18x')
+assert status(pid) == 0
+assert cooked(master)
+pid, master = start(rkbox, 'exec', '-it', 'c', 'sh', '-c', 'stty size; exit 7')
+until(master, ' ')
+assert status(pid) == 7
+pid, master = start(rkbox, 'exec', '-it', 'c', 'sh', '-c', 'echo $$; sleep 100; echo code $?')
+until(master, '\n'); time.sleep(0.3)
+os.write(master, b'\x03')
+assert status(pid) == 130
+pid, master = start(rkbox, 'exec', '-it', '--timeout', '1s', 'c', 'sleep', '100')
+assert status(pid) == 124
+pid, master = start(rkbox, 'exec', '-it', 'c', 'no-such-program')
+assert status(pid) == 127
+# Typed faster than it is read; an end of input is ctrl-d.
+pid, master = start(rkbox, 'exec', '-it', 'c', 'sh', '-c', 'stty -echo; echo ready; sleep 1; wc -l')
+until(master, 'ready')
+for n in range(200): os.write(master, b'a line of input\r')
+os.write(master, b'\x04')
+until(master, '200')
+assert status(pid) == 0
+"#,
+    );
+    // It goes on without us, and its terminal was never closed.
+    wait_for("its work", || world.rk("exec c test -e /done").code == 0);
+    assert_eq!(world.sh("ls $RKBOX_RUN/containers/*/ | grep -c exec- || true").ok().stdout.trim(), "0");
+    world.rk("rm -f c").ok();
+    wait_for("quiet", || world.leaks().is_empty());
+}
+
+#[test]
 fn many_attach_and_a_slow_one_holds_nobody_up() {
     let world = with_busybox_only();
     world.rkbox(["create", "--name", "c", "-i", "busybox", "sh", "-c", "read line; yes $line | head -n 2000000; echo end"]).ok();

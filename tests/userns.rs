@@ -309,6 +309,40 @@ fn what_is_copied_has_the_ids_inside() {
     });
 }
 
+/// A volume shows the ids inside while its container runs, and has them on its disk when it does not.
+#[test]
+fn what_is_copied_into_a_volume_has_the_ids_inside() {
+    ways(|world, rkbox| {
+        rkbox("run -d --name c --net none --userns auto -v vol:/v -v /anonymous busybox sleep 1000").ok();
+        world.rkbox(["exec", "c", "sh", "-euc", "ln -s /v /link"]).ok();
+        fs::write(world.path("file"), "x").unwrap();
+        std::os::unix::fs::chown(world.path("file"), Some(5), Some(6)).unwrap();
+        world.sh(&format!("mkdir -p {0}/tree/below; echo y >{0}/tree/below/y", common::world::DIR)).ok();
+        let (file, tree) = (world.path("file").display().to_string(), world.path("tree").display().to_string());
+        let fill = |at: &str| {
+            for (options, to) in [("", format!("{at}/plain")), ("-a ", format!("{at}/kept")), ("", "/anonymous/plain".to_owned())] {
+                rkbox(&format!("cp {options}{file} c:{to}")).ok();
+            }
+            rkbox(&format!("cp {tree} c:{at}")).ok();
+            world.sh(&format!("cd {} && tar -cf - file | rkbox cp - c:{at}", common::world::DIR)).ok();
+        };
+        let look = "stat -c %u:%g /v/plain /v/kept /anonymous/plain /v/tree/below/y /v/file";
+        fill("/link");
+        world.rkbox(["exec", "c", "sh", "-euc", look]).ok().prints("0:0\n5:6\n0:0\n0:0\n5:6\n");
+        rkbox("stop -t 0 c").ok();
+        fill("/v");
+        rkbox("start c").ok();
+        world.rkbox(["exec", "c", "sh", "-euc", look]).ok().prints("0:0\n5:6\n0:0\n0:0\n5:6\n");
+        // And out of it again.
+        rkbox(&format!("cp -a c:/v/kept {}", world.path("z").display())).ok();
+        assert_eq!(owner(world.path("z")), (5, 6));
+        rkbox("rm --force --volumes c").ok();
+        rkbox("volume rm vol").ok();
+        fs::remove_file(world.path("z")).unwrap();
+        fs::remove_dir_all(world.path("tree")).unwrap();
+    });
+}
+
 #[test]
 fn what_stopped_starts_again_with_its_range() {
     let world = with_images();

@@ -27,6 +27,19 @@ pub fn hostname(text: &str) -> Result<String> {
     Err(Fault::invalid(format!("host name {text:?} is not valid")).hint("use letters, digits, - and ., at most 64 in all"))
 }
 
+/// A working directory: absolute, as docker and podman want it, or the empty word.
+pub fn workdir(text: &str) -> Result<String> {
+    if text.is_empty() || text.starts_with('/') {
+        return Ok(text.to_owned());
+    }
+    Err(Fault::invalid(format!("working directory {text:?} is not absolute")).hint(format!("did you mean /{text}?")))
+}
+
+/// What an option says; an empty word says nothing, as with docker and podman: a variable of a script that is not set never means root.
+pub fn said(word: Option<&String>) -> Option<&str> {
+    word.map(String::as_str).filter(|word| !word.is_empty())
+}
+
 /// The host's resolv.conf as it is, for who shares its network; empty when there is none.
 pub fn own_resolv_conf() -> String {
     file::read_following(Path::new("/etc/resolv.conf"), 1 << 20).map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default()

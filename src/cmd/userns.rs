@@ -60,7 +60,7 @@ fn free_range(host: &Host, size: u32) -> Result<u32> {
     let own = idmap::own_ranges(&text("/etc/subuid")?, &text("/etc/subgid")?)?;
     let mut taken = Vec::new();
     for name in file::list(&host.id_claims())? {
-        let Some(span) = claimed(&name) else { continue };
+        let Some(span) = Span::of_claim(&name) else { continue };
         let holder = file::find_symlink(&host.id_claims().join(&name))?;
         if let Some(holder) = holder
             && holding::is_alive(&holder, host)?
@@ -69,12 +69,6 @@ fn free_range(host: &Host, size: u32) -> Result<u32> {
         }
     }
     idmap::choose(&own, &taken, size)
-}
-
-/// *Shape:* `START-SIZE`.
-fn claimed(name: &str) -> Option<Span> {
-    let (start, count) = name.split_once('-')?;
-    Some(Span { start: start.parse().ok()?, count: count.parse().ok()? })
 }
 
 /// The claim of a box, and the directory of all claims: first of all steps but the box's name.

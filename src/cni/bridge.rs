@@ -102,10 +102,10 @@ impl BridgeConf {
 }
 
 /// rkbox masquerades in its own nftables table: `nftables` is met by that, `iptables` is not.
-fn refuse_iptables(keys: &Keys<'_>) -> Result<()> {
+pub fn refuse_iptables(keys: &Keys<'_>) -> Result<()> {
     match keys.text("ipMasqBackend")? {
         "" | "nftables" => Ok(()),
-        other => Err(Fault::new(Kind::Unimplemented, format!("\"ipMasqBackend\": {other:?} of bridge is not supported"))
+        other => Err(Fault::new(Kind::Unimplemented, format!("\"ipMasqBackend\": {other:?} is not supported"))
             .hint("leave it out or use \"nftables\"")),
     }
 }

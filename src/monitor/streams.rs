@@ -37,7 +37,7 @@ impl Streams {
     /// Makes the streams of a container that begins.
     pub fn make(order: &Order) -> Result<(Self, Ends)> {
         if order.tty {
-            let console = ConsoleSocket::bind(&order.run)?;
+            let console = ConsoleSocket::bind(&order.run, "console.sock")?;
             let ends = Ends { streams: [Stream::Null, Stream::Null, Stream::Null], console: Some(console) };
             return Ok((Streams { has_terminal: true, ..Streams::default() }, ends));
         }

@@ -16,6 +16,9 @@ pub fn explain(plan: &Plan, host: &Host) -> Result<Script> {
     let mut script = Script::new();
     script.comment(&plan.command);
     tell_where(host, &mut script);
+    if plan.steps.iter().any(Step::shows_other_ids) {
+        need_mapped_mounts(&mut script);
+    }
     for step in &plan.steps {
         script.blank();
         if step.tenure() == Tenure::Shared && step.look(host).and_then(|before| step.already(&before)).unwrap_or(false) {
@@ -58,6 +61,17 @@ pub fn print(step: &Step, before: Option<&Value>, host: &Host, script: &mut Scri
     step.script(before, &mut inside)?;
     script.feed(["nsenter".to_owned(), format!("--net={}", netns.display()), "sh".into(), "-eu".into()], inside.as_str());
     Ok(())
+}
+
+/// Refuses a mount(8) that would pass over `X-mount.idmap`, before anything is made.
+fn need_mapped_mounts(script: &mut Script) {
+    script.blank();
+    script.comment("mounts that show other ids need mount(8) of util-linux 2.39; an older one would show those of the disk");
+    script.raw("version=$(mount --version | sed 's/.*util-linux \\([0-9.]*\\).*/\\1/')");
+    script.raw("[ \"$(printf '%s\\n' 2.39 \"$version\" | sort -V | head -n1)\" = 2.39 ] || {");
+    script.raw("  echo \"this mount(8) is of util-linux $version, and X-mount.idmap is of 2.39: leave --explain out (rkbox needs no mount(8))\" >&2");
+    script.raw("  exit 1");
+    script.raw("}");
 }
 
 /// Where an ordinary user's script is to be run.

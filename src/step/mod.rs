@@ -149,6 +149,14 @@ macro_rules! steps {
                     _ => None,
                 }
             }
+            /// Whether its script needs a mount(8) that shows other ids.
+            pub fn shows_other_ids(&self) -> bool {
+                match self {
+                    Step::Mount(step) => step.ids().is_some(),
+                    Step::Pin(step) => step.ids.is_some(),
+                    _ => false,
+                }
+            }
             /// What the step makes in nftables; `None` for all other kinds.
             pub fn piece(&self) -> Option<Piece> {
                 match self {

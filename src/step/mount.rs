@@ -111,7 +111,17 @@ fn script_of_unmade(lowers: &[PathBuf], upper: &Path, work: &Path, target: &str,
     out.raw(&format!("mount -t overlay {} -o nodev,lowerdir=\"$lowers\"{} {}", mount::SOURCE, quote(rest), quote(target)));
 }
 
-/// The mount of layers with other ids: the option of mount(8) is of util-linux 2.39.
+impl Mount {
+    /// The namespace whose ids are shown.
+    pub fn ids(&self) -> Option<&Path> {
+        match &self.what {
+            MountKind::Overlay { ids, .. } => ids.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+/// The mount of layers with other ids: the option of mount(8) is of util-linux 2.39, and an older one passes over it without a word.
 fn script_of_mapped(lowers: &[PathBuf], writable: (&Path, &Path), userns: &Path, target: &str, out: &mut Script) {
     let visible = visible(lowers).unwrap_or(lowers);
     let aside = format!("{target}.ids");

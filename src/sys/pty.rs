@@ -51,20 +51,21 @@ pub struct ConsoleSocket {
 }
 
 impl ConsoleSocket {
-    /// Makes the socket `console.sock` in `dir`.
-    pub fn bind(dir: &Path) -> Result<Self> {
-        let path = dir.join("console.sock");
+    /// Makes the socket `name` in `dir`.
+    pub fn bind(dir: &Path, name: &str) -> Result<Self> {
+        let path = dir.join(name);
         let io = |error: std::io::Error| failed("bind console socket")(Errno::from_raw(error.raw_os_error().unwrap_or(0)));
         let _ = std::fs::remove_file(&path);
         let open: OwnedFd = std::fs::File::open(dir).map_err(io)?.into();
-        let listener = UnixListener::bind(format!("/proc/self/fd/{}/console.sock", open.as_raw_fd())).map_err(io)?;
+        let listener = UnixListener::bind(format!("/proc/self/fd/{}/{name}", open.as_raw_fd())).map_err(io)?;
         listener.set_nonblocking(true).map_err(io)?;
         Ok(ConsoleSocket { listener, dir: open, path })
     }
 
     /// The path to give to a runtime that this process starts.
     pub fn path(&self) -> String {
-        format!("/proc/{}/fd/{}/console.sock", std::process::id(), self.dir.as_raw_fd())
+        let name = self.path.file_name().unwrap_or_default().display();
+        format!("/proc/{}/fd/{}/{name}", std::process::id(), self.dir.as_raw_fd())
     }
 
     /// Takes the master, which a runtime that has ended well has sent.

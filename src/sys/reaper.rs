@@ -36,6 +36,29 @@ pub fn outlive_parent() -> Result<()> {
     nix::sys::prctl::set_pdeathsig(None).map_err(failed("prctl PR_SET_PDEATHSIG"))
 }
 
+/// Splits this process in two: true in the one that stays behind, named `name`, with a session of its own and no streams; false in the
+/// one that its user waits for.
+#[allow(unsafe_code)]
+pub fn stay_behind(name: &std::ffi::CStr) -> Result<bool> {
+    // Our user's terminal sends SIGHUP to all of our session when we end: the other must have left it by then.
+    let (waits, parted) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(failed("pipe"))?;
+    // SAFETY: this thread alone goes on in the new process, and the commands that call this have no other.
+    let made = unsafe { nix::unistd::fork() }.map_err(failed("fork"))?;
+    if made.is_parent() {
+        drop(parted);
+        let _ = nix::unistd::read(&waits, &mut [0]);
+        return Ok(false);
+    }
+    set_name(name);
+    let _ = nix::unistd::setsid();
+    drop(parted);
+    if let Ok(null) = std::fs::File::options().read(true).write(true).open("/dev/null") {
+        let _ =
+            nix::unistd::dup2_stdin(&null).and_then(|()| nix::unistd::dup2_stdout(&null)).and_then(|()| nix::unistd::dup2_stderr(&null));
+    }
+    Ok(true)
+}
+
 /// Whether `pid` is a child of this process.
 pub fn is_child(pid: i32) -> bool {
     let row = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

@@ -196,7 +196,7 @@ fn hint() -> String {
 
 /// Ends the pasta of the namespace at `path`; absence is fine.
 ///
-/// It is known by its words, which nobody else's process of this user has: a pid that was written down could be another's by now.
+/// It is known by its words, and by this host's network, which it leads to: a pid that was written down could be another's by now.
 pub fn stop(path: &Path) -> Result<()> {
     for pid in proc::pids() {
         let is_ours = || is_of(pid, path);
@@ -216,5 +216,7 @@ fn is_of(pid: i32, path: &Path) -> bool {
     let Ok(text) = file::read_kernel(Path::new(&format!("/proc/{pid}/cmdline"))) else { return false };
     let words: Vec<&str> = text.split('\0').collect();
     let program = words.first().and_then(|word| Path::new(word).file_name());
-    program.is_some_and(|name| name == PROGRAM) && words.windows(2).any(|pair| pair[0] == "--netns" && Path::new(pair[1]) == path)
+    let is_told =
+        program.is_some_and(|name| name == PROGRAM) && words.windows(2).any(|pair| pair[0] == "--netns" && Path::new(pair[1]) == path);
+    is_told && ns::is_own_netns(Path::new(&format!("/proc/{pid}/ns/net"))).unwrap_or(false)
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args};
 
+use super::keys::{DETACH_KEYS, Keys, parse_keys, without_keys};
 use super::{run_dir, state};
 use crate::cmd::{Context, output, records};
 use crate::fault::{Fault, Kind, Result};
@@ -19,8 +20,6 @@ use crate::sys::streams::{self, Moved};
 use crate::sys::watch::{self, Interest, Signals, Watch};
 use crate::sys::{Host, proc};
 
-/// Docker's.
-pub const DETACH_KEYS: &str = "ctrl-p,ctrl-q";
 /// How long a monitor may take to say that it begins.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -40,26 +39,6 @@ pub struct AttachArgs {
     /// Name, id or unique prefix of an id
     #[arg(value_name = "CONTAINER")]
     pub key: String,
-}
-
-/// A sequence of keys, as bytes; empty for none.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Keys(Vec<u8>);
-
-/// Reads `ctrl-p,ctrl-q`, `a,b`, `ctrl-]`; the empty text is no keys. *Source:* Docker's `--detach-keys`.
-pub fn parse_keys(text: &str) -> Result<Keys> {
-    let bad = |key: &str| {
-        Fault::invalid(format!("key {key:?} is not known")).hint("the form is KEY,KEY with a letter, or ctrl- and one of a-z @ [ \\ ] ^ _")
-    };
-    let key = |key: &str| match (key.as_bytes(), key.strip_prefix("ctrl-").map(str::as_bytes)) {
-        ([one], _) => Ok(*one),
-        (_, Some([one])) if matches!(one.to_ascii_lowercase(), b'a'..=b'z' | b'@' | b'['..=b'_') => Ok(one.to_ascii_uppercase() & 0x1f),
-        _ => Err(bad(key)),
-    };
-    if text.is_empty() {
-        return Ok(Keys(Vec::new()));
-    }
-    text.split(',').map(key).collect::<Result<_>>().map(Keys)
 }
 
 /// How a client is attached.
@@ -86,7 +65,7 @@ pub fn run(cx: &Context, args: &AttachArgs) -> Result<u8> {
     }
     let how = How { stdin: record.stdin && !args.no_stdin, pace: false, sig_proxy: args.sig_proxy, keys: args.detach_keys.clone() };
     let connection = connect(&cx.host, &record, &how)?;
-    Ok(copy(&record, &how, connection)?.unwrap_or(0))
+    Ok(copy(&record, &how, connection)?.code())
 }
 
 /// What the thread that reads our input and the one that writes our output share.
@@ -102,12 +81,28 @@ impl Shared {
     }
 }
 
-/// Copies until the container ends, or is left (`None`). A terminal is put back as it was, whatever happens.
-pub fn copy(record: &ContainerRecord, how: &How, mut connection: Connection) -> Result<Option<u8>> {
-    let mut signals = vec![watch::RESIZED];
-    if how.sig_proxy {
-        signals.extend(watch::ASKED_TO_END);
+/// What came of being attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The container ended, with this status.
+    Ended(u8),
+    /// It was left and goes on: by its keys (0), or because a signal that is not for it ended us (128 and the signal).
+    Left(u8),
+}
+
+impl Outcome {
+    /// The exit status of the command.
+    pub fn code(self) -> u8 {
+        match self {
+            Outcome::Ended(code) | Outcome::Left(code) => code,
+        }
     }
+}
+
+/// Copies until the container ends or is left. A terminal is put back as it was, whatever happens.
+pub fn copy(record: &ContainerRecord, how: &How, mut connection: Connection) -> Result<Outcome> {
+    let mut signals = vec![watch::RESIZED];
+    signals.extend(watch::ASKED_TO_END);
     let signals = Signals::take(&signals)?;
     let shared = Arc::new(Shared { connection: Mutex::new(connection.writer()?), left: AtomicBool::new(false) });
     let raw = if record.tty && how.stdin && std::io::stdin().is_terminal() { Some(Raw::enter()?) } else { None };
@@ -115,17 +110,20 @@ pub fn copy(record: &ContainerRecord, how: &How, mut connection: Connection) -> 
         send_size(&shared)?;
     }
     if how.stdin {
-        let (shared, keys) = (Arc::clone(&shared), if raw.is_some() { how.keys.0.clone() } else { Vec::new() });
+        let (shared, keys) = (Arc::clone(&shared), if raw.is_some() { how.keys.bytes().to_vec() } else { Vec::new() });
         // It ends with the process: nobody can wait for a read of a terminal.
         std::thread::spawn(move || send_input(&shared, &keys));
     }
-    let target = records::runtime(&record.runtime).open_process(record.id.as_str())?;
-    let outcome = receive(&mut connection, &shared, &signals, target.as_ref());
+    let target = match how.sig_proxy {
+        true => SignalsTo::Process(records::runtime(&record.runtime).open_process(record.id.as_str())?),
+        false => SignalsTo::Us,
+    };
+    let outcome = receive(&mut connection, &shared, &signals, &target);
     drop(raw);
     match outcome? {
-        Some(exit) => Ok(Some(exit.exit_code)),
-        None if shared.left.load(Ordering::SeqCst) => Ok(None),
-        None => state::exit(record).map(|exit| Some(exit.map_or(Exit::UNKNOWN, |exit| exit.exit_code))),
+        Some(outcome) => Ok(outcome),
+        None if shared.left.load(Ordering::SeqCst) => Ok(Outcome::Left(0)),
+        None => state::exit(record).map(|exit| Outcome::Ended(exit.map_or(Exit::UNKNOWN, |exit| exit.exit_code))),
     }
 }
 
@@ -184,30 +182,16 @@ fn send_input(shared: &Shared, keys: &[u8]) {
     }
 }
 
-/// The bytes to be sent, and whether the keys that leave are complete; `seen` of them came before. What turns out not to be the keys is sent late.
-fn without_keys(bytes: &[u8], keys: &[u8], seen: &mut usize) -> (Vec<u8>, bool) {
-    let mut out = Vec::with_capacity(bytes.len());
-    for byte in bytes {
-        if keys.get(*seen) == Some(byte) {
-            *seen += 1;
-            if *seen == keys.len() {
-                return (out, true);
-            }
-            continue;
-        }
-        out.extend_from_slice(&keys[..*seen]);
-        *seen = 0;
-        if keys.first() == Some(byte) && keys.len() > 1 {
-            *seen = 1;
-        } else {
-            out.push(*byte);
-        }
-    }
-    (out, false)
+/// For whom the signals are that ask us to end.
+enum SignalsTo {
+    /// For the container's process, if there is one.
+    Process(Option<OwnedFd>),
+    /// For us.
+    Us,
 }
 
-/// Writes what the container prints; answers how it ended, `None` when the connection ended first.
-fn receive(connection: &mut Connection, shared: &Shared, signals: &Signals, target: Option<&OwnedFd>) -> Result<Option<Exit>> {
+/// Writes what the container prints; answers what came of it, `None` when the connection ended first.
+fn receive(connection: &mut Connection, shared: &Shared, signals: &Signals, target: &SignalsTo) -> Result<Option<Outcome>> {
     const FRAME: u64 = 1;
     let watch = Watch::new()?;
     watch.add(&*connection, FRAME, Interest::Read)?;
@@ -215,8 +199,10 @@ fn receive(connection: &mut Connection, shared: &Shared, signals: &Signals, targ
     loop {
         for ready in watch.wait(None)? {
             if ready.token != FRAME {
-                on_signals(signals, shared, target)?;
-                continue;
+                match on_signals(signals, shared, target)? {
+                    Some(signal) => return Ok(Some(Outcome::Left(u8::try_from(128 + signal).unwrap_or(Exit::UNKNOWN)))),
+                    None => continue,
+                }
             }
             let Some((channel, payload)) = connection.receive()? else { return Ok(None) };
             match channel {
@@ -227,7 +213,7 @@ fn receive(connection: &mut Connection, shared: &Shared, signals: &Signals, targ
                 }
                 Channel::Word => {
                     if let Ok(Reply::Exited(exit)) = serde_json::from_slice(&payload) {
-                        return Ok(Some(exit));
+                        return Ok(Some(Outcome::Ended(exit.exit_code)));
                     }
                 }
                 // Nobody reads us any more.
@@ -244,48 +230,15 @@ fn write(mut out: impl std::io::Write, bytes: &[u8]) -> bool {
     out.write_all(bytes).and_then(|()| out.flush()).is_ok()
 }
 
-fn on_signals(signals: &Signals, shared: &Shared, target: Option<&OwnedFd>) -> Result<()> {
+/// Sees to the signals that have come; answers the one that ends us.
+fn on_signals(signals: &Signals, shared: &Shared, target: &SignalsTo) -> Result<Option<i32>> {
     while let Some(signal) = signals.next() {
-        if signal == watch::RESIZED {
-            send_size(shared)?;
-        } else if let Some(target) = target {
-            proc::send_signal(std::os::fd::AsFd::as_fd(target), signal)?;
+        match target {
+            _ if signal == watch::RESIZED => send_size(shared)?,
+            SignalsTo::Process(Some(process)) => proc::send_signal(std::os::fd::AsFd::as_fd(process), signal)?,
+            SignalsTo::Process(None) => {}
+            SignalsTo::Us => return Ok(Some(signal)),
         }
     }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_are_letters_and_control_letters() {
-        for (text, bytes) in [("ctrl-p,ctrl-q", &[16, 17][..]), ("a,b", b"ab"), ("ctrl-]", &[29]), ("ctrl-@", &[0]), ("", &[])] {
-            assert_eq!(parse_keys(text).unwrap(), Keys(bytes.to_vec()), "{text}");
-        }
-        for bad in ["ctrl-", "ctrl-1", "ab", "a,", "alt-x"] {
-            assert!(parse_keys(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn only_the_whole_sequence_leaves_and_nothing_else_is_kept() {
-        let typed = |chunks: &[&[u8]]| {
-            let mut seen = 0;
-            let mut all = Vec::new();
-            for chunk in chunks {
-                let (bytes, leaves) = without_keys(chunk, b"pq", &mut seen);
-                all.extend(bytes);
-                if leaves {
-                    return (all, true);
-                }
-            }
-            (all, false)
-        };
-        assert_eq!(typed(&[b"ap", b"qz"]), (b"a".to_vec(), true));
-        assert_eq!(typed(&[b"p", b"x", b"pp", b"a"]), (b"pxppa".to_vec(), false));
-        assert_eq!(typed(&[b"ppq"]), (b"p".to_vec(), true));
-        assert_eq!(without_keys(b"pq", b"", &mut 0), (b"pq".to_vec(), false));
-    }
+    Ok(None)
 }

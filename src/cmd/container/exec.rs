@@ -7,18 +7,20 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use super::exec_terminal::{self, Outcome};
 use super::options::span;
 use super::state::{self, Phase};
-use super::{exec_process, foreground, run_dir};
-use crate::cmd::{Context, records};
+use super::{exec_process, foreground, keys, run_dir};
+use crate::cmd::{Context, parse, records};
 use crate::fault::{Fault, Kind, Result};
 use crate::record::ContainerRecord;
 use crate::record::life::Exit;
-use crate::sys::exec::{self, Bond, Stream};
+use crate::sys::exec::{Bond, Stream};
 use crate::sys::file::{self, Durable};
+use crate::sys::pty::ConsoleSocket;
 use crate::sys::runc::ExecRequest;
 use crate::sys::subgroup::Subgroup;
-use crate::sys::{Host, proc, pty, reaper, runc, runc_log, signal};
+use crate::sys::{Host, proc, reaper, runc, runc_log, signal};
 
 /// How long the processes of a session may take to go after SIGKILL.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
@@ -39,6 +41,9 @@ pub struct ExecArgs {
     /// Give it a terminal
     #[arg(short, long)]
     pub tty: bool,
+    /// Keys that leave a terminal without ending the process
+    #[arg(long, value_name = "KEYS", default_value = keys::DETACH_KEYS, value_parser = keys::parse_keys)]
+    pub detach_keys: keys::Keys,
     /// Environment variable; without a value it comes from the caller
     #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
     pub env: Vec<String>,
@@ -46,7 +51,7 @@ pub struct ExecArgs {
     #[arg(short, long, value_name = "USER[:GROUP]")]
     pub user: Option<String>,
     /// Working directory
-    #[arg(short, long, value_name = "DIR")]
+    #[arg(short, long, value_name = "DIR", value_parser = parse::workdir)]
     pub workdir: Option<String>,
     /// All capabilities, and the right to gain privileges
     #[arg(long)]
@@ -67,6 +72,7 @@ struct Session {
     process: PathBuf,
     pid_file: PathBuf,
     log: PathBuf,
+    console: String,
     group: Option<Subgroup>,
 }
 
@@ -96,15 +102,18 @@ pub fn run(cx: &Context, args: &ExecArgs) -> Result<u8> {
     let session = prepare(&cx.host, &record, args)?;
     let mark = runc_log::length(&session.log);
     let request = ExecRequest { process: &session.process, pid_file: &session.pid_file, log: &session.log, group: session.group.as_ref() };
-    if args.tty {
-        return in_terminal(&record, &request, args.timeout);
-    }
     // As the parent of orphans we are the one whom the process is left to when the runtime ends: so it has our own streams, nobody
     // copies them, and its end is not put off by children that hold them. (`runc exec` in the foreground copies, and waits for those.)
     reaper::become_subreaper()?;
-    let exec = records::runtime(&record.runtime).exec_process(&request, &["--detach"], id.as_str());
+    let console = match args.tty {
+        true => Some(ConsoleSocket::bind(&run_dir(&cx.host, &id), &session.console)?),
+        false => None,
+    };
+    let path = console.as_ref().map(ConsoleSocket::path);
+    let options = path.as_ref().map_or(vec!["--detach"], |path| vec!["--detach", "--tty", "--console-socket", path]);
+    let exec = records::runtime(&record.runtime).exec_process(&request, &options, id.as_str());
     let stdin = if args.interactive { Stream::Inherit } else { Stream::Null };
-    let exec = match args.detach {
+    let exec = match args.detach || args.tty {
         true => exec.streams(Stream::Null, Stream::Null, Stream::Null),
         false => exec.streams(stdin, Stream::Inherit, Stream::Inherit),
     };
@@ -114,35 +123,24 @@ pub fn run(cx: &Context, args: &ExecArgs) -> Result<u8> {
     match pid.filter(|pid| started && *pid > 1) {
         None => not_started(&session, mark, &record, args.detach),
         Some(_) if args.detach => Ok(0),
-        Some(pid) => wait(pid, &session, args.timeout),
+        Some(pid) => match console {
+            Some(console) => in_terminal(&console, pid, &session, args),
+            None => wait(pid, &session, args.timeout),
+        },
     }
 }
 
-/// With a terminal the runtime copies between that of the process and ours.
-fn in_terminal(record: &ContainerRecord, request: &ExecRequest<'_>, limit: Option<Duration>) -> Result<u8> {
-    let mark = runc_log::length(request.log);
-    // The runtime puts the terminal back itself, unless it is killed.
-    let before = pty::Kept::take();
-    let exec = records::runtime(&record.runtime).exec_process(request, &["--tty"], record.id.as_str());
-    let mut child = exec.streams(Stream::Inherit, Stream::Inherit, Stream::Inherit).spawn(Bond::Helper)?;
-    let status = match limit {
-        None => Some(runc::wait_forwarding(&mut child)?),
-        Some(limit) => exec::wait_timeout(&mut child, limit)?,
-    };
-    let Some(status) = status else {
-        end_group(request.group)?;
-        let _ = child.kill();
-        let _ = child.wait();
-        drop(before);
-        return Ok(TIMED_OUT);
-    };
-    drop(before);
-    let code = exec::exit_code(status);
-    // Without its pid the process never was: then the status is the runtime's own.
-    if code != 0 && (!file::exists(request.pid_file)? || runc_log::has_error(request.log, mark)) {
-        return failed(runc_log::failure(request.log, mark, "the runtime started nothing"), request.log, record);
+/// With a terminal we copy between that of the process and ours.
+fn in_terminal(console: &ConsoleSocket, pid: i32, session: &Session, args: &ExecArgs) -> Result<u8> {
+    let deadline = args.timeout.map(|limit| Instant::now() + limit);
+    match exec_terminal::Session::begin(console.receive()?, pid, args.detach_keys.clone())?.run(deadline)? {
+        Outcome::Ended(code) => Ok(code),
+        Outcome::Left => Ok(0),
+        Outcome::TimedOut => {
+            end_group(session.group.as_ref())?;
+            Ok(TIMED_OUT)
+        }
     }
-    Ok(code)
 }
 
 fn not_started(session: &Session, mark: u64, record: &ContainerRecord, detached: bool) -> Result<u8> {
@@ -196,7 +194,7 @@ fn prepare(host: &Host, record: &ContainerRecord, args: &ExecArgs) -> Result<Ses
         Some(_) => Some(Subgroup::make(&record.runtime.cgroups_path, &format!("exec-{word}"))?),
         None => None,
     };
-    let session = Session { process: at("json"), pid_file: at("pid"), log: at("log"), group };
+    let session = Session { process: at("json"), pid_file: at("pid"), log: at("log"), console: format!("exec-{word}.sock"), group };
     let text = exec_process::document(record, args)?;
     file::create_atomic(&session.process, 0o600, text.as_bytes(), Durable::No)?;
     Ok(session)

@@ -6,6 +6,7 @@ use super::exec::ExecArgs;
 use crate::bundle::capabilities::{self, Holder};
 use crate::bundle::process::{self, EnvChange};
 use crate::bundle::user;
+use crate::cmd::parse;
 use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::record::ContainerRecord;
 use crate::sys::{file, proc, rootfs};
@@ -21,10 +22,11 @@ pub fn document(record: &ContainerRecord, args: &ExecArgs) -> Result<String> {
     process["terminal"] = json!(args.tty);
     process["args"] = json!(args.command);
     process["env"] = json!(environment(&process["env"], args)?);
-    if let Some(dir) = &args.workdir {
+    if let Some(dir) = parse::said(args.workdir.as_ref()) {
         process["cwd"] = json!(process::working_directory(dir)?);
     }
-    if let Some(wanted) = &args.user {
+    let wanted = parse::said(args.user.as_ref());
+    if let Some(wanted) = wanted {
         // Looked up in the file system as it is now, which the container may have changed.
         let accounts = rootfs::read_accounts(&record.bundle.join("rootfs"))?;
         let identity = user::resolve(wanted, &accounts, &[]).doing(|| format!("resolving user {wanted:?}"))?;
@@ -40,7 +42,7 @@ pub fn document(record: &ContainerRecord, args: &ExecArgs) -> Result<String> {
         all.retain(|capability| ours.contains(capability));
         process["capabilities"] = serde_json::to_value(capabilities::linux(&all, holder(is_root))?).map_err(damaged)?;
         process["noNewPrivileges"] = json!(false);
-    } else if args.user.is_some() {
+    } else if wanted.is_some() {
         // The bounding set is the container's; what a user holds of it depends on whether it is root.
         let bounding = process["capabilities"]["bounding"].clone();
         for set in ["effective", "permitted"] {

@@ -5,7 +5,7 @@ use std::io::IsTerminal as _;
 use clap::{ArgAction, Args};
 
 use super::request::Facts;
-use super::{ContainerArgs, attach, events, foreground, from_file, making, remove, script};
+use super::{ContainerArgs, attach, events, foreground, from_file, keys, making, remove, script};
 use crate::cmd::salvage::Damage;
 use crate::cmd::{Context, PlanArgs, carry, driver, image, output};
 use crate::fault::{Fault, Result};
@@ -25,8 +25,8 @@ pub struct RunArgs {
     #[arg(short, long)]
     pub detach: bool,
     /// Keys that leave a terminal without ending the container
-    #[arg(long, value_name = "KEYS", default_value = attach::DETACH_KEYS, value_parser = attach::parse_keys)]
-    pub detach_keys: attach::Keys,
+    #[arg(long, value_name = "KEYS", default_value = keys::DETACH_KEYS, value_parser = keys::parse_keys)]
+    pub detach_keys: keys::Keys,
     /// Hand signals on to the container
     #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
           default_missing_value = "true", hide_possible_values = true)]
@@ -57,6 +57,8 @@ impl RunArgs {
         let watched = self.container.config.is_some()
             || process.tty
             || process.pidfile.is_some()
+            // Only who is there before the control group goes sees that the kernel killed somebody for lack of memory.
+            || (self.container.resources.group.memory.is_some() && !self.rm)
             || life.restart.is_active()
             || life.health_cmd.is_some()
             || !self.sig_proxy;
@@ -161,13 +163,13 @@ fn attached(cx: &Context, args: &RunArgs, carried: Carried, record: &ContainerRe
     write_id_files(cx, args, record)?;
     carried.release();
     let how = attach::How { stdin: record.stdin, pace: true, sig_proxy: args.sig_proxy, keys: args.detach_keys.clone() };
-    let status = attach::copy(record, &how, attach::connect(&cx.host, record, &how)?)?;
+    let outcome = attach::copy(record, &how, attach::connect(&cx.host, record, &how)?)?;
     timings.row("run the container");
-    if let (true, Some(_)) = (args.rm, status) {
+    if let (true, attach::Outcome::Ended(_)) = (args.rm, outcome) {
         // The monitor calls for the same; who comes second finds nothing to do.
         remove::remove(&cx.host, &record.id, Damage::Refuse)?;
         timings.row("take back");
     }
     carry::report(cx, args.plan, timings);
-    Ok(status.unwrap_or(0))
+    Ok(outcome.code())
 }

@@ -96,8 +96,8 @@ fn by_words(facts: &Facts<'_>, dir: &std::path::Path) -> Result<Said> {
     };
     let entrypoint = process::parse_entrypoint(&args.process.entrypoint)?;
     let changes = args.process.env_changes()?;
-    let wanted_user = args.process.user.clone().unwrap_or(image.user);
-    let identity = user::resolve(&wanted_user, &view::read_accounts(facts.lowers)?, &args.process.group_add)
+    let wanted_user = parse::said(args.process.user.as_ref()).unwrap_or(&image.user);
+    let identity = user::resolve(wanted_user, &view::read_accounts(facts.lowers)?, &args.process.group_add)
         .doing(|| format!("resolving user {wanted_user:?}"))?;
     Ok(Said {
         metadata: Metadata { name: name.to_string(), ..Metadata::default() },
@@ -106,7 +106,7 @@ fn by_words(facts: &Facts<'_>, dir: &std::path::Path) -> Result<Said> {
         annotations: args.process.annotations.iter().cloned().collect(),
         args: process::arguments(&image.entrypoint, &image.cmd, entrypoint.as_deref(), args.command())?,
         env: process::environment(&image.env, args.process.terminal(), Some(&hostname(facts)), &changes)?,
-        cwd: process::working_directory(&args.process.workdir.clone().unwrap_or(image.cwd))?,
+        cwd: process::working_directory(parse::said(args.process.workdir.as_ref()).unwrap_or(&image.cwd))?,
         identity,
         resources: args.resources.recorded()?,
         tty: args.process.tty,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::state::{self, Phase};
-use super::{attach, events, foreground, launch, run_dir};
+use super::{attach, events, foreground, keys, launch, run_dir};
 use crate::cmd::{Context, carry, output, records};
 use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::ids::Id;
@@ -46,7 +46,7 @@ pub fn run(cx: &Context, args: &StartArgs) -> Result<u8> {
 fn attached(cx: &Context, key: &str) -> Result<u8> {
     let id = records::find(&cx.host, records::BoxKind::Container, key)?;
     let record = records::container(&cx.host, &id)?;
-    let how = attach::How { stdin: record.stdin, pace: true, sig_proxy: true, keys: attach::parse_keys(attach::DETACH_KEYS)? };
+    let how = attach::How { stdin: record.stdin, pace: true, sig_proxy: true, keys: keys::parse_keys(keys::DETACH_KEYS)? };
     let host = &cx.host;
     let state = state::of(host, &record)?;
     let waiting = match state.phase {
@@ -57,7 +57,7 @@ fn attached(cx: &Context, key: &str) -> Result<u8> {
         return foreground::failed_start(foreground::start_fault(fault.doing(format!("cannot start container {key}"))));
     }
     let connection = waiting.map_or_else(|| attach::connect(host, &record, &how), Ok)?;
-    Ok(attach::copy(&record, &how, connection)?.unwrap_or(0))
+    Ok(attach::copy(&record, &how, connection)?.code())
 }
 
 /// Starts a container; one that runs already is fine.

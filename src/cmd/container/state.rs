@@ -65,7 +65,8 @@ pub fn of(host: &Host, record: &ContainerRecord) -> Result<State> {
         (Some(_), ..) if is_created(record) => Phase::Created,
         (Some(_), ..) if cgroup::is_frozen(&record.runtime.cgroups_path) => Phase::Paused,
         (Some(_), ..) => Phase::Running,
-        (None, Some(_), Some(_)) if record.life.restart.is_active() => Phase::Restarting,
+        // The end of the last life is taken away a moment before the next one has a process.
+        (None, Some(_), _) if record.life.restart.is_active() => Phase::Restarting,
         (None, ..) if exit.is_some() || was_started(&run, record)? => Phase::Exited,
         _ => Phase::Created,
     };

@@ -12,12 +12,12 @@ use crate::idmap::IdMap;
 use crate::image::tar_path::TarPath;
 use crate::image::tar_reader::Limits;
 use crate::sys::proc;
-use crate::sys::transfer::{Bounds, Found, Owners, Shifted, Sink, TarSink, Towards, TreeSink, read_tar, walk};
+use crate::sys::transfer::{Bounds, Found, Owners, Shifted, Sink, TarSink, Towards, TreeSink, create_as, read_tar, walk};
 
 /// A stream of the user's own is not bounded but by the disk.
 const UNBOUNDED: Limits = Limits { entries: u64::MAX, bytes: u64::MAX };
 
-/// Copies files and trees between the host and a container, or to and from a tar stream.
+/// Copies files and trees between the host and containers, or to and from a tar stream.
 pub fn run(cx: &Context, args: &CpArgs) -> Result<u8> {
     let (source, destination) = (place::parse(&args.source)?, place::parse(&args.destination)?);
     let doing = || format!("cannot copy {} to {}", args.source, args.destination);
@@ -30,9 +30,8 @@ pub fn run(cx: &Context, args: &CpArgs) -> Result<u8> {
         }
         (End::Container(key, path), End::Stream) => to_stream(args, &Place::in_container(cx, &key, &path)?).doing(doing)?,
         (End::Stream, End::Container(key, to)) => from_stream(&Place::in_container(cx, &key, &to)?).doing(doing)?,
-        (End::Container(..), End::Container(..)) => {
-            let fault = Fault::new(Kind::Unimplemented, "copying from one container to another is not done");
-            return Err(fault.hint(format!("rkbox cp {} - | rkbox cp - {}", args.source, args.destination)));
+        (End::Container(from, path), End::Container(into, to)) => {
+            copy(args, &Place::in_container(cx, &from, &path)?, &Place::in_container(cx, &into, &to)?).doing(doing)?
         }
         _ => return Err(Fault::invalid("neither end is in a container").hint("the form is CONTAINER:PATH; use cp(1) on the host")),
     }
@@ -80,6 +79,9 @@ fn copy(args: &CpArgs, from: &Place, to: &Place) -> Result<()> {
             (to.find_at(parent)?.filter(Found::is_dir).ok_or_else(missing)?, name_of(&to.path)?)
         }
     };
+    if source.is_dir() && dir.is_within(&source)? {
+        return Err(Fault::invalid(format!("{} is in what is to be copied", to.path.display())).hint("name a place outside of it"));
+    }
     let owners = match (args.archive, to.inside) {
         (true, _) => Owners::Kept,
         (false, true) => {
@@ -91,15 +93,24 @@ fn copy(args: &CpArgs, from: &Place, to: &Place) -> Result<()> {
             Owners::All(uid, gid)
         }
     };
-    let mut tree = TreeSink::new(&dir, owners, to.inside)?;
-    let (map, towards) = if to.inside { (to.map(), Towards::Container) } else { (from.map(), Towards::Host) };
-    let mut sink = Shifted { sink: &mut tree, map, towards };
+    become_creator(to);
+    // A device of a container is nobody else's.
+    let mut tree = TreeSink::new(&dir, owners, to.inside && !from.inside)?;
+    let mut inwards = Shifted { sink: &mut tree, map: to.map(), towards: Towards::Container };
+    let mut sink = Shifted { sink: &mut inwards, map: from.map(), towards: Towards::Host };
     walk(&source, &name, Bounds::Mounts, &mut sink)?;
     sink.finish()?;
     for passed in &tree.passed {
-        output::note(&format!("warning: {passed} is not copied: on the host it would be open to whom the container chose"));
+        output::note(&format!("warning: {passed} is not copied: there it would be open to whom the container chose"));
     }
     Ok(())
+}
+
+/// What is made in a container with a user namespace is made by its root.
+fn become_creator(to: &Place) {
+    if let Some(root) = to.map().filter(|_| to.inside).map(IdMap::root).filter(|root| *root != (0, 0)) {
+        create_as(root);
+    }
 }
 
 fn to_stream(args: &CpArgs, from: &Place) -> Result<()> {
@@ -121,6 +132,7 @@ fn from_stream(to: &Place) -> Result<()> {
     let missing =
         || Fault::invalid(format!("{} is not a directory of the container", to.path.display())).hint("name a directory that is there");
     let dir = to.find(true)?.filter(Found::is_dir).ok_or_else(missing)?;
+    become_creator(to);
     let mut tree = TreeSink::new(&dir, Owners::Kept, true)?;
     let mut sink = Shifted { sink: &mut tree, map: to.map(), towards: Towards::Container };
     read_tar(stdin().lock(), UNBOUNDED, &mut sink)?;

@@ -22,7 +22,8 @@ pub struct CpArgs {
     /// Follow a link that SOURCE itself is
     #[arg(short = 'L', long)]
     pub follow_link: bool,
-    /// PATH, CONTAINER:PATH, or - for a tar stream on standard input
+    /// PATH, CONTAINER:PATH, or - for a tar stream on standard input; both
+    /// ends may be in containers
     #[arg(value_name = "SOURCE")]
     pub source: String,
     /// PATH, CONTAINER:PATH, or - for a tar stream on standard output

@@ -29,7 +29,12 @@ impl Runc {
 
     /// Starts the first process of a container that was created.
     pub fn start(&self, id: &str) -> Result<()> {
-        self.verb(&["start", id], "starting the container")
+        let started = self.verb(&["start", id], "starting the container");
+        match started {
+            // The process was let go and has ended, and whoever watches it took the rest away before the runtime could.
+            Err(fault) if fault.to_string().contains("exec.fifo: no such file") && !self.is_created(id) => Ok(()),
+            other => other,
+        }
     }
 
     /// Freezes the processes of a container.

@@ -4,6 +4,7 @@
 //! A container is entered through `/proc/PID/root`: what is opened below that descriptor is opened in the container's own mount
 //! namespace, with its volumes, and `RESOLVE_IN_ROOT` keeps every link and `..` inside, however fast the container turns them.
 
+mod creator;
 mod root;
 mod shifted;
 mod sink;
@@ -17,6 +18,7 @@ use crate::fault::Result;
 use crate::image::tar_entry::{Attributes, EntryKind};
 use crate::image::tar_path::TarPath;
 
+pub use creator::create_as;
 pub use root::{Found, Root};
 pub use shifted::{Shifted, Towards};
 pub use sink::{Owners, TreeSink};

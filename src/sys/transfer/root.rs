@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
 use nix::sys::stat::{FileStat, Mode, fstat};
 
 use crate::fault::{Fault, Result, kind_of_errno};
@@ -29,6 +29,26 @@ impl Found {
     /// Whether it is a directory.
     pub fn is_dir(&self) -> bool {
         self.stat.st_mode & libc::S_IFMT == libc::S_IFDIR
+    }
+
+    /// Whether this directory is `other` or below it, by what the kernel says of its parents: a volume may have two paths.
+    pub fn is_within(&self, other: &Found) -> Result<bool> {
+        let failed = |errno: Errno| Fault::new(kind_of_errno(errno), format!("looking at the parents of the destination: {errno}"));
+        let mut at = self.fd.try_clone().map_err(|error| failed(Errno::from_raw(error.raw_os_error().unwrap_or(0))))?;
+        let mut seen = self.stat;
+        // Deeper than a path can be only when somebody turns the directories meanwhile.
+        for _ in 0..libc::PATH_MAX {
+            if (seen.st_dev, seen.st_ino) == (other.stat.st_dev, other.stat.st_ino) {
+                return Ok(true);
+            }
+            let parent = openat(&at, "..", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).map_err(failed)?;
+            let stat = fstat(parent.as_fd()).map_err(failed)?;
+            if (stat.st_dev, stat.st_ino) == (seen.st_dev, seen.st_ino) {
+                return Ok(false);
+            }
+            (at, seen) = (parent, stat);
+        }
+        Ok(true)
     }
 }
 

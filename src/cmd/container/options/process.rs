@@ -22,8 +22,8 @@ pub struct ProcessArgs {
     /// File of them, one a line
     #[arg(long, value_name = "FILE")]
     pub env_file: Vec<PathBuf>,
-    /// Working directory
-    #[arg(short, long, value_name = "DIR")]
+    /// Working directory, made where it is missing
+    #[arg(short, long, value_name = "DIR", value_parser = parse::workdir)]
     pub workdir: Option<String>,
     /// User and group, by name or number
     #[arg(short, long, value_name = "USER[:GROUP]")]
