@@ -11,11 +11,17 @@ const POD: &str = r#"{"metadata": {"name": "web", "namespace": "a", "uid": "u"},
     "port_mappings": [{"container_port": 80, "host_port": 8080}], "linux": {"sysctls": {"net.core.somaxconn": "8", "kernel.shmmni": "9"},
     "security_context": {"run_as_user": {"value": 7}, "seccomp": {"profile_type": 0}}}}"#;
 
+/// A container in it, for `CONTAINER_FILE`.
+const CONTAINER: &str = r#"{"metadata": {"name": "c"}, "image": {"image": "busybox"}, "command": ["sh", "-c"], "args": ["hostname; id -u; ls /made"],
+    "envs": [{"key": "A", "value": "1"}], "mounts": [{"container_path": "/made", "host_path": "/tmp/rkbox-world/made"}],
+    "linux": {"security_context": {"run_as_user": {"value": 7}, "namespace_options": {"pid": 1}}}}"#;
+
 /// Makes two worlds ready with `prepare`; runs the script of `command` in one and `command` in the other.
 #[track_caller]
 fn assert_the_script_does_the_same(prepare: &str, command: &str) {
     let fill = |text: &str| {
         text.replace("POD_FILE", &format!("cat >$HOME/pod.json <<'EOF'\n{POD}\nEOF\n"))
+            .replace("CONTAINER_FILE", &format!("cat >$HOME/c.json <<'EOF'\n{CONTAINER}\nEOF\n"))
             .replace("BUSYBOX", &images().oci_archive("busybox"))
             .replace("LAYERED", &images().oci_archive("layers"))
             .replace("LAYERS", &images().layout("layers"))
@@ -121,6 +127,8 @@ explains! {
     run_userns_kept: "rkbox image load BUSYBOX", "run --name c --userns 0:0:65536 busybox stat -c %u /etc/hosts";
     sandbox_create_second: "rkbox sandbox create db", "sandbox create web";
     sandbox_create_from_file: "POD_FILE", "sandbox create --config /tmp/rkbox-world/pod.json";
+    run_from_file: "rkbox image load BUSYBOX; CONTAINER_FILE POD_FILE rkbox sandbox create --config $HOME/pod.json",
+        "run --rm --sandbox web_a_u_0 --config /tmp/rkbox-world/c.json";
     sandbox_stop: "rkbox sandbox create web", "sandbox stop web";
     sandbox_rm: "rkbox sandbox create -p 8080:80 -p 5353:53/udp -p 127.0.0.1:9090-9091:90-91 web", "sandbox rm --force web";
     run: "rkbox image load BUSYBOX", "run --rm busybox echo hi";
