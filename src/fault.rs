@@ -226,6 +226,15 @@ pub fn kind_of_errno(errno: nix::errno::Errno) -> Kind {
     }
 }
 
+/// The start of a stranger's text, as much as a message bears.
+///
+/// *Shape:* `aaa…`, at most 100 characters and the ellipsis.
+pub fn cut(text: &str) -> String {
+    let mut chars = text.chars();
+    let start: String = chars.by_ref().take(100).collect();
+    if chars.next().is_some() { start + "…" } else { start }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

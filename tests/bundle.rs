@@ -131,6 +131,49 @@ fn equal_commands_write_equal_bundles() {
     assert!(kinds.contains(&"network") && kinds.contains(&"pid"), "{kinds:?}");
 }
 
+/// As `image load` takes them: the plain copy is nobody's file, and no record speaks of it.
+#[test]
+fn compressed_archives_and_streams_are_sources_too() {
+    let world = World::new();
+    let images = images();
+    let (oci, docker) = (images.oci_archive("layers"), images.docker_archive("layers"));
+    world
+        .sh(&format!(
+            "cd {DIR}; gzip -c {oci} > oci.tgz; zstd -qc {oci} > oci.tar.zst; gzip -c {docker} > docker.tgz; zstd -qc {docker} > docker.zst"
+        ))
+        .ok();
+    for flat in ["", "--flat"] {
+        world.sh(&format!("cd {DIR}; rm -rf plain-oci plain-docker; rkbox bundle create {flat} oci-archive:{oci} plain-oci; rkbox bundle create {flat} docker-archive:{docker} plain-docker")).ok();
+        for (source, plain) in [
+            ("oci-archive:oci.tgz", "plain-oci"),
+            ("oci-archive:oci.tar.zst:latest", "plain-oci"),
+            ("./oci.tgz", "plain-oci"),
+            ("docker-archive:docker.tgz", "plain-docker"),
+            ("docker.zst", "plain-docker"),
+            ("- < oci.tgz", "plain-oci"),
+            ("docker-archive:- < docker.tar", "plain-docker"),
+        ] {
+            let [here, there] = ["out", plain].map(|dir| if flat.is_empty() { format!("{dir}/rootfs") } else { dir.to_owned() });
+            world
+                .sh(&format!(
+                    "cd {DIR}; cp {docker} docker.tar; rkbox bundle create {flat} {source} out
+                     diff -r --no-dereference {here} {there}
+                     ! grep -r -F /proc/self/fd out --include=record.json --include=config.json
+                     if [ -z '{flat}' ]; then rkbox bundle rm out; else rm -r out; fi"
+                ))
+                .ok();
+        }
+        world
+            .sh(&format!(
+                "cd {DIR}; for b in plain-oci plain-docker; do if [ -z '{flat}' ]; then rkbox bundle rm $b; else rm -r $b; fi; done"
+            ))
+            .ok();
+    }
+    world.sh(&format!("cd {DIR}; rkbox bundle create --explain oci.tgz out")).fails(9).says("gzip -dc");
+    world.sh(&format!("cd {DIR}; head -c 2000 oci.tgz > cut.tgz; rkbox bundle create cut.tgz out")).fails(2).says("damaged");
+    world.sh(&format!("cd {DIR}; test ! -e out; test ! -e lib/images")).ok();
+}
+
 #[test]
 fn errors_are_clear_and_leave_nothing() {
     let world = World::new();

@@ -268,3 +268,31 @@ fn a_layer_that_would_fill_the_disk_is_told_what_is_free_and_what_is_kept_back()
     }
     world.sh(&format!("{root}[ -z \"$(ls $RKBOX_ROOT/layers 2>/dev/null)\" ] && [ -z \"$(rkbox image ls --quiet)\" ]")).ok();
 }
+
+/// A layer of many small files, on a file system with few: the host keeps some to go on with, and says how to give more.
+#[test]
+fn a_layer_that_would_use_up_all_files_is_refused_and_what_is_kept_back_is_a_choice() {
+    let world = World::new();
+    world
+        .sh("cd $HOME; mkdir many; (cd many; seq 700 | xargs touch); tar -cf many.tar many; umoci init --layout oci
+             umoci new --image oci:many; umoci raw add-layer --image oci:many many.tar; umoci config --image oci:many --config.cmd sh
+             mkdir small; mount -t tmpfs -o size=20m,nr_inodes=735 tmpfs small")
+        .ok();
+    let load = |options: &str| {
+        world.sh(&format!("RKBOX_ROOT=$HOME/small/lib; export RKBOX_ROOT; cd $HOME; rkbox {options} image load oci:oci:many"))
+    };
+    let refused = load("").fails(6);
+    for needle in ["the layer does not fit", "inodes are free", "(5 % of the whole) are kept back", "--keep-free SHARE"] {
+        assert!(refused.stderr.contains(needle), "{needle:?} in {refused}");
+    }
+    world.sh("[ -z \"$(ls $HOME/small/lib/layers 2>/dev/null)\" ]").ok();
+    assert_eq!(refused.stderr.matches("unpack layer").count(), 1, "one layer is named once: {refused}");
+    load("--keep-free 50%").fails(6).says("(50 % of the whole)");
+    load("--keep-free 0").ok();
+    world.sh("rm -r $HOME/small/lib").ok();
+    load("--keep-free 1%").ok();
+    world.sh("rm -r $HOME/small/lib").ok();
+    for bad in ["100%", "-1", "much"] {
+        load(&format!("--keep-free={bad}")).fails(2).says("5%, 10g or 0");
+    }
+}

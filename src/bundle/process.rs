@@ -1,6 +1,10 @@
 //! What a container runs: arguments, environment, working directory.
 
-use crate::fault::{Fault, Result};
+use crate::fault::{Context as _, Fault, Result, cut};
+
+/// The longest argument or environment variable that the kernel gives a program, in bytes. *Source:* `MAX_ARG_STRLEN` of Linux, and
+/// the NUL at its end.
+const WORD_LIMIT: usize = 131_071;
 
 /// The search path of a container whose image sets none. *Source:* Docker, containerd, podman.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -55,12 +59,21 @@ pub fn arguments(image_entrypoint: &[String], image_cmd: &[String], entrypoint: 
     }
     // The runtime repeats it in its messages, on our caller's terminal.
     if all[0].chars().any(char::is_control) {
-        return Err(Fault::invalid(format!("the command to run, {:?}, has a control character", all[0])));
+        return Err(Fault::invalid(format!("the command to run, {:?}, has a control character", cut(&all[0]))));
     }
-    match all.iter().find(|word| word.contains('\0')) {
-        Some(word) => Err(Fault::invalid(format!("argument {word:?} has a NUL byte"))),
-        None => Ok(all),
+    all.iter().try_for_each(|word| check_word(word, "argument"))?;
+    Ok(all)
+}
+
+/// Refuses what the kernel gives no program.
+fn check_word(word: &str, what: &str) -> Result<()> {
+    if word.contains('\0') {
+        return Err(Fault::invalid(format!("{what} {:?} has a NUL byte", cut(word))));
     }
+    if word.len() > WORD_LIMIT {
+        return Err(Fault::invalid(format!("{what} {:?} has {} bytes, more than {WORD_LIMIT}", cut(word), word.len())));
+    }
+    Ok(())
 }
 
 /// One change of the environment.
@@ -106,16 +119,13 @@ pub fn parse_env_file(text: &str, lookup: impl Fn(&str) -> Option<String>) -> Re
 /// Builds the environment: default PATH, then the image's in its order, TERM for a terminal, HOSTNAME, then the user's changes in place.
 ///
 /// Entries of the image without `=` are dropped: nothing can read them by name. HOME is left to the runtime, which takes it
-/// from the passwd file of the container. *Errors:* a NUL byte, which no process can be given.
+/// from the passwd file of the container. *Errors:* a NUL byte, or more than 131071 bytes, which no process can be given.
 pub fn environment(image: &[String], terminal: Terminal, hostname: Option<&str>, changes: &[EnvChange]) -> Result<Vec<String>> {
     let mut env: Vec<(String, String)> = vec![(String::from("PATH"), String::from(DEFAULT_PATH))];
     if terminal == Terminal::Pty {
         set(&mut env, "TERM", "xterm");
     }
     for entry in image {
-        if entry.contains('\0') {
-            return Err(Fault::invalid(format!("environment variable {entry:?} of the image has a NUL byte")));
-        }
         match entry.split_once('=') {
             Some((name, value)) if !name.is_empty() => set(&mut env, name, value),
             _ => {}
@@ -130,7 +140,9 @@ pub fn environment(image: &[String], terminal: Terminal, hostname: Option<&str>,
             EnvChange::Remove { name } => env.retain(|(known, _)| known != name),
         }
     }
-    Ok(env.into_iter().map(|(name, value)| format!("{name}={value}")).collect())
+    let env: Vec<String> = env.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+    env.iter().try_for_each(|entry| check_word(entry, "environment variable")).hint(|| "give it another value with --env NAME=VALUE")?;
+    Ok(env)
 }
 
 fn set(env: &mut Vec<(String, String)>, name: &str, value: &str) {
@@ -145,14 +157,24 @@ fn set(env: &mut Vec<(String, String)>, name: &str, value: &str) {
 /// *Errors:* a path under `/proc` is refused. It is never a place to work in, and `/proc/self/fd/N` once led out of the
 /// container through a descriptor that the runtime had leaked (CVE-2024-21626).
 pub fn working_directory(text: &str) -> Result<String> {
+    let refuse =
+        |why: &str| Err(Fault::invalid(format!("working directory {:?} {why}", cut(text))).hint("give another one with --workdir"));
     if text.chars().any(char::is_control) {
-        return Err(Fault::invalid(format!("working directory {text:?} has a control character")).hint("give another one with --workdir"));
+        return refuse("has a control character");
     }
     let clean = clean_absolute(text);
+    if is_too_long(&clean) {
+        return refuse("is too long for the kernel");
+    }
     if clean == "/proc" || clean.starts_with("/proc/") {
-        return Err(Fault::invalid(format!("working directory {text:?} is under /proc")).hint("give another one with --workdir"));
+        return refuse("is under /proc");
     }
     Ok(clean)
+}
+
+/// Whether the kernel takes no such path. *Source:* `PATH_MAX` and `NAME_MAX` of Linux.
+pub(super) fn is_too_long(path: &str) -> bool {
+    path.len() > 4095 || path.split('/').any(|name| name.len() > 255)
 }
 
 /// Resolves `.`, `..` and doubled slashes by their letters, from `/`.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::fault::{Fault, Kind, Result};
+use crate::fault::{Fault, Kind, Result, cut};
 
 /// The most groups a process can have. *Source:* NGROUPS_MAX of Linux.
 pub const MAX_GROUPS: usize = 65_536;
@@ -51,7 +51,9 @@ pub fn resolve(user: &str, accounts: &Accounts, added: &[String]) -> Result<Iden
         None => (user, None),
     };
     if group_part.is_some_and(|part| part.contains(':')) {
-        return Err(Fault::invalid(format!("user {user:?} is not USER or USER:GROUP")).hint("give names or numbers, such as 1000:1000"));
+        return Err(
+            Fault::invalid(format!("user {:?} is not USER or USER:GROUP", cut(user))).hint("give names or numbers, such as 1000:1000")
+        );
     }
     let account = find_account(user_part, &accounts.passwd)?;
     let mut groups = BTreeSet::new();
@@ -107,7 +109,7 @@ fn find_account<'a>(text: &str, passwd: &'a str) -> Result<Account<'a>> {
     }
     match number {
         Some(uid) => Ok(Account { name: None, uid, gid: 0 }),
-        None => Err(Fault::not_found(format!("user {text:?} is not in /etc/passwd of the image")).hint("give a number with --user")),
+        None => Err(Fault::not_found(format!("user {:?} is not in /etc/passwd of the image", cut(text))).hint("give a number with --user")),
     }
 }
 
@@ -116,7 +118,7 @@ fn find_group(text: &str, group: &str) -> Result<u32> {
         return Ok(gid);
     }
     let row = group.lines().find(|row| row.split(':').next() == Some(text));
-    let row = row.ok_or_else(|| Fault::not_found(format!("group {text:?} is not in /etc/group of the image")))?;
+    let row = row.ok_or_else(|| Fault::not_found(format!("group {:?} is not in /etc/group of the image", cut(text))))?;
     row.split(':').nth(2).and_then(|gid| parse_id(gid, "group").transpose()).unwrap_or_else(|| Err(damaged(row, "group")))
 }
 
@@ -141,13 +143,13 @@ fn parse_id(text: &str, what: &str) -> Result<Option<u32>> {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         if text.is_empty() || text.chars().any(|c| c.is_control() || c == ',' || c.is_whitespace()) {
-            return Err(Fault::invalid(format!("{what} {text:?} is neither a name nor a number")));
+            return Err(Fault::invalid(format!("{what} {:?} is neither a name nor a number", cut(text))));
         }
         return Ok(None);
     }
     match text.parse::<u32>() {
         Ok(id) if id <= MAX_ID && digits.len() == text.len() => Ok(Some(id)),
-        _ => Err(Fault::invalid(format!("{what} id {text} is not between 0 and {MAX_ID}"))),
+        _ => Err(Fault::invalid(format!("{what} id {} is not between 0 and {MAX_ID}", cut(text)))),
     }
 }
 

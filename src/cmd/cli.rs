@@ -11,6 +11,7 @@ use super::{
 };
 use crate::cni::built_in::Policy;
 use crate::fault::{Fault, Kind, Result};
+use crate::sys::room::Reserve;
 use crate::sys::{Halt, Host, Plugins, cgroup_lock, privilege, rootless, rootless_netns};
 
 /// Drives runc directly: images, namespaces, networks, pods. No daemon.
@@ -68,6 +69,9 @@ struct Global {
     /// Parent cgroup (/rkbox, or system.slice)
     #[arg(long, global = true, env = "RKBOX_CGROUP_PARENT", value_name = "CGROUP", hide_env = true)]
     cgroup_parent: Option<String>,
+    /// What unpacked layers leave free on their file system: 5%, 10g
+    #[arg(long, global = true, env = "RKBOX_KEEP_FREE", value_name = "SHARE", default_value = "5%", hide_env = true)]
+    keep_free: Reserve,
     /// table for people, json for programs
     #[arg(long, global = true, env = "RKBOX_FORMAT", value_enum, default_value_t, hide_env = true, hide_possible_values = true)]
     format: Format,
@@ -182,6 +186,7 @@ impl Global {
             runtime: self.runtime,
             cgroup_driver: chosen.driver,
             cgroup_parent: self.cgroup_parent.unwrap_or_else(|| chosen.driver.default_parent().to_owned()),
+            keep_free: self.keep_free,
             registry: None,
             halt: Halt::default(),
         };

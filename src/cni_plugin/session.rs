@@ -16,6 +16,7 @@ use crate::cni::version::{self, Version};
 use crate::fault::{Fault, Kind};
 use crate::ids::{CgroupDriver, IfName, NetworkName};
 use crate::network::call::Call;
+use crate::sys::room::Reserve;
 use crate::sys::{Halt, Host, Plugins};
 
 /// A configuration larger than this is none.
@@ -204,6 +205,7 @@ fn host() -> Host {
         runtime: "runc".to_owned(),
         cgroup_driver: CgroupDriver::Cgroupfs,
         cgroup_parent: "/rkbox".to_owned(),
+        keep_free: Reserve::default(),
         registry: None,
         halt: Halt::default(),
     }

@@ -30,8 +30,12 @@ impl Config {
             return Err(Fault::invalid(format!("image config of {} bytes is larger than {DOCUMENT_LIMIT}", bytes.len())));
         }
         let bad = |error: serde_json::Error| Fault::invalid(format!("image config is not valid: {}", error.to_string().escape_debug()));
-        let mut value: Value = serde_json::from_slice(bytes).map_err(bad)?;
+        let mut value = super::json::read(bytes, "image config")?;
         without_nulls(&mut value);
+        // serde would take a list of the values for the object.
+        if [Some(&value), value.get("config"), value.get("rootfs")].into_iter().flatten().any(|part| !part.is_object()) {
+            return Err(Fault::invalid("image config is not valid: it, its config or its rootfs is not an object"));
+        }
         let spec: ImageConfiguration = serde_json::from_value(value).map_err(bad)?;
         if *spec.os() != oci_spec::image::Os::Linux {
             return Err(Fault::new(Kind::Unimplemented, format!("image is made for {:?}, not for linux", spec.os().to_string())));

@@ -1,9 +1,10 @@
 //! The `manifest.json` of what `docker save` writes, and the names and links in such an archive.
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::manifest::{DOCUMENT_LIMIT, LAYER_LIMIT};
-use super::{Digest, Reference};
+use super::{Digest, Reference, json};
 use crate::fault::{Context, Fault, Result};
 
 /// How many images an archive may hold.
@@ -41,7 +42,12 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<ArchivedImage>> {
     if bytes.len() as u64 > DOCUMENT_LIMIT {
         return Err(Fault::invalid(format!("manifest.json of {} bytes is larger than {DOCUMENT_LIMIT}", bytes.len())));
     }
-    let entries: Vec<Entry> = serde_json::from_slice(bytes)
+    let raw = json::read(bytes, "manifest.json")?;
+    // serde would take a list of the values for the object.
+    if raw.as_array().is_none_or(|list| !list.iter().all(Value::is_object)) {
+        return Err(Fault::invalid("manifest.json is not valid: it is not a list of objects"));
+    }
+    let entries: Vec<Entry> = serde_json::from_value(raw)
         .map_err(|error| Fault::invalid(format!("manifest.json is not valid: {}", error.to_string().escape_debug())))?;
     if entries.len() > IMAGE_LIMIT {
         return Err(Fault::invalid(format!("manifest.json has {} images, more than {IMAGE_LIMIT}", entries.len())));

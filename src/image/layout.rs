@@ -208,7 +208,7 @@ pub fn read_verified(descriptor: &Descriptor, read: &mut dyn FnMut(&Descriptor) 
 ///
 /// *Errors:* `Unimplemented` for a version other than 1.
 pub fn check_marker(bytes: &[u8]) -> Result<()> {
-    let marker: Value = serde_json::from_slice(bytes).map_err(|error| Fault::invalid(format!("oci-layout is not JSON: {error}")))?;
+    let marker = super::json::read(bytes, "oci-layout")?;
     match marker.get("imageLayoutVersion").and_then(Value::as_str) {
         Some(version) if version.starts_with("1.") => Ok(()),
         Some(version) => Err(Fault::new(Kind::Unimplemented, format!("OCI image layout version {version:?} is not known"))),

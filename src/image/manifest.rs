@@ -1,10 +1,10 @@
 //! Image manifests, OCI and Docker schema 2: a configuration and layers, every digest and count held against the limits.
 
 use serde::Deserialize as _;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::Digest;
 use super::layout::Descriptor;
+use super::{Digest, json};
 use crate::fault::{Context, Fault, Kind, Result};
 
 /// The largest manifest, nested index or configuration, in bytes.
@@ -39,7 +39,8 @@ impl Compression {
     pub fn sniff(head: &[u8]) -> Self {
         match head {
             [0x1f, 0x8b, ..] => Compression::Gzip,
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Compression::Zstd,
+            // Also a frame to be skipped, as pzstd puts it before each other one.
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
             _ => Compression::None,
         }
     }
@@ -91,16 +92,29 @@ pub enum Role {
     Manifest,
 }
 
+impl Role {
+    fn noun(self) -> &'static str {
+        if self == Role::Index { "index" } else { "manifest" }
+    }
+}
+
 /// Parses a bounded document and refuses one that could be read as another kind (CVE-2021-41190).
 pub fn document(bytes: &[u8], role: Role) -> Result<Value> {
-    let (noun, limit) = if role == Role::Index { ("index", INDEX_LIMIT) } else { ("manifest", DOCUMENT_LIMIT) };
+    let raw = object(bytes, role)?;
+    check(&raw, role).map(|()| raw)
+}
+
+fn object(bytes: &[u8], role: Role) -> Result<Value> {
+    let (noun, limit) = (role.noun(), if role == Role::Index { INDEX_LIMIT } else { DOCUMENT_LIMIT });
     if bytes.len() as u64 > limit {
         return Err(Fault::invalid(format!("{noun} of {} bytes is larger than {limit}", bytes.len())));
     }
-    let raw: Value = serde_json::from_slice(bytes).map_err(|error| Fault::invalid(format!("{noun} is not JSON: {error}")))?;
-    if !raw.is_object() {
-        return Err(Fault::invalid(format!("{noun} is not a JSON object")));
-    }
+    let raw = json::read(bytes, noun)?;
+    if raw.is_object() { Ok(raw) } else { Err(Fault::invalid(format!("{noun} is not a JSON object"))) }
+}
+
+fn check(raw: &Value, role: Role) -> Result<()> {
+    let noun = role.noun();
     if raw.get("fsLayers").is_some() || raw.get("schemaVersion").and_then(Value::as_u64) == Some(1) {
         return Err(Fault::new(Kind::Unimplemented, "image has a Docker schema 1 manifest, which is obsolete")
             .hint("convert it: skopeo copy -f oci SOURCE oci-archive:image.tar"));
@@ -108,15 +122,32 @@ pub fn document(bytes: &[u8], role: Role) -> Result<Value> {
     if raw.get("schemaVersion").and_then(Value::as_u64) != Some(2) {
         return Err(Fault::invalid(format!("{noun} does not have schemaVersion 2")));
     }
+    check_media_type(raw, role)?;
     let has = |member: &str| raw.get(member).is_some_and(|value| !value.is_null());
     if has("manifests") && (has("layers") || has("config")) {
         return Err(Fault::invalid(format!("{noun} has both manifests and layers, so that it could be read in two ways")));
     }
-    Ok(raw)
+    Ok(())
+}
+
+/// What a document calls itself must be of its kind; a document need not say it.
+fn check_media_type(raw: &Value, role: Role) -> Result<()> {
+    let Some(said) = raw.get("mediaType").filter(|said| !said.is_null()) else { return Ok(()) };
+    let noun = role.noun();
+    let others = if role == Role::Index { [OCI_MANIFEST, DOCKER_MANIFEST] } else { [OCI_INDEX, DOCKER_LIST] };
+    match said.as_str() {
+        Some(said) if others.contains(&said) => Err(Fault::invalid(format!("{noun} calls itself {}", shown(said)))),
+        Some(_) => Ok(()),
+        None => Err(Fault::invalid(format!("the mediaType of the {noun} is not a text"))),
+    }
 }
 
 /// Reads a descriptor.
 pub fn descriptor(raw: &Value) -> Result<Descriptor> {
+    // serde would take a list of the values for the object.
+    if [Some(raw), raw.get("platform")].into_iter().flatten().any(Value::is_array) {
+        return Err(Fault::invalid("descriptor is not valid: it is a list"));
+    }
     let found = Descriptor::deserialize(raw).map_err(|error| Fault::invalid(format!("descriptor is not valid: {error}")))?;
     if found.size > i64::MAX as u64 {
         return Err(Fault::invalid(format!("descriptor has size {}", found.size)));
@@ -127,19 +158,19 @@ pub fn descriptor(raw: &Value) -> Result<Descriptor> {
 /// Whether `bytes`, which `descriptor` points at, are an index; what the descriptor says and what they say must agree.
 pub fn is_index(descriptor: &Descriptor, bytes: &[u8]) -> Result<bool> {
     let said = descriptor.media_type.as_str();
-    let role = match said {
-        OCI_INDEX | DOCKER_LIST => Role::Index,
-        _ => Role::Manifest,
-    };
-    let raw = document(bytes, role).doing(|| format!("reading {}", descriptor.digest))?;
+    let role_of = |media_type: &str| if matches!(media_type, OCI_INDEX | DOCKER_LIST) { Role::Index } else { Role::Manifest };
+    let reading = || format!("reading {}", descriptor.digest);
+    let raw = object(bytes, role_of(said)).doing(reading)?;
     let inner = raw.get("mediaType").and_then(Value::as_str).unwrap_or(said);
+    let unsaid = said.is_empty() && inner.is_empty() && raw.get("manifests").is_some();
+    check(&raw, if unsaid { Role::Index } else { role_of(if said.is_empty() { inner } else { said }) }).doing(reading)?;
     if !said.is_empty() && inner != said {
         return Err(Fault::invalid(format!("{} calls itself {}, its descriptor {}", descriptor.digest, shown(inner), shown(said))));
     }
     match inner {
         OCI_INDEX | DOCKER_LIST => Ok(true),
         OCI_MANIFEST | DOCKER_MANIFEST => Ok(false),
-        "" => Ok(raw.get("manifests").is_some()),
+        "" => Ok(unsaid),
         other => Err(Fault::new(Kind::Unimplemented, format!("{} is a {}, not an image", descriptor.digest, shown(other)))),
     }
 }
@@ -164,6 +195,9 @@ impl Manifest {
             descriptor(layer).and_then(known).doing(|| format!("reading layer {nth} of the manifest"))
         });
         let layers = layers.collect::<Result<Vec<_>>>()?;
+        if layers.iter().try_fold(config.size, |sum, layer| sum.checked_add(layer.size).filter(|sum| *sum <= i64::MAX as u64)).is_none() {
+            return Err(Fault::invalid("manifest has layers that are too large together for any disk"));
+        }
         let docker = config.media_type == DOCKER_CONFIG;
         let default = if docker { DOCKER_MANIFEST } else { OCI_MANIFEST };
         let media_type = raw.get("mediaType").and_then(Value::as_str).unwrap_or(default).to_owned();
@@ -172,10 +206,12 @@ impl Manifest {
 
     /// Makes the OCI manifest of an image that came without one; equal inputs give equal bytes.
     pub fn compose(config: &[u8], layers: &[(Digest, u64, Compression)]) -> Result<Self> {
-        let layers: Vec<Value> =
-            layers.iter().map(|(digest, size, how)| json!({"mediaType": how.media_type(), "digest": digest, "size": size})).collect();
-        let config = json!({"mediaType": OCI_CONFIG, "digest": Digest::of(config), "size": config.len()});
-        let raw = json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": layers});
+        let layers: Vec<Value> = layers
+            .iter()
+            .map(|(digest, size, how)| serde_json::json!({"mediaType": how.media_type(), "digest": digest, "size": size}))
+            .collect();
+        let config = serde_json::json!({"mediaType": OCI_CONFIG, "digest": Digest::of(config), "size": config.len()});
+        let raw = serde_json::json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": layers});
         Manifest::parse(raw.to_string().as_bytes())
     }
 
@@ -198,6 +234,7 @@ fn shown(media_type: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn good(layers: usize) -> Value {
         let digest = Digest::of(b"x");
@@ -230,7 +267,7 @@ mod tests {
         big.resize(5 << 20, b' ');
         assert!(Manifest::parse(&big).unwrap_err().to_string().contains("larger than"));
         let deep = "[".repeat(100_000);
-        assert!(Manifest::parse(deep.as_bytes()).unwrap_err().to_string().contains("not JSON"));
+        assert!(Manifest::parse(deep.as_bytes()).unwrap_err().to_string().contains("64 deep"));
     }
 
     #[test]

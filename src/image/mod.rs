@@ -6,6 +6,7 @@ pub mod docker_archive;
 pub mod entry;
 pub mod file_list;
 pub mod glob;
+pub mod json;
 pub mod layer;
 pub mod layer_stamp;
 pub mod layer_stream;

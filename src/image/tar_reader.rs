@@ -15,6 +15,9 @@ const MAX_EXTENSIONS: usize = 8;
 /// What [`Limits::bytes`] bounds, as [`TarError::Limit`] says it.
 pub const UNPACKED_BYTES: &str = "unpacked bytes of the layer";
 
+/// What [`Limits::entries`] bounds.
+pub const ENTRIES: &str = "entries of the layer";
+
 /// Bounds of one layer.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -143,7 +146,7 @@ impl<R: BufRead> TarReader<R> {
         self.entries += 1;
         self.bytes = self.bytes.saturating_add(size);
         if self.entries > self.limits.entries {
-            return Err(TarError::Limit { what: "entries of the layer", limit: self.limits.entries });
+            return Err(TarError::Limit { what: ENTRIES, limit: self.limits.entries });
         }
         if self.bytes > self.limits.bytes {
             return Err(TarError::Limit { what: UNPACKED_BYTES, limit: self.limits.bytes });

@@ -100,4 +100,23 @@ mod tests {
         assert!(fault.to_string().contains("more than 32 MiB"), "{fault}");
         assert!(refusal(&inflate(&both[1..]).unwrap_err(), None).is_none());
     }
+
+    /// What `zstd` makes of a stream, of several threads and of several files: frames without a size, of other windows, and frames
+    /// to be skipped, before, between and behind.
+    #[test]
+    fn frames_of_every_kind_follow_each_other() {
+        let skipped =
+            |content: &[u8]| [&[0x53, 0x2a, 0x4d, 0x18][..], &u32::try_from(content.len()).unwrap().to_le_bytes(), content].concat();
+        let parts: Vec<Vec<u8>> = (0..6_u8).map(|nth| vec![nth; 300_000]).collect();
+        let frames = [10, 25, 17, 25, 10, 21].iter().zip(&parts).enumerate();
+        let frames = frames.map(|(nth, (log, part))| [compressed(part, *log, nth % 3 == 1), skipped(b"index")].concat());
+        let whole = [skipped(b"first"), frames.collect::<Vec<_>>().concat(), compressed(b"", 10, false)].concat();
+        let mut content = Vec::new();
+        inflated(&whole[..]).unwrap().read_to_end(&mut content).unwrap();
+        assert_eq!(content, parts.concat());
+        assert_eq!((crate::image::Compression::sniff(&whole), window_of(&whole)), (crate::image::Compression::Zstd, None));
+        for cut in [whole.len() - 1, whole.len() - 20, 10, 3] {
+            assert!(inflated(&whole[..cut]).unwrap().read_to_end(&mut Vec::new()).is_err(), "{cut}");
+        }
+    }
 }

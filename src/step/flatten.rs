@@ -68,14 +68,14 @@ impl LayerBlob {
         Claim { media_type: &self.media_type, digest: &self.digest, size: self.size, diff_id: &self.diff_id }
     }
 
-    fn unpack(&self, root: &Path) -> Result<()> {
+    fn unpack(&self, root: &Path, host: &Host) -> Result<()> {
         let blob: Box<dyn Read + Send> = match &self.source {
             BlobSource::Span { path, offset } => Box::new(tree::open_blob(path, *offset)?.take(self.size)),
             BlobSource::Text(text) => Box::new(std::io::Cursor::new(text.clone())),
             BlobSource::Registry(_) => return Err(Fault::internal("a layer of a registry must be stored first")),
         };
         let place = Place { root, form: Form::Flat, list: None };
-        within_room(root, |limits| {
+        within_room(root, host.keep_free, |limits| {
             read_layer(blob, &self.claim(), limits, |reader| tree::write_layer(reader, place, Box::new(|| Ok(Vec::new()))))
         })
         .map(drop)
@@ -118,7 +118,7 @@ impl Action for Flatten {
         let partial = Partial::create(&self.path)?;
         tree::prepare_root(partial.path())?;
         for layer in &self.layers {
-            layer.unpack(partial.path()).doing(|| format!("unpacking layer {}", layer.diff_id))?;
+            layer.unpack(partial.path(), host).doing(|| format!("unpacking layer {}", layer.diff_id))?;
         }
         if self.mounted_on {
             rootfs::check_mount_points(partial.path())?;

@@ -11,10 +11,11 @@ use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::image::layer::{Claim, Compression, read_layer};
 use crate::image::layer_stamp::{LIST, STAMP, Stamp, TREE};
 use crate::image::tar_entry::TarError;
-use crate::image::tar_reader::{Limits, UNPACKED_BYTES};
+use crate::image::tar_reader::{ENTRIES, Limits, UNPACKED_BYTES};
 use crate::script::{Script, quote};
 use crate::sys::registry::BlobReader;
-use crate::sys::tree::{self, Below, Form, Place, Room};
+use crate::sys::room::{self, Reserve, Stock};
+use crate::sys::tree::{self, Below, Form, Place, TreeError};
 use crate::sys::tree_partial::{self, Committed, Partial, Turn};
 use crate::sys::{Host, file, signal, store};
 
@@ -74,9 +75,9 @@ impl Layer {
 
     /// [`Action::apply`] with the bytes of the blob from `blob`, which need not be stored yet: it is read as it comes. `below` answers
     /// [`overlay_lowers`] of the layers below, and is asked when something of them is needed: they may still be on their way too.
-    pub fn apply_from(&self, before: &LayerBefore, blob: impl Read + Send, below: Below<'_>) -> Result<()> {
+    pub fn apply_from(&self, before: &LayerBefore, blob: impl Read + Send, below: Below<'_>, kept: Reserve) -> Result<()> {
         let partial = Partial::create(&self.path)?;
-        self.unpack(partial.path(), &before.made_by, blob, below)?;
+        within_room(partial.path(), kept, |limits| self.unpack((partial.path(), limits), &before.made_by, blob, below))?;
         if tree::find_identity(&self.path)?.is_some() && find_stamp(&self.path)?.is_none() {
             // A directory without a stamp is no layer: what a power cut or somebody's hand left of one.
             tree_partial::discard(&self.path)?;
@@ -94,12 +95,11 @@ impl Layer {
         Ok(if find_stamp(&self.path)?.is_some_and(|stamp| stamp.diff_id == self.diff_id) { None } else { Some(turn) })
     }
 
-    fn unpack(&self, partial: &Path, made_by: &str, blob: impl Read + Send, below: Below<'_>) -> Result<()> {
+    fn unpack(&self, (partial, limits): (&Path, Limits), made_by: &str, blob: impl Read + Send, below: Below<'_>) -> Result<()> {
         let root = partial.join(TREE);
         file::create_dir(&root, 0o755)?;
         let place = Place { root: &root, form: Form::Overlay, list: Some(tree::create_list(&partial.join(LIST))?) };
-        let unpack = |limits| read_layer(blob, &self.claim(), limits, |reader| tree::write_layer(reader, place, below));
-        let written = within_room(partial, unpack)?;
+        let written = read_layer(blob, &self.claim(), limits, |reader| tree::write_layer(reader, place, below))?;
         let listed = written.listed;
         let stamp = Stamp {
             sealed: listed.as_ref().and_then(|listed| Stamp::sealed_text(listed.sealed)),
@@ -155,7 +155,7 @@ impl Action for Layer {
         }
         let Some(_turn) = self.turn(signal::check)? else { return Ok(()) };
         let below = Box::new(|| overlay_lowers(&self.lowers));
-        let unpacked = BlobReader::open(&self.blob, host).and_then(|blob| self.apply_from(before, blob, below));
+        let unpacked = BlobReader::open(&self.blob, host).and_then(|blob| self.apply_from(before, blob, below, host.keep_free));
         BlobReader::judge(unpacked, &self.digest, host)
     }
 
@@ -289,31 +289,31 @@ pub fn find_stamp(path: &Path) -> Result<Option<Stamp>> {
     Stamp::parse(&text).map(Some).doing(|| format!("reading {}", stamp.display()))
 }
 
-/// Unpacks below `path` by `unpack`, which gets the default limits, and no more bytes than the file system can take.
+/// Unpacks below `path` by `unpack`, which gets the default limits, and no more bytes and entries than the file system can take when
+/// `kept` of it is kept back.
 ///
 /// *Errors:* `ResourceExhausted` when that was too little, with what is free and what is kept back.
-pub(super) fn within_room<T>(path: &Path, unpack: impl FnOnce(Limits) -> Result<T>) -> Result<T> {
-    let (limits, room) = (Limits::default(), tree::room(path)?);
-    if room.usable() >= limits.bytes {
-        return unpack(limits);
+pub(super) fn within_room<T>(path: &Path, kept: Reserve, unpack: impl FnOnce(Limits) -> Result<T>) -> Result<T> {
+    let (most, room) = (Limits::default(), room::room(path, kept)?);
+    let bytes = Some(room.bytes).filter(|stock| stock.usable() < most.bytes);
+    let entries = room.inodes.filter(|stock| stock.usable() < most.entries);
+    let least = |stock: Option<Stock>, most| stock.map_or(most, Stock::usable);
+    let unpacked = unpack(Limits { bytes: least(bytes, most.bytes), entries: least(entries, most.entries) });
+    unpacked.map_err(|fault| match (limit_of(&fault), bytes, entries) {
+        (Some(UNPACKED_BYTES), Some(stock), _) => room::used_up("the layer", path.parent().unwrap_or(path), ("bytes", stock), kept),
+        (Some(ENTRIES), _, Some(stock)) => room::used_up("the layer", path.parent().unwrap_or(path), ("inodes", stock), kept),
+        _ => fault,
+    })
+}
+
+/// Which limit a layer has passed.
+fn limit_of(fault: &Fault) -> Option<&'static str> {
+    let source = std::error::Error::source(fault)?;
+    match (source.downcast_ref::<TarError>(), source.downcast_ref::<TreeError>()) {
+        (Some(TarError::Limit { what, .. }), _) => Some(what),
+        (_, Some(TreeError::TooMany)) => Some(ENTRIES),
+        _ => None,
     }
-    unpack(Limits { bytes: room.usable(), ..limits }).map_err(|fault| if fault_is_of_bytes(&fault) { no_room(path, room) } else { fault })
-}
-
-fn fault_is_of_bytes(fault: &Fault) -> bool {
-    let source = std::error::Error::source(fault).and_then(|source| source.downcast_ref::<TarError>());
-    matches!(source, Some(TarError::Limit { what: UNPACKED_BYTES, .. }))
-}
-
-fn no_room(path: &Path, room: Room) -> Fault {
-    let Room { free, kept } = room;
-    let above = path.parent().unwrap_or(path).display();
-    let message = format!(
-        "the layer does not fit on the file system of {above}: {free} bytes are free, and {kept} (5 % of the whole) are kept back for the host"
-    );
-    Fault::new(Kind::ResourceExhausted, message)
-        .hint("make room there, then try again; rkbox gc and rkbox image prune take back what nobody uses")
-        .hint("rkbox --root DIR keeps images and layers on another file system")
 }
 
 /// A word that no other process will choose.

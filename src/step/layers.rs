@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::fault::{Context as _, Fault, Faults, Kind, Result};
 use crate::script::Script;
 use crate::sys::registry::BlobReader;
+use crate::sys::room::Reserve;
 use crate::sys::{Host, signal};
 
 use super::layer::{Layer, LayerBefore, overlay_lowers};
@@ -47,17 +48,19 @@ impl Layers {
     /// [`Action::apply`] with the bytes of each blob from `open`, which is called when the layer's turn comes: a blob may still be on
     /// its way, and what comes later may wait for what comes first. A reader that fails ends the others too.
     pub fn apply_from<'a>(&self, befores: &[LayerBefore], open: &(dyn Fn(&Layer) -> Result<Bytes<'a>> + Sync)) -> Result<()> {
-        self.apply_judged(befores, open, &|_, outcome| outcome)
+        self.apply_judged(befores, Reserve::default(), open, &|_, outcome| outcome)
     }
 
     /// As [`Layers::apply_from`]; `judge` says what came of a layer in the light of what came of its blob.
     fn apply_judged<'a>(
         &self,
         befores: &[LayerBefore],
+        kept: Reserve,
         open: &(dyn Fn(&Layer) -> Result<Bytes<'a>> + Sync),
         judge: &(dyn Fn(&Layer, Result<()>) -> Result<()> + Sync),
     ) -> Result<()> {
-        let work = Work { ends: Mutex::new(BTreeMap::new()), ended: Condvar::new(), stopped: AtomicBool::new(false) };
+        let ends = Mutex::new(BTreeMap::new());
+        let work = Work { several: self.layers.len() > 1, kept, ends, ended: Condvar::new(), stopped: AtomicBool::new(false) };
         for (layer, before) in self.layers.iter().zip(self.all(befores)) {
             work.ends().insert(layer.path.clone(), before.present.then_some(true));
         }
@@ -75,6 +78,11 @@ impl Layers {
         });
         signal::check()?;
         first.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    }
+
+    /// What came of one layer, named where there are several: one alone gives the step its name.
+    fn of<T>(&self, layer: &Layer, outcome: Result<T>) -> Result<T> {
+        if self.layers.len() > 1 { outcome.doing(|| layer.to_string()) } else { outcome }
     }
 
     fn at_once(&self) -> usize {
@@ -98,6 +106,8 @@ fn take<'a>(next: &AtomicUsize, layers: &'a [Layer], befores: &[LayerBefore]) ->
 
 /// What the threads know of each other.
 struct Work {
+    several: bool,
+    kept: Reserve,
     /// Whether each layer is whole; absent while it is on its way.
     ends: Mutex<BTreeMap<PathBuf, Option<bool>>>,
     ended: Condvar,
@@ -124,11 +134,12 @@ impl Work {
         let unpacked = self.go_on().and_then(|()| layer.turn(|| self.go_on())).and_then(|turn| match turn {
             None => Ok(()),
             Some(_turn) => open(layer)
-                .and_then(|blob| layer.apply_from(before, Stoppable { blob, work: self }, Box::new(|| self.below(layer)))),
+                .and_then(|blob| layer.apply_from(before, Stoppable { blob, work: self }, Box::new(|| self.below(layer)), self.kept)),
         });
         let unpacked = judge(layer, unpacked);
         end.whole = unpacked.is_ok();
-        unpacked.doing(|| layer.to_string())
+        // One alone gives the step its name.
+        if self.several { unpacked.doing(|| layer.to_string()) } else { unpacked }
     }
 
     fn go_on(&self) -> Result<()> {
@@ -189,7 +200,7 @@ impl Action for Layers {
     type Before = Vec<LayerBefore>;
 
     fn look(&self, host: &Host) -> Result<Vec<LayerBefore>> {
-        self.layers.iter().map(|layer| layer.look(host).doing(|| layer.to_string())).collect()
+        self.layers.iter().map(|layer| self.of(layer, layer.look(host))).collect()
     }
 
     fn already(&self, befores: &Vec<LayerBefore>) -> bool {
@@ -198,14 +209,14 @@ impl Action for Layers {
 
     fn apply(&self, befores: &Vec<LayerBefore>, host: &Host) -> Result<()> {
         let open = |layer: &Layer| -> Result<Bytes<'_>> { Ok(Box::new(BlobReader::open(&layer.blob, host)?)) };
-        self.apply_judged(befores, &open, &|layer, outcome| BlobReader::judge(outcome, &layer.digest, host))
+        self.apply_judged(befores, host.keep_free, &open, &|layer, outcome| BlobReader::judge(outcome, &layer.digest, host))
     }
 
     fn undo(&self, befores: &Vec<LayerBefore>, host: &Host) -> Result<Undone> {
         let (mut faults, mut undone) = (Faults::default(), Undone::Done);
         let befores: Vec<LayerBefore> = self.all(befores).collect();
         for (layer, before) in self.layers.iter().zip(&befores).rev() {
-            if faults.keep(layer.undo(before, host).doing(|| layer.to_string())) == Some(Undone::Kept) {
+            if faults.keep(self.of(layer, layer.undo(before, host))) == Some(Undone::Kept) {
                 undone = Undone::Kept;
             }
         }

@@ -53,22 +53,22 @@ impl Repair {
             .hint("overlayfs does not bear changes below a mount: remove the containers of the image and unmount it, then repair"))
     }
 
-    fn again(&self) -> Result<()> {
+    fn again(&self, host: &Host) -> Result<()> {
         self.check_unused()?;
         tree_partial::discard(&self.layer.path)?;
         let blob = tree::open_blob(&self.layer.blob, 0)?;
         let below = Box::new(|| super::layer::overlay_lowers(&self.layer.lowers));
-        self.layer.apply_from(&LayerBefore::default(), blob, below)
+        self.layer.apply_from(&LayerBefore::default(), blob, below, host.keep_free)
     }
 
-    fn mend(&self) -> Result<()> {
+    fn mend(&self, host: &Host) -> Result<()> {
         let found = self.damages.iter().map(Damage::finding);
         let repair = tree_repair::Repair::of(&self.layer.path.join(LIST), &found.collect::<Result<Vec<_>>>()?)?;
         let spool = Partial::create(&self.layer.path)?;
         let mut wanted = repair.wanted();
         for layer in std::iter::once(&self.layer).chain(&self.below) {
             if !wanted.is_empty() {
-                gather(layer, &mut wanted, &spool).doing(|| format!("reading blob {}", layer.digest))?;
+                gather(layer, &mut wanted, &spool, host).doing(|| format!("reading blob {}", layer.digest))?;
             }
         }
         if !wanted.is_empty() {
@@ -79,9 +79,9 @@ impl Repair {
     }
 }
 
-fn gather(layer: &Layer, wanted: &mut Wanted, spool: &Partial) -> Result<()> {
+fn gather(layer: &Layer, wanted: &mut Wanted, spool: &Partial, host: &Host) -> Result<()> {
     let blob = tree::open_blob(&layer.blob, 0)?;
-    within_room(spool.path(), |limits| {
+    within_room(spool.path(), host.keep_free, |limits| {
         read_layer(blob, &layer.claim(), limits, |reader| tree_repair::gather(reader, wanted, spool.path()))
     })
 }
@@ -93,8 +93,8 @@ impl Action for Repair {
         self.check_unused()
     }
 
-    fn apply(&self, _: &(), _: &Host) -> Result<()> {
-        if self.damages.is_empty() { self.again() } else { self.mend() }
+    fn apply(&self, _: &(), host: &Host) -> Result<()> {
+        if self.damages.is_empty() { self.again(host) } else { self.mend(host) }
     }
 
     fn undo(&self, _: &(), _: &Host) -> Result<Undone> {

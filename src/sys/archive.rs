@@ -147,7 +147,7 @@ impl Archive {
         self.file.read_exact_at(&mut head[..some], 0).map_err(|error| self.call("read", &error))?;
         let by = match head {
             [0x1f, 0x8b, ..] => "gzip",
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => "zstd",
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => "zstd",
             [0xfd, b'7', b'z', b'X', b'Z', 0] => "xz",
             [b'B', b'Z', b'h', ..] => "bzip2",
             _ => return Ok(()),

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::registry::Session;
+use super::room::Reserve;
 use crate::cni::built_in::Policy;
 use crate::ids::CgroupDriver;
 
@@ -32,6 +33,8 @@ pub struct Host {
     pub cgroup_driver: CgroupDriver,
     /// The parent cgroup: `/rkbox` for cgroupfs, `system.slice` for systemd.
     pub cgroup_parent: String,
+    /// What unpacked layers leave free on their file system.
+    pub keep_free: Reserve,
     /// The dealings with registries of a command that has any.
     pub registry: Option<Session>,
     /// Set when what runs side by side should stop.
@@ -97,6 +100,7 @@ impl Host {
             runtime: "runc".to_owned(),
             cgroup_driver: CgroupDriver::Cgroupfs,
             cgroup_parent: "/rkbox-below".to_owned(),
+            keep_free: Reserve::default(),
             registry: None,
             halt: Halt::default(),
         }

@@ -38,6 +38,7 @@ pub mod pty;
 pub mod reaper;
 pub mod registry;
 pub mod relay;
+pub mod room;
 pub mod rootfs;
 pub mod rootless;
 pub mod rootless_netns;

@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::AtFlags;
 
 use super::file::{Durable, FileError};
+use super::room::{self, Reserve};
 use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::image::{Compression, zstd_window};
 
@@ -152,10 +153,9 @@ impl Spool {
 
 /// Makes a plain, seekable copy of an archive in the file system of `near`; `None` when it is plain and seekable already.
 ///
-/// Without a `path` it is the standard input.///
-/// A pipe is read to its end, gzip and zstd are inflated. *Errors:* `InvalidArgument` for compressed data that is damaged,
-/// `ResourceExhausted` when the disk is full or zstd wants a window over 32 MiB.
-pub fn spool(path: Option<&Path>, near: &Path) -> Result<Option<Spool>> {
+/// Without a `path` it is the standard input. A pipe is read to its end, gzip and zstd are inflated. *Errors:* `InvalidArgument` for
+/// compressed data that is damaged, `ResourceExhausted` when the disk is full but for `kept`, or zstd wants a window over 32 MiB.
+pub fn spool(path: Option<&Path>, near: &Path, kept: Reserve) -> Result<Option<Spool>> {
     let opened = match path {
         Some(path) => OpenOptions::new().read(true).custom_flags(libc::O_NOCTTY).open(path),
         None => io::stdin().as_fd().try_clone_to_owned().map(File::from),
@@ -179,18 +179,24 @@ pub fn spool(path: Option<&Path>, near: &Path) -> Result<Option<Spool>> {
     let mut file = nameless(dir, 0o600)?;
     let window = zstd_window::window_of(&head);
     let whole = io::Cursor::new(head).chain(source);
+    let room = room::room(dir, kept)?.bytes;
+    let mut copy = |plain: &mut dyn io::Read| io::copy(&mut plain.take(room.usable().saturating_add(1)), &mut file);
     let copied = match compression {
-        Compression::None => io::copy(&mut { whole }, &mut file),
-        Compression::Gzip => io::copy(&mut flate2::read::MultiGzDecoder::new(whole), &mut file),
-        Compression::Zstd => zstd_window::inflated(io::BufReader::with_capacity(128 << 10, whole))
-            .and_then(|mut inflated| io::copy(&mut inflated, &mut file)),
+        Compression::None => copy(&mut { whole }),
+        Compression::Gzip => copy(&mut flate2::read::MultiGzDecoder::new(whole)),
+        Compression::Zstd => {
+            zstd_window::inflated(io::BufReader::with_capacity(128 << 10, whole)).and_then(|mut inflated| copy(&mut inflated))
+        }
     };
-    copied
+    let count = copied
         .map_err(|error| match error.raw_os_error() {
             Some(_) => failed("copy", path)(error).into(),
             None => zstd_window::refusal(&error, window).unwrap_or_else(|| Fault::invalid(format!("the archive is damaged: {error}"))),
         })
         .doing(|| format!("unpacking {}", path.display()))?;
+    if count > room.usable() {
+        return Err(room::used_up(&format!("the unpacked {}", path.display()), dir, ("bytes", room), kept));
+    }
     Ok(Some(Spool { file }))
 }
 
@@ -251,6 +257,7 @@ mod tests {
         gzip.write_all(b"hello").unwrap();
         let gzip = gzip.finish().unwrap();
         let near = world.path().join("not/yet/there");
+        let spool = |path: Option<&Path>, near: &Path| spool(path, near, Reserve::default());
         for (name, bytes) in
             [("gz", gzip.clone()), ("zst", zstd::encode_all(&b"hello"[..], 1).unwrap()), ("gzgz", [gzip.clone(), gzip.clone()].concat())]
         {
@@ -262,6 +269,8 @@ mod tests {
         assert!(spool(Some(world.path()), &near).unwrap().is_none());
         let cut = spool(Some(&at("cut", &gzip[..gzip.len() - 6])), &near).unwrap_err();
         assert!(cut.kind() == Kind::InvalidArgument && cut.to_string().contains("damaged"), "{cut}");
+        let full = super::spool(Some(&world.path().join("gz")), &near, Reserve::Bytes(u64::MAX)).unwrap_err();
+        assert!(full.kind() == Kind::ResourceExhausted && full.to_string().contains("does not fit"), "{full}");
         assert_eq!(fs::read_dir(world.path()).unwrap().count(), 6, "nothing else is left");
     }
 }

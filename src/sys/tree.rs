@@ -139,30 +139,6 @@ pub fn write_layer(reader: &mut TarReader<Stream>, place: Place<'_>, below: Belo
     Ok(Written { entries: reader.entries(), bytes: reader.bytes(), opaque_root, listed })
 }
 
-/// What a file system can still take, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
-    /// Free for root.
-    pub free: u64,
-    /// 5 % of the whole, which no layer may take: the host needs some to go on, and to be cleaned up.
-    pub kept: u64,
-}
-
-impl Room {
-    /// What a layer may take.
-    pub fn usable(self) -> u64 {
-        self.free.saturating_sub(self.kept)
-    }
-}
-
-/// The room on the file system of `path`.
-pub fn room(path: &Path) -> Result<Room> {
-    let stat = nix::sys::statvfs::statvfs(path)
-        .map_err(|errno| Fault::new(kind_of_errno(errno), format!("statvfs {}: {}", path.display(), errno.desc())))?;
-    let bytes = |blocks: u64| blocks.saturating_mul(stat.fragment_size());
-    Ok(Room { free: bytes(stat.blocks_available()), kept: bytes(stat.blocks() / 20) })
-}
-
 /// Opens the regular file that holds a blob, `offset` bytes into it.
 pub fn open_blob(path: &Path, offset: u64) -> Result<File> {
     let failed = |call: &str, error: std::io::Error| {

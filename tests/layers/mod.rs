@@ -8,6 +8,7 @@
     reason = "tests, and no file of them uses all"
 )]
 
+pub mod archive;
 pub mod judge;
 
 use std::ffi::{CString, OsStr};

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Mount, MountBuilder};
 
-use super::process::clean_absolute;
-use crate::fault::{Fault, Kind, Result};
+use super::process::{clean_absolute, is_too_long};
+use crate::fault::{Fault, Kind, Result, cut};
 use crate::idmap::IdMap;
 
 pub use flag::{parse_tmpfs, parse_volume, volume_name};
@@ -158,16 +158,23 @@ pub fn clean(text: &str) -> String {
 /// masks lie there (CVE-2019-16884, CVE-2023-27561).
 pub fn check_destination(text: &str) -> Result<String> {
     let refuse = |why: &str| {
-        Err(Fault::invalid(format!("mount destination {text:?} {why}"))
+        Err(Fault::invalid(format!("mount destination {:?} {why}", cut(text)))
             .hint("mount it elsewhere: an absolute path of the container, such as /data"))
     };
     if !text.starts_with('/') {
         return refuse("is not an absolute path");
     }
-    if text.split('/').any(|part| part == "..") || text.contains('\0') {
+    if text.split('/').any(|part| part == "..") {
         return refuse("contains ..");
     }
+    // The runtime repeats it in its messages, on our caller's terminal.
+    if text.chars().any(char::is_control) {
+        return refuse("has a control character");
+    }
     let clean = clean_absolute(text);
+    if is_too_long(&clean) {
+        return refuse("is too long for the kernel");
+    }
     let top = clean[1..].split('/').next().unwrap_or("");
     match top {
         "" => refuse("is the root of the container"),

@@ -4,7 +4,7 @@ use std::io::{BufRead, Read as _};
 
 use crate::bundle::user::{self, Accounts, Identity};
 use crate::cmd::image::SourceLayer;
-use crate::fault::{Context as _, Fault, Result};
+use crate::fault::{Context as _, Fault, Result, cut};
 use crate::image::layer::{Claim, read_layer};
 use crate::image::tar_entry::{EntryKind, Verdict};
 use crate::image::tar_reader::{Limits, TarReader};
@@ -21,7 +21,7 @@ pub fn identity(wanted: &str, layers: &[SourceLayer]) -> Result<Identity> {
     user::resolve(wanted, &accounts, &[]).map_err(|fault| {
         Fault::new(fault.kind(), fault.to_string())
             .hint("give the image another user: umoci config --config.user UID:GID --image DIR:TAG")
-            .doing(format!("resolving user {wanted:?} of the image"))
+            .doing(format!("resolving user {:?} of the image", cut(wanted)))
     })
 }
 

@@ -4,10 +4,10 @@ use super::place::{self, Place};
 use super::steps::{self, Texts};
 use super::{CreateArgs, request};
 use crate::bundle::etc;
-use crate::cmd::image::{Finding, PullPolicy, SourceImage, Talk, find_or_pull, open_source};
+use crate::cmd::image::{Finding, Opening, PullPolicy, SourceImage, Talk, find_or_pull, open_source};
 use crate::cmd::{Context, carry, output, parse, records};
 use crate::fault::{Context as _, Fault, Kind, Result};
-use crate::image::Platform;
+use crate::image::{Platform, Transport};
 use crate::plan::{Keep, Plan, Timings};
 use crate::record::{BundleLayer, BundleRecord, RawConfig, VERSION};
 use crate::step::Step;
@@ -29,7 +29,8 @@ pub fn run(cx: &Context, args: &CreateArgs) -> Result<u8> {
     }
     // The blobs of the store are read until the plan is carried out.
     let _shared = store::share(&cx.host.images())?;
-    let image = open_source(&cx.host, &args.source, &Platform::of_host()).doing(|| format!("reading {:?}", args.source)).doing(cannot)?;
+    let how = Opening { platform: &Platform::of_host(), near: &place.path, explain: args.plan.explain };
+    let image = open_source(&cx.host, &args.source, &how).doing(|| format!("reading {:?}", args.source)).doing(cannot)?;
     warn_of_platform(&image);
     timings.row("read the source");
     let steps = plan_steps(args, &place, &image).doing(cannot)?;
@@ -75,11 +76,21 @@ fn plan_steps(args: &CreateArgs, place: &Place, image: &SourceImage) -> Result<V
     }
     let record = record(args, place, image)?;
     let texts = Texts {
-        record: records::write(&record)?,
+        record: records::write(&told(args, &record, image)?)?,
         config: request::config(image, Some(&place.path))?,
         resolv_conf: etc::resolv_conf(&parse::host_resolv_conf()),
     };
     steps::layered(&record, texts)
+}
+
+/// The record as it is kept: the plain copy of a compressed archive is gone when somebody reads it.
+fn told(args: &CreateArgs, record: &BundleRecord, image: &SourceImage) -> Result<BundleRecord> {
+    let mut told = record.clone();
+    if image.plain.is_some() {
+        let archive = args.source.parse::<Transport>()?.path().to_path_buf();
+        told.layers.iter_mut().for_each(|layer| layer.file.clone_from(&archive));
+    }
+    Ok(told)
 }
 
 fn record(args: &CreateArgs, place: &Place, image: &SourceImage) -> Result<BundleRecord> {

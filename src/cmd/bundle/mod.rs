@@ -29,8 +29,8 @@ pub struct CreateArgs {
     #[arg(long)]
     pub flat: bool,
     /// docker://REFERENCE, which is pulled into the store first, oci:DIR[:TAG],
-    /// oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], a path, or the name
-    /// or id of an image of the store
+    /// oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], a path, - for standard
+    /// input, or the name or id of an image of the store; archives may be compressed
     pub source: String,
     /// The bundle: a new directory in one that is there
     pub out: std::path::PathBuf,

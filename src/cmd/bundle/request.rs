@@ -26,9 +26,9 @@ pub fn config(image: &SourceImage, files: Option<&Path>) -> Result<String> {
     let config = &image.config;
     let bind = |dir: &Path, name: &str| Bind { source: dir.join(name), destination: format!("/etc/{name}"), access: Access::ReadWrite };
     let request = ContainerRequest {
-        args: process::arguments(config.entrypoint(), config.cmd(), None, &[]).map_err(no_command)?,
-        env: process::environment(config.env(), Terminal::None, Some(HOSTNAME), &[])?,
-        cwd: process::working_directory(config.working_dir())?,
+        args: process::arguments(config.entrypoint(), config.cmd(), None, &[]).map_err(|fault| of_image(fault, "cmd WORD"))?,
+        env: process::environment(config.env(), Terminal::None, Some(HOSTNAME), &[]).map_err(|fault| of_image(fault, "env NAME=VALUE"))?,
+        cwd: process::working_directory(config.working_dir()).map_err(|fault| of_image(fault, "workingdir DIR"))?,
         identity: accounts::identity(config.user(), &image.layers)?,
         terminal: Terminal::None,
         posture: Posture::confined(&proc::throttled_cpus())?,
@@ -54,6 +54,7 @@ pub fn config(image: &SourceImage, files: Option<&Path>) -> Result<String> {
     String::from_utf8(spec::container_json(&request)?).map_err(|error| Fault::internal(error.to_string()))
 }
 
-fn no_command(fault: Fault) -> Fault {
-    Fault::new(fault.kind(), fault.to_string()).hint("give the image one: umoci config --config.cmd WORD --image DIR:TAG")
+/// The hint of a run would speak of an option that a bundle does not have.
+fn of_image(fault: Fault, option: &str) -> Fault {
+    Fault::new(fault.kind(), fault.to_string()).hint(format!("give the image another one: umoci config --config.{option} --image DIR:TAG"))
 }

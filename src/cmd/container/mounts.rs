@@ -7,7 +7,7 @@ use super::request::Facts;
 use crate::bundle::mounts::{Access, Ask, Entry, Options, Propagation, Source, check_destination};
 use crate::cmd::volume as volumes;
 use crate::cmd::{Context, image, output, records};
-use crate::fault::{Context as _, Fault, Kind, Result};
+use crate::fault::{Context as _, Fault, Kind, Result, cut};
 use crate::ids::Id;
 use crate::record::{ContainerRecord, Mount, MountFrom, Shift, UserNs};
 use crate::step::mount::MountKind;
@@ -22,7 +22,7 @@ pub fn resolve(cx: &Context, facts: &Facts<'_>, userns: Option<&UserNs>, owner: 
     let mut asks = facts.file.map_or_else(|| facts.args.mounts.asked(), from_file::asks)?;
     let config = facts.image.config.config().as_ref();
     for path in config.and_then(|config| config.volumes().clone()).unwrap_or_default() {
-        let destination = check_destination(&path).doing(|| format!("VOLUME {path:?} of the image"))?;
+        let destination = check_destination(&path).doing(|| format!("VOLUME {:?} of the image", cut(&path)))?;
         if asks.iter().all(|ask| ask.destination != destination) {
             asks.push(Ask { source: Source::Anonymous, destination, options: Options::default() });
         }

@@ -264,7 +264,7 @@ pub fn run(cx: &Context, args: &LoadArgs) -> Result<u8> {
     let origin = Origin { source: source.to_owned(), at: proc::now_rfc3339(), repo_digests: Vec::new() };
     let stem = Some(asked.stem().to_owned());
     let wish = Wish { names: args.name.clone(), platform: args.platform.clone(), origin: Some(origin), stem };
-    let spooled = stream::spooled(cx, &asked, args.plan.explain).doing(|| format!("cannot load {source:?}"))?;
+    let spooled = stream::spooled(&cx.host, &asked, &cx.host.images(), args.plan.explain).doing(|| format!("cannot load {source:?}"))?;
     let transport = match &spooled {
         Some(plain) => asked.at(plain.path()),
         None if asked.path() == Path::new("-") => asked.at(PathBuf::from("/dev/stdin")),

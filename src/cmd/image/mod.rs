@@ -38,7 +38,7 @@ use crate::image::{Platform, Reference};
 
 pub use find::{Finding, PullPolicy, find_or_pull};
 pub use load::{Loaded, Wish, plan_load};
-pub use open::{SourceImage, SourceLayer, open_source};
+pub use open::{Opening, SourceImage, SourceLayer, open_source};
 pub use registry_args::{RegistryArgs, Talk};
 pub use sweep::sweep;
 

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use super::load::{Found, images_of};
 use super::source::{Members, Source};
-use super::store;
+use super::{store, stream};
 use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::image::{Config, Digest, Manifest, Platform, Reference, Transport};
 use crate::step::blob::BlobSource;
+use crate::sys::new_file::Spool;
 use crate::sys::{Host, file};
 
 /// One layer of a source.
@@ -27,8 +28,19 @@ pub struct SourceLayer {
     pub chain_id: Digest,
 }
 
+/// How a source is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening<'a> {
+    /// Platform to choose.
+    pub platform: &'a Platform,
+    /// In whose file system the plain copy of a compressed archive is made.
+    pub near: &'a Path,
+    /// Whether a script is asked for, which cannot have that copy.
+    pub explain: bool,
+}
+
 /// One image of a source: its documents verified, its layers not yet read.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct SourceImage {
     /// The manifest; for a docker-archive the one that it gets when it is loaded.
     pub manifest: Manifest,
@@ -40,25 +52,27 @@ pub struct SourceImage {
     pub references: Vec<Reference>,
     /// Whether each layer's blob is a file of its own.
     pub in_files: bool,
+    /// The plain copy of a compressed archive, in which the layers lie.
+    pub plain: Option<Spool>,
 }
 
 /// Opens the one image that `text` names: a transport, a path, or the name or id of an image of the store.
 ///
 /// `docker://REFERENCE` is an image of the store as well: the caller has pulled it. A text that starts like a path is one; any other is an image of the store first, then a path. *Errors:* as those of
 /// [`super::plan_load`] and [`store::find`]; `InvalidArgument` when a source has several images and none is chosen.
-pub fn open_source(host: &Host, text: &str, platform: &Platform) -> Result<SourceImage> {
+pub fn open_source(host: &Host, text: &str, how: &Opening<'_>) -> Result<SourceImage> {
     if let Some(name) = text.strip_prefix("docker://") {
         return from_store(host, store::find(host, name)?);
     }
     match text.parse::<Transport>() {
-        Ok(Transport::Bare(path)) if is_like_a_path(text) => from_source(&Transport::Bare(path), platform),
+        Ok(Transport::Bare(path)) if is_like_a_path(text) => from_source(host, &Transport::Bare(path), how),
         Ok(Transport::Bare(path)) => match store::find(host, text) {
             Err(fault) if matches!(fault.kind(), Kind::NotFound | Kind::InvalidArgument) && file::exists(&path)? => {
-                from_source(&Transport::Bare(path), platform)
+                from_source(host, &Transport::Bare(path), how)
             }
             found => from_store(host, found?),
         },
-        Ok(transport) => from_source(&transport, platform),
+        Ok(transport) => from_source(host, &transport, how),
         // `docker:24` is a name as well.
         Err(fault) if fault.kind() == Kind::Unimplemented => from_store(host, store::find(host, text).map_err(|_| fault)?),
         Err(fault) => Err(fault),
@@ -66,19 +80,24 @@ pub fn open_source(host: &Host, text: &str, platform: &Platform) -> Result<Sourc
 }
 
 fn is_like_a_path(text: &str) -> bool {
-    ["/", "./", "../"].iter().any(|start| text.starts_with(start)) || matches!(text, "." | "..")
+    ["/", "./", "../"].iter().any(|start| text.starts_with(start)) || matches!(text, "." | ".." | "-")
 }
 
-fn from_source(transport: &Transport, platform: &Platform) -> Result<SourceImage> {
-    let source = Source::open(&absolute(transport)?)?;
-    let mut found = images_of(&source, platform, transport.stem())?;
+fn from_source(host: &Host, transport: &Transport, how: &Opening<'_>) -> Result<SourceImage> {
+    let plain = stream::spooled(host, transport, how.near, how.explain)?;
+    let source = Source::open(&match &plain {
+        Some(plain) => transport.clone().at(plain.path()),
+        None if transport.path() == Path::new("-") => transport.clone().at(PathBuf::from("/dev/stdin")),
+        None => absolute(transport)?,
+    })?;
+    let mut found = images_of(&source, how.platform, transport.stem())?;
     let (Some(image), true) = (found.pop(), found.is_empty()) else {
         return Err(Fault::invalid(format!("the source has {} images", found.len() + 1))
             .hint("choose one of them: oci:PATH:NAME, oci-archive:PATH:NAME or docker-archive:PATH:NAME"));
     };
     let Found { manifest, config, layers: sources, names: references, .. } = image;
     let in_files = matches!(source.members, Members::Directory(_));
-    Ok(SourceImage { layers: layers(&manifest, &config, sources), manifest, config, references, in_files })
+    Ok(SourceImage { layers: layers(&manifest, &config, sources), manifest, config, references, in_files, plain })
 }
 
 fn from_store(host: &Host, image: store::Image) -> Result<SourceImage> {
@@ -86,7 +105,7 @@ fn from_store(host: &Host, image: store::Image) -> Result<SourceImage> {
     let at = host.images();
     let sources = image.manifest.layers.iter().map(|layer| BlobSource::Span { path: layer.digest.blob(&at), offset: 0 }).collect();
     let layers = layers(&image.manifest, &config, sources);
-    Ok(SourceImage { layers, manifest: image.manifest, config, references: image.references, in_files: true })
+    Ok(SourceImage { layers, manifest: image.manifest, config, references: image.references, in_files: true, plain: None })
 }
 
 fn layers(manifest: &Manifest, config: &Config, sources: Vec<BlobSource>) -> Vec<SourceLayer> {

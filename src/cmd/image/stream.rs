@@ -3,14 +3,15 @@
 use std::io::IsTerminal as _;
 use std::path::Path;
 
-use crate::cmd::Context;
 use crate::fault::{Fault, Kind, Result};
 use crate::image::Transport;
 use crate::sys::new_file::{self, Spool};
-use crate::sys::signal;
+use crate::sys::{Host, signal};
 
 /// A plain copy of an archive that is compressed or cannot be sought in; it lives as long as the answer.
-pub(super) fn spooled(cx: &Context, source: &Transport, explain: bool) -> Result<Option<Spool>> {
+///
+/// The copy is made in the file system of `near`.
+pub(super) fn spooled(host: &Host, source: &Transport, near: &Path, explain: bool) -> Result<Option<Spool>> {
     if matches!(source, Transport::Oci { .. }) {
         return Ok(None);
     }
@@ -21,7 +22,7 @@ pub(super) fn spooled(cx: &Context, source: &Transport, explain: bool) -> Result
     }
     // Nothing is to be taken back yet: an interrupted read may end at once.
     signal::restore()?;
-    let plain = new_file::spool((!is_input).then_some(path), &cx.host.images())?;
+    let plain = new_file::spool((!is_input).then_some(path), near, host.keep_free)?;
     signal::install()?;
     if explain && (is_input || plain.is_some()) {
         let fault = Fault::new(Kind::Unimplemented, "a script cannot read a stream twice");
