@@ -13,7 +13,8 @@ use crate::sys::Host;
 /// Arguments of `rkbox unit`.
 #[derive(Debug, Args)]
 pub struct UnitArgs {
-    /// The unit that takes back what the last boot left
+    /// The unit that takes back what the last boot left, and starts
+    /// again what a restart policy wants
     #[arg(long, conflicts_with = "key", required_unless_present = "key")]
     pub boot: bool,
     /// Container or sandbox, by name, id or a unique prefix of one

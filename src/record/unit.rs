@@ -3,7 +3,7 @@
 use super::{ContainerRecord, SandboxRecord};
 use crate::fault::{Fault, Result};
 
-/// The unit that takes back what the last boot left; `{program}` is the path of rkbox.
+/// The unit that takes back what the last boot left and starts what a restart policy wants; `{program}` is the path of rkbox.
 const BOOT: &str = include_str!("../../dist/rkbox-boot.service");
 /// The path in the unit as it is shipped.
 const SHIPPED: &str = "/usr/local/bin/rkbox";
@@ -55,7 +55,10 @@ pub fn sandbox(record: &SandboxRecord, making: &Making) -> String {
 
 /// Writes the unit that runs once after a boot.
 pub fn boot(making: &Making) -> String {
-    BOOT.replace(&format!("{SHIPPED} gc"), &line(making, &["gc"]))
+    let commands: [&[&str]; 2] = [&["gc"], &["start", "--all", "--restart-policy"]];
+    commands.iter().fold(BOOT.to_owned(), |unit, words| {
+        unit.replace(&format!("ExecStart={SHIPPED} {}\n", words.join(" ")), &format!("ExecStart={}\n", line(making, words)))
+    })
 }
 
 /// The options that the unit sets itself: it names the container, removes it, restarts it, and does not detach from it.
@@ -125,7 +128,9 @@ mod tests {
     #[test]
     fn the_boot_unit_runs_this_program() {
         let making = Making { program: "/opt/rk box".to_owned(), global: words("--root /srv"), options: Vec::new(), operands: Vec::new() };
-        assert!(boot(&making).contains("ExecStart=\"/opt/rk box\" --root /srv gc\n"), "{}", boot(&making));
-        assert!(BOOT.contains(&format!("ExecStart={SHIPPED} gc\n")));
+        for words in ["gc", "start --all --restart-policy"] {
+            assert!(boot(&making).contains(&format!("ExecStart=\"/opt/rk box\" --root /srv {words}\n")), "{}", boot(&making));
+        }
+        assert!(!boot(&making).contains(SHIPPED));
     }
 }
