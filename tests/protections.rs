@@ -90,7 +90,7 @@ fn a_program_that_enters_a_container_can_be_overwritten_and_the_runtime_cannot()
     // Without protection: a program of the host, by its descriptor (`/sleep`, by which name it is a sleep).
     lurk("bare");
     let pid = rkbox("inspect bare").ok().json()[0]["pid"].as_u64().unwrap();
-    for _ in 0..20 {
+    for _ in 0..200 {
         let enter = format!("exec 9<{DIR}/victim; nsenter --target {pid} --mount --pid /sleep 0.2; sleep 0.1");
         let _ = world.sh(&enter);
         if fs::read(world.path("victim")).unwrap() != before.1 {
