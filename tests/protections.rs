@@ -79,7 +79,7 @@ fn a_program_that_enters_a_container_can_be_overwritten_and_the_runtime_cannot()
     let world = with_busybox();
     let runc = world.path("runtime");
     // All that enters is a copy: between its fork and its exec, `nsenter` itself can be held and overwritten.
-    world.sh(&format!("cp $(command -v runc) {}; cp /bin/busybox {DIR}/victim; cp $(command -v nsenter) {DIR}/nsenter", runc.display())).ok();
+    world.sh(&format!("cp $(command -v runc) {}; cp /bin/busybox {DIR}/victim", runc.display())).ok();
     let before = (fs::read(&runc).unwrap(), fs::read(world.path("victim")).unwrap(), fs::read(&world.program).unwrap());
     let rkbox = |line: &str| world.rkbox(["--runtime", &runc.display().to_string()].into_iter().chain(line.split_whitespace()));
     let lurk = |name: &str| {
@@ -91,8 +91,9 @@ fn a_program_that_enters_a_container_can_be_overwritten_and_the_runtime_cannot()
     // Without protection: a program of the host, by its descriptor (`/sleep`, by which name it is a sleep).
     lurk("bare");
     let pid = rkbox("inspect bare").ok().json()[0]["pid"].as_u64().unwrap();
-    for _ in 0..20 {
-        let enter = format!("exec 9<{DIR}/victim; {DIR}/nsenter --target {pid} --mount --pid /sleep 0.2; sleep 0.1");
+    for _ in 0..200 {
+        let copy = format!("cp $(command -v nsenter) {DIR}/nsenter");
+        let enter = format!("{copy}; exec 9<{DIR}/victim; {DIR}/nsenter --target {pid} --mount --pid /sleep 0.2; sleep 0.1");
         let _ = world.sh(&enter);
         if fs::read(world.path("victim")).unwrap() != before.1 {
             break;

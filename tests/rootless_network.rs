@@ -47,6 +47,9 @@ impl Outside {
             .ok();
         let mut all = Outside { user: user.with_images(), servers: Vec::new() };
         all.serve("outside", "198.51.100.1:8000");
+        all.world
+            .sh("for n in $(seq 50); do busybox wget -qO- http://198.51.100.1:8000/ >/dev/null 2>&1 && exit 0; sleep 0.1; done; exit 1")
+            .ok();
         all
     }
 

@@ -48,7 +48,9 @@ impl Action for RootlessNetns {
         if let Some(dir) = self.path.parent() {
             file::ensure_dir(dir, 0o700)?;
         }
-        let _held = rootless_netns::hold(&self.path)?;
+        // An undo beside us takes the directory while it is empty.
+        let gone = || Fault::new(Kind::Conflict, format!("the directory of {} is gone", self.path.display()));
+        let _held = rootless_netns::hold(&self.path)?.ok_or_else(gone)?;
         if ns::is_namespace(&self.path, NsKind::Net)? {
             return Ok(());
         }
@@ -59,6 +61,7 @@ impl Action for RootlessNetns {
                 let path = self.path.display();
                 Fault::new(Kind::AlreadyExists, format!("{path} is somebody else's")).hint(format!("if nobody needs it: rm {path}"))
             }
+            Some(Errno::ENOENT) => gone(),
             _ => error.into(),
         })?;
         ns::inside(&self.path, || Netlink::open()?.set_up("lo", LO))??;
