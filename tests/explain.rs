@@ -134,7 +134,7 @@ explains! {
     run: "rkbox image load BUSYBOX", "run --rm busybox echo hi";
     run_in_sandbox: "rkbox image load BUSYBOX; rkbox sandbox create web", "run --rm --sandbox web busybox ip -4 addr show lo";
     run_kept: "rkbox image load BUSYBOX", "run --name c busybox true";
-    run_init: "rkbox image load BUSYBOX", "run --init --name c busybox ps -o pid,args";
+    run_init: "rkbox image load BUSYBOX", "run --init --name c busybox cat /proc/1/cmdline";
     rm: "rkbox image load BUSYBOX; rkbox run --name c busybox true", "rm c";
     run_volumes: "rkbox image load LAYERED", "run --rm --net none -v cache:/c -v /tmp/rkbox-world/made:/m layers pwd";
     run_volumes_kept: "rkbox image load LAYERED; mkdir /tmp/rkbox-world/dir", "run --net none --name c -v /tmp/rkbox-world/dir:/d:ro,U layers pwd";

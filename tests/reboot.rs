@@ -105,7 +105,10 @@ fn a_container_keeps_its_address_and_ports_after_a_reboot_or_moves() {
     // The youngest first: whoever chose anew would choose the first address.
     world.rk("start web other").ok();
     assert_eq!((address(&world, "web"), address(&world, "other")), (web.clone(), other));
-    assert_eq!(world.sh("ip -n web -j -4 addr show eth0 | jq -r '.[0].addr_info[0].local'").ok().stdout.trim(), web.split('/').next().unwrap());
+    assert_eq!(
+        world.sh("ip -n web -j -4 addr show eth0 | jq -r '.[0].addr_info[0].local'").ok().stdout.trim(),
+        web.split('/').next().unwrap()
+    );
     answers("web-1");
     reboot(&world);
     // Somebody takes its address, once it has let go.
@@ -151,7 +154,21 @@ fn a_start_that_fails_after_a_reboot_leaves_what_the_reboot_left() {
     let world = with_busybox_only();
     let before = world.observe();
     world.sh("mkdir /run/source").ok();
-    world.rkbox(["run", "-d", "--name", "web", "--mount", "type=bind,src=/run/source,dst=/data", "--restart", "always", "busybox", "sleep", "1000"]).ok();
+    world
+        .rkbox([
+            "run",
+            "-d",
+            "--name",
+            "web",
+            "--mount",
+            "type=bind,src=/run/source,dst=/data",
+            "--restart",
+            "always",
+            "busybox",
+            "sleep",
+            "1000",
+        ])
+        .ok();
     world.rkbox(["run", "-d", "--name", "fine", "--restart", "always", "busybox", "sleep", "1000"]).ok();
     reboot(&world);
     world.sh("rmdir /run/source").ok();

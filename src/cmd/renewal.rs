@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use crate::fault::Result;
-use crate::record::{Attachment, Renewal};
 use crate::plan::Plan;
+use crate::record::{Attachment, Renewal};
 use crate::step::pool::Hold;
 use crate::step::{File, Step};
 use crate::sys::{Host, file, proc};

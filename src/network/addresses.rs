@@ -133,7 +133,8 @@ fn choose(call: &Call<'_>, ipam: &HostLocal) -> Result<Chosen> {
         }
         let preferred = call.preferred.iter().copied().find(|address| set.find(*address).is_some()).filter(|_| wanted.is_none());
         let again = preferred.and_then(|address| contents.next(set, index, Some(address)).ok());
-        let choice = again.map_or_else(|| contents.next(set, index, wanted), Ok).map_err(|refusal| contents.explain(call, index, &refusal))?;
+        let choice =
+            again.map_or_else(|| contents.next(set, index, wanted), Ok).map_err(|refusal| contents.explain(call, index, &refusal))?;
         let address = choice.address.ip();
         if call.acting && contents.holds(address) {
             notes.push(format!("reclaiming {address} of {}: its lease is empty and nobody writes it", call.network));

@@ -59,7 +59,15 @@ pub enum Keep {
 impl Plan {
     /// A plan without locks, one step after the other, that stays until removed.
     pub fn new(box_id: impl Into<String>, command: impl Into<String>, steps: Vec<Step>) -> Self {
-        Plan { box_id: box_id.into(), command: command.into(), steps, keep: Keep::default(), beside: Vec::new(), locks: Vec::new(), adopted: Vec::new() }
+        Plan {
+            box_id: box_id.into(),
+            command: command.into(),
+            steps,
+            keep: Keep::default(),
+            beside: Vec::new(),
+            locks: Vec::new(),
+            adopted: Vec::new(),
+        }
     }
 
     /// Sets what recovery does with it once settled.

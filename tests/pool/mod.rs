@@ -180,6 +180,7 @@ impl Pool {
             own_netns: true,
             acting: true,
             asked: &Asked::default(),
+            preferred: &[],
         };
         attach::plan_attach(&host, &attach)
     }
