@@ -167,7 +167,9 @@ fn what_is_missing_is_named_with_the_way_to_get_it() {
         user.rk("gc").ok();
         assert_eq!(left(&user), "", "{line}");
     };
-    let holder = "kill -KILL $(cat $XDG_RUNTIME_DIR/rkbox/holder.pid)";
+    // Gone for good: until then a command may find its namespaces.
+    let holder = "pid=$(cat $XDG_RUNTIME_DIR/rkbox/holder.pid); kill -KILL $pid
+        for _ in $(seq 100); do readlink /proc/$pid/ns/mnt >/dev/null 2>&1 || break; sleep 0.02; done";
     // Without the package.
     let pasta = user.world.sh("command -v pasta").ok().stdout.trim().to_owned();
     user.sh(holder).ok();

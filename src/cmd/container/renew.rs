@@ -8,7 +8,7 @@ use crate::plan::journal::Journal;
 use crate::plan::{self, Keep, Plan, Timings};
 use crate::record::ContainerRecord;
 use crate::record::life::Launch;
-use crate::step::{Loopback, Watched};
+use crate::step::Watched;
 use crate::sys::dir_lock::{self, Beside};
 use crate::sys::{Host, file, ns};
 
@@ -50,7 +50,6 @@ fn plan(cx: &Context, record: &ContainerRecord, former: &[several::Former], awai
         Some(netns) if !record.owns_netns => {
             ns::open(netns, ns::NsKind::Net).doing(|| "joining a network namespace")?;
         }
-        Some(netns) if former.is_empty() => network.steps.push(Loopback { netns: netns.clone(), own_netns: true }.into()),
         Some(netns) => {
             let of = several::Box { owner: record.id.as_str(), netns, acting: true };
             network = several::plan_again(cx, former, of).doing(|| "planning the network")?;

@@ -13,8 +13,8 @@ use crate::network::networks::Network;
 use crate::plan::{self, Plan};
 use crate::ports::Forward;
 use crate::record::Attachment;
-use crate::step::Step;
 use crate::step::pool::Hold;
+use crate::step::{Loopback, Step};
 use crate::sys::Host;
 
 /// One `--net`.
@@ -98,8 +98,13 @@ pub fn plan(cx: &Context, wishes: &[Wish], of: Box<'_>, ports: (&[PortAsk], bool
     attach_all(cx, found, of, |nth| if nth == 0 { ports } else { (&[][..], false) })
 }
 
-/// Plans the attachments of a box once more, after a reboot: what was asked then, and the addresses of then where they are free.
+/// Plans the network of a box once more, after a reboot: what was asked then, and the addresses of then where they are free. One that
+/// was attached to nothing gets its lo.
 pub fn plan_again(cx: &Context, before: &[Former], of: Box<'_>) -> Result<Several> {
+    if before.is_empty() {
+        let lo = Loopback { netns: of.netns.to_path_buf(), own_netns: true };
+        return Ok(Several { steps: vec![lo.into()], ..Several::default() });
+    }
     let mut found = Vec::new();
     for former in before {
         let network = networks::find_network(&cx.host, Some(&former.attachment.network.parse()?))?;

@@ -10,7 +10,6 @@ use crate::ids::Id;
 use crate::plan::journal::Journal;
 use crate::plan::{self, Plan, Timings};
 use crate::record::SandboxRecord;
-use crate::step::Loopback;
 use crate::sys::dir_lock::{self, Beside};
 
 /// How long another command may take that makes it ready.
@@ -40,13 +39,9 @@ pub fn renew(cx: &Context, id: &Id) -> Result<()> {
 fn plan_again(cx: &Context, record: &SandboxRecord, former: &[several::Former]) -> Result<Plan> {
     let host = &cx.host;
     let mut network = several::Several::default();
-    match &record.netns {
-        Some(netns) if former.is_empty() => network.steps.push(Loopback { netns: netns.clone(), own_netns: true }.into()),
-        Some(netns) => {
-            let of = several::Box { owner: record.id.as_str(), netns, acting: true };
-            network = several::plan_again(cx, former, of).doing(|| "planning the network")?;
-        }
-        None => {}
+    if let Some(netns) = &record.netns {
+        let of = several::Box { owner: record.id.as_str(), netns, acting: true };
+        network = several::plan_again(cx, former, of).doing(|| "planning the network")?;
     }
     let attachments = std::mem::take(&mut network.attachments);
     renewal::move_hosts(&record.files.join("hosts"), &record.hostname, &attachments)?;
