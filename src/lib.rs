@@ -1,7 +1,7 @@
 //! rkbox: a low-level OCI and CNI sandbox tool that drives runc directly.
 //!
 //! Every change to the host is a value ([`step::Step`]) that can be looked at, carried out, taken back, timed,
-//! journaled and printed as shell. The floors, lowest first: words ([`fault`], [`ids`], [`script`]), meaning
+//! journaled and printed as shell. The floors, lowest first: words ([`fault`], [`ids`], [`json`], [`script`]), meaning
 //! ([`image`], [`bundle`], [`cni`]), doors ([`sys`]), steps ([`step`]), the plan ([`plan`]) and what a network takes
 //! ([`network`]), commands ([`cmd`]).
 #![deny(unsafe_code)]
@@ -16,6 +16,7 @@ pub mod fault;
 pub mod idmap;
 pub mod ids;
 pub mod image;
+pub mod json;
 pub mod monitor;
 pub mod network;
 pub mod plan;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const FLOORS: [(u8, &[&str]); 6] = [
-    (0, &["fault", "ids", "idmap", "script", "ports"]),
+    (0, &["fault", "ids", "idmap", "json", "script", "ports"]),
     (1, &["record", "image", "bundle", "cni", "pod", "rules"]),
     (2, &["sys"]),
     (3, &["step"]),
