@@ -1,7 +1,7 @@
 //! `rkbox image load`: finds the images of a source and plans their blobs, layers and tags.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::source::{Form, Source};
 use super::{LoadArgs, stream};
@@ -265,11 +265,7 @@ pub fn run(cx: &Context, args: &LoadArgs) -> Result<u8> {
     let stem = Some(asked.stem().to_owned());
     let wish = Wish { names: args.name.clone(), platform: args.platform.clone(), origin: Some(origin), stem };
     let spooled = stream::spooled(&cx.host, &asked, &cx.host.images(), args.plan.explain).doing(|| format!("cannot load {source:?}"))?;
-    let transport = match &spooled {
-        Some(plain) => asked.at(plain.path()),
-        None if asked.path() == Path::new("-") => asked.at(PathBuf::from("/dev/stdin")),
-        None => asked,
-    };
+    let transport = stream::elsewhere(&asked, spooled.as_ref()).unwrap_or(asked);
     let _shared = store::share(&cx.host.images())?;
     // A journal that a dead process of the same pid left is unwound first by the engine.
     let box_id = format!("image-{}", std::process::id());

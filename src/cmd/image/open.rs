@@ -85,11 +85,7 @@ fn is_like_a_path(text: &str) -> bool {
 
 fn from_source(host: &Host, transport: &Transport, how: &Opening<'_>) -> Result<SourceImage> {
     let plain = stream::spooled(host, transport, how.near, how.explain)?;
-    let source = Source::open(&match &plain {
-        Some(plain) => transport.clone().at(plain.path()),
-        None if transport.path() == Path::new("-") => transport.clone().at(PathBuf::from("/dev/stdin")),
-        None => absolute(transport)?,
-    })?;
+    let source = Source::open(&stream::elsewhere(transport, plain.as_ref()).map_or_else(|| absolute(transport), Ok)?)?;
     let mut found = images_of(&source, how.platform, transport.stem())?;
     let (Some(image), true) = (found.pop(), found.is_empty()) else {
         return Err(Fault::invalid(format!("the source has {} images", found.len() + 1))

@@ -1,7 +1,7 @@
 //! Archives that cannot be read in place: standard input, pipes, compressed files.
 
 use std::io::IsTerminal as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::fault::{Fault, Kind, Result};
 use crate::image::Transport;
@@ -29,4 +29,14 @@ pub(super) fn spooled(host: &Host, source: &Transport, near: &Path, explain: boo
         return Err(fault.hint("unpack the archive into a plain file first: gzip -dc, or zstd -dc"));
     }
     Ok(plain)
+}
+
+/// Where an archive is read that is not read where it lies: its plain copy, or standard input.
+pub(super) fn elsewhere(source: &Transport, spooled: Option<&Spool>) -> Option<Transport> {
+    let path = match spooled {
+        Some(plain) => plain.path(),
+        None if source.path() == Path::new("-") => PathBuf::from("/dev/stdin"),
+        None => return None,
+    };
+    Some(source.clone().at(path))
 }
