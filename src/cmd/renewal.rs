@@ -16,8 +16,7 @@ const LIMIT: u64 = 16 << 20;
 /// The plan of a box that a reboot has ended: `note` and then all that made it, of which what outlived the reboot is only adopted.
 ///
 /// `network_end` is the index of the last step of its network in `all`; its pools are held until then.
-pub fn plan(host: &Host, planned: Plan, note: Step, network_end: usize, locks: Vec<Hold>) -> Plan {
-    let mut planned = planned;
+pub fn plan(host: &Host, mut planned: Plan, note: Step, network_end: usize, locks: Vec<Hold>) -> Plan {
     planned.steps.insert(0, note);
     let steps = planned.steps.iter().enumerate().skip(1);
     let outlived = steps.filter(|(_, step)| !is_volatile(step, host)).map(|(index, _)| index).collect();
@@ -29,15 +28,15 @@ fn is_volatile(step: &Step, host: &Host) -> bool {
     match step {
         Step::Reservation(_) | Step::IdClaim(_) | Step::Skeleton(_) | Step::ShiftedCopy(_) | Step::VolumeUse(_) => false,
         Step::NetnsFiles(_) | Step::LogPlace(_) => false,
-        Step::Directory(directory) => !directory.path.starts_with(&host.root) || is_mount_point(&directory.path),
+        Step::Directory(directory) => directory.path.strip_prefix(&host.root).map_or(true, holds_mounts),
         Step::File(file) => !file.path.starts_with(&host.root),
         _ => true,
     }
 }
 
 /// What holds the mounts of a container is made anew: nothing is mounted there after a reboot.
-fn is_mount_point(path: &Path) -> bool {
-    path.ancestors().any(|dir| dir.file_name().is_some_and(|name| name == MOUNTS))
+fn holds_mounts(below_root: &Path) -> bool {
+    below_root.components().any(|part| part.as_os_str() == MOUNTS)
 }
 
 /// The directory of a container's mounts in its bundle.
@@ -94,6 +93,18 @@ fn moved(text: &str, hostname: &str, addresses: &[IpAddr]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::step::Directory;
+
+    #[test]
+    fn a_root_may_lie_in_a_directory_called_mounts() {
+        let world = tempfile::tempdir().unwrap();
+        let host = Host::below(&world.path().join(MOUNTS));
+        let bundle = host.container_dir("id");
+        let made = |path: &Path| is_volatile(&Directory::new(path, 0o700).into(), &host);
+        assert!(made(&bundle.join(MOUNTS)) && made(&bundle.join(MOUNTS).join("0")));
+        assert!(!made(&bundle) && !made(&bundle.join("upper")));
+        assert!(made(&host.run.join("containers")));
+    }
 
     #[test]
     fn only_the_lines_of_the_box_itself_move() {

@@ -142,7 +142,8 @@ pub fn is_held(host: &Host, attachment: &record::Attachment) -> Result<bool> {
     Ok(attachment.addresses.iter().any(|network| held.contains(&network.ip())))
 }
 
-fn handle_of(attachment: &record::Attachment) -> Result<Handle> {
+/// Names the attachment of a record.
+pub fn handle_of(attachment: &record::Attachment) -> Result<Handle> {
     let bad = |fault: Fault| fault.of_kind(Kind::DataLoss).doing("reading an attachment of the record");
     let network = attachment.network.parse().map_err(bad)?;
     let ifname = attachment.ifname.parse().map_err(bad)?;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::from_file;
 use super::request::Facts;
 use crate::bundle::mounts::{Access, Ask, Entry, Options, Propagation, Source, check_destination};
+use crate::cmd::renewal::MOUNTS;
 use crate::cmd::volume as volumes;
 use crate::cmd::{Context, image, output, records};
 use crate::fault::{Context as _, Fault, Kind, Result, cut};
@@ -49,7 +50,7 @@ pub fn resolve(cx: &Context, facts: &Facts<'_>, userns: Option<&UserNs>, owner: 
 
 /// Where the `nth` mount is held for the runtime.
 fn held(bundle: &Path, nth: usize) -> PathBuf {
-    bundle.join("mounts").join(nth.to_string())
+    bundle.join(MOUNTS).join(nth.to_string())
 }
 
 fn warn_of_labels(ask: &Ask) -> Result<()> {
@@ -173,7 +174,7 @@ pub fn steps(host: &Host, record: &ContainerRecord) -> Vec<Step> {
     let mut all = Vec::new();
     let holds = |mount: &Mount| mount.source.starts_with(&record.bundle);
     if record.mounts.iter().any(holds) {
-        all.push(Directory::new(record.bundle.join("mounts"), 0o700).into());
+        all.push(Directory::new(record.bundle.join(MOUNTS), 0o700).into());
     }
     volumes::use_steps(host, record, &mut all);
     let ids = record.userns.as_ref().and_then(UserNs::shown);

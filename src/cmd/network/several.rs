@@ -161,9 +161,7 @@ pub struct Former {
 pub fn release_former(host: &Host, attachments: &[Attachment], netns: Option<&Path>) -> Result<Vec<Former>> {
     let mut former = Vec::new();
     for attachment in attachments {
-        let handle =
-            detach::Handle { network: attachment.network.parse()?, owner: attachment.owner.clone(), ifname: attachment.ifname.parse()? };
-        let asked = handle.find_cached(host)?.map(|cached| cached.asked()).unwrap_or_default();
+        let asked = detach::handle_of(attachment)?.find_cached(host)?.map(|cached| cached.asked()).unwrap_or_default();
         let steps = detach::steps_of(host, attachment, netns)?;
         let leased = steps.iter().filter_map(|step| if let Step::Lease(lease) = step { Some(lease.address) } else { None });
         let mut addresses: Vec<IpAddr> = leased.collect();
