@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, reason = "tests")]
 
 mod common;
+mod dice;
 mod plugins;
 
 use common::World;
@@ -262,7 +263,7 @@ fn version_and_calls_by_hand() {
 fn generated_input_is_answered_with_json_and_nothing_else() {
     let world = ready();
     let good = conf("1.0.0", &matrix()[0].1).to_string();
-    let mut dice = plugins::Dice(0x5eed);
+    let mut dice = dice::Dice(0x5eed);
     let deep = format!("{{\"name\":\"n\",\"x\":{}{}}}", "[".repeat(5000), "]".repeat(5000));
     let mut inputs = vec![deep, "{\"name\":\"n\",\"name\":7}".into(), "\u{feff}{}".into(), "x".repeat(20 << 20)];
     for _ in 0..100 {

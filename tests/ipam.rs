@@ -1,12 +1,14 @@
 //! host-local is the oracle: the same state gives the same address, the same files and the same refusal.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::disallowed_methods, reason = "tests")]
 
+mod dice;
 mod pool;
 
 use std::fs;
 use std::process::Command;
 
-use pool::{Dice, Pool, State, assert_same, ipam_steps};
+use dice::Dice;
+use pool::{Pool, State, assert_same, ipam_steps};
 use rkbox::fault::Kind;
 use rkbox::step::{Step, Undone};
 use serde_json::{Value, json};

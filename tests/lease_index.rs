@@ -1,6 +1,7 @@
 //! The index of a large pool: valid only while it is right, whoever else writes leases, wherever rkbox is killed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, reason = "tests")]
 
+mod dice;
 mod pool;
 
 use std::collections::BTreeSet;
@@ -10,7 +11,8 @@ use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use pool::{Dice, Pool};
+use dice::Dice;
+use pool::Pool;
 use rkbox::fault::Kind;
 use rkbox::ids::IfName;
 use rkbox::network::held_by;

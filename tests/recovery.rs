@@ -2,12 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, reason = "tests")]
 
 mod common;
+mod dice;
 
 use std::fs;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use common::{Observation, Output, World, wait_for, with_busybox_only};
+use dice::Dice;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -56,7 +58,7 @@ fn gc_takes_a_container_whose_foreground_command_was_killed() {
 fn gc_takes_back_what_kills_at_random_moments_left() {
     let world = with_busybox_only();
     let before = world.observe();
-    let mut random = Random(u64::from(std::process::id()) | 1);
+    let mut dice = Dice(u64::from(std::process::id()) | 1);
     for round in 0..120 {
         let line = match round % 3 {
             0 => "sandbox create web",
@@ -67,7 +69,7 @@ fn gc_takes_back_what_kills_at_random_moments_left() {
             world.rk("sandbox create web");
         }
         let mut child = start(&world, line, &[]);
-        std::thread::sleep(Duration::from_micros(random.below(60_000)));
+        std::thread::sleep(Duration::from_micros(dice.roll(60_000) as u64));
         child.kill().unwrap();
         child.wait().unwrap();
         if round % 5 == 4 {
@@ -76,18 +78,6 @@ fn gc_takes_back_what_kills_at_random_moments_left() {
             world.rk("gc").ok();
             before.assert_again(&world, &format!("rounds up to {round}, the last one {line}, killed; gc"));
         }
-    }
-}
-
-/// Enough for sleeping at random (xorshift).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
     }
 }
 

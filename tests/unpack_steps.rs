@@ -1,12 +1,14 @@
 //! The laws of the two steps that unpack, and random stacks against `umoci unpack`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, clippy::too_many_lines, reason = "tests")]
 
+mod dice;
 mod layers;
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use dice::Dice;
 use layers::{Head, Tar, World, list, names, sum};
 use rkbox::fault::Kind;
 use rkbox::script::Script;
@@ -185,18 +187,6 @@ fn scripts_make_the_same_trees() {
     assert_eq!(list(&step.path), applied);
 }
 
-/// xorshift: the same stacks in every run.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
-    }
-}
-
 /// A stack in which every directory is described before something is in it, as builders write them.
 fn random_stack(dice: &mut Dice) -> Vec<Vec<u8>> {
     // What is visible, with its kind, so that every layer is valid.
@@ -207,7 +197,7 @@ fn random_stack(dice: &mut Dice) -> Vec<Vec<u8>> {
         let mut own: std::collections::BTreeSet<String> = [String::new()].into();
         for _ in 0..dice.roll(16) {
             let dirs: Vec<String> = tree.iter().filter(|(_, kind)| **kind == 'd').map(|(path, _)| path.clone()).collect();
-            let dir = dirs[usize::try_from(dice.roll(dirs.len() as u64)).unwrap()].clone();
+            let dir = dirs[dice.roll(dirs.len())].clone();
             // The directories above are described again.
             let mut above = String::new();
             for part in dir.split('/').filter(|part| !part.is_empty()) {
@@ -216,7 +206,7 @@ fn random_stack(dice: &mut Dice) -> Vec<Vec<u8>> {
                     tar = tar.dir(&above, 0o755);
                 }
             }
-            let name = ["a", "b", "c", "d e", "ü"][usize::try_from(dice.roll(5)).unwrap()];
+            let name = ["a", "b", "c", "d e", "ü"][dice.roll(5)];
             let path = join(&dir, name);
             if own.contains(&path) {
                 continue;
@@ -240,7 +230,7 @@ fn random_stack(dice: &mut Dice) -> Vec<Vec<u8>> {
                     if there != Some('d') {
                         tree.insert(path.clone(), 'd');
                     }
-                    tar = tar.dir(&path, [0o755, 0o1777, 0o2750][usize::try_from(dice.roll(3)).unwrap()]);
+                    tar = tar.dir(&path, [0o755, 0o1777, 0o2750][dice.roll(3)]);
                 }
                 3 => {
                     gone(&mut tree);
@@ -255,7 +245,7 @@ fn random_stack(dice: &mut Dice) -> Vec<Vec<u8>> {
                 _ => {
                     gone(&mut tree);
                     tree.insert(path.clone(), 'f');
-                    tar = tar.mode_file(&path, [0o644, 0o4755][usize::try_from(dice.roll(2)).unwrap()], &dice.roll(1000).to_string());
+                    tar = tar.mode_file(&path, [0o644, 0o4755][dice.roll(2)], &dice.roll(1000).to_string());
                 }
             }
             own.insert(path);

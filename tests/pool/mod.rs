@@ -26,18 +26,6 @@ pub struct Pool {
     ipam: Value,
 }
 
-/// A small deterministic generator (xorshift).
-pub struct Dice(pub u64);
-
-impl Dice {
-    pub fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % sides as u64).unwrap()
-    }
-}
-
 /// What a pool holds: name → (mode, content); directories have no content.
 pub type State = BTreeMap<String, (u32, Option<Vec<u8>>)>;
 
