@@ -21,7 +21,7 @@ static NEXT: AtomicU32 = AtomicU32::new(2000);
 impl User {
     /// Makes one, with the text of `/etc/subuid` and `/etc/subgid`.
     pub fn new(subordinate: &str) -> Self {
-        let (world, uid) = (World::new(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let (mut world, uid) = (World::new(), NEXT.fetch_add(1, Ordering::Relaxed));
         fs::set_permissions(DIR, fs::Permissions::from_mode(0o755)).unwrap();
         world
             .sh(&format!(
@@ -30,13 +30,20 @@ impl User {
                  for file in subuid subgid; do [ -e /etc/$file ] || : >/etc/$file; mount --bind subid /etc/$file; done; mount --bind passwd /etc/passwd"
             ))
             .ok();
+        // A checkout may lie where only root can look, in root's home for one.
+        let (program, shown) = (world.program.display(), world.path("rkbox"));
+        world.sh(&format!("touch {0}; mount --bind {program} {0}", shown.display())).ok();
+        world.program = shown;
         User { world, uid }
     }
 
     /// Loads the images busybox and layers.
     pub fn with_images(self) -> User {
         for name in ["busybox", "layers"] {
-            self.rk(&format!("image load {}", images().oci_archive(name))).ok();
+            let archive = self.world.path(format!("{name}.tar"));
+            fs::copy(images().oci_archive(name), &archive).unwrap();
+            self.rk(&format!("image load {}", archive.display())).ok();
+            fs::remove_file(&archive).unwrap();
         }
         self
     }

@@ -239,7 +239,8 @@ impl World {
             let options = format!("lowerdir={},index=off,metacopy=off,redirect_dir=nofollow,xino=off", lowers.join(":"));
             mount(Some("overlay"), &self.at("view"), Some("overlay"), MsFlags::MS_RDONLY, Some(options.as_str())).unwrap();
             let listed = list(&self.at("view"));
-            nix::mount::umount(&self.at("view")).unwrap();
+            // A child that another test is just starting holds a copy of every descriptor until it executes.
+            nix::mount::umount2(&self.at("view"), nix::mount::MntFlags::MNT_DETACH).unwrap();
             Ok(listed)
         })();
         for step in steps.iter().rev() {
