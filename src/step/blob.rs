@@ -38,7 +38,7 @@ pub enum BlobSource {
 pub struct Blob {
     /// The OCI layout of the store.
     pub store: PathBuf,
-    /// `sha256:HEX`.
+    /// `sha256:HEX` or `sha512:HEX`.
     pub digest: String,
     /// Bytes.
     pub size: u64,
@@ -142,7 +142,7 @@ impl Action for Blob {
                     BlobSource::Registry(remote) => fetch_in_shell(remote, &partial, out),
                 }
                 let line = format!("{}  {partial}", digest.hex());
-                out.raw(&format!("printf '%s\\n' {} | sha256sum -c --status", quote(&line)));
+                out.raw(&format!("printf '%s\\n' {} | {}sum -c --status", quote(&line), digest.algorithm().name()));
                 out.run(["chmod", "0644", &partial]);
                 out.run(["sync", &partial]);
                 out.run(["mv", "--", &partial, &path]);

@@ -190,7 +190,7 @@ fn pull_one(cx: &Context, session: &Session, (nth, reference): (usize, &Referenc
         let cannot = || format!("cannot pull {reference}");
         let remote = remote::plan(&cx.host, session, reference, &names, &platform).doing(cannot)?;
         pulled = Some(facts(reference, &remote, &cx.host).doing(cannot)?);
-        let mut steps = vec![Home { dirs: home_dirs(&cx.host) }.into()];
+        let mut steps = vec![Home { dirs: home_dirs(&cx.host, &remote.steps) }.into()];
         steps.extend(remote.steps);
         let runs = remote::runs(&steps);
         Ok(Plan::new(box_id.clone(), format!("pull {reference}"), steps).kept(Keep::Result).side_by_side(runs))

@@ -41,7 +41,7 @@ pub(super) fn plan(host: &Host, session: &Session, reference: &Reference, names:
         false => session.document(reference, wanted, Class::Manifest),
     };
     let (chosen, bytes) = layout::descend(&top.descriptor, platform, &mut read)?;
-    let manifest = Manifest::parse(&bytes).doing(|| format!("reading manifest {}", chosen.digest))?;
+    let manifest = Manifest::named(&bytes, chosen.digest.clone()).doing(|| format!("reading manifest {}", chosen.digest))?;
     let of_config = |wanted: &Descriptor| document(host, session, reference, wanted);
     let config = Config::parse(&layout::read_verified(&manifest.config, &mut { of_config })?)?;
     config.check_against(&manifest)?;

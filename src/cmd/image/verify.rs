@@ -190,7 +190,7 @@ pub(super) fn blob_problem(host: &Host, digest: &Digest, size: u64, quick: bool)
         Err(fault) if fault.kind() == Kind::FailedPrecondition => problem("type", fault.to_string()),
         Err(fault) => Err(fault),
         Ok(Some(_)) if quick => Ok(None),
-        Ok(Some(_)) => match disk::digest_blob(&path)? {
+        Ok(Some(_)) => match disk::digest_blob(&path, digest.algorithm())? {
             found if found == *digest => Ok(None),
             found => problem("content", found.to_string()),
         },

@@ -97,7 +97,7 @@ fn repair_one(cx: &Context, scope: &Scope, damaged: &Damaged) -> Result<()> {
 fn repair_of(scope: &Scope, damaged: &Damaged) -> Result<Option<Step>> {
     let Some(layer) = scope.layers.get(&damaged.chain).cloned() else { return Ok(None) };
     let by_path = |path: &PathBuf| -> Option<Layer> {
-        let chain = Digest::from_hex(&path.file_name()?.to_string_lossy())?;
+        let chain = Digest::from_file_name(&path.file_name()?.to_string_lossy())?;
         scope.layers.get(&chain).cloned()
     };
     let below = layer.lowers.iter().filter_map(by_path).collect();

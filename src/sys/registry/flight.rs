@@ -119,7 +119,7 @@ impl BlobReader {
     pub fn open(path: &Path, host: &Host) -> Result<Self> {
         let stored = |path: &Path| tree::open_blob(path, 0).map(|file| BlobReader { file, position: 0, coming: None });
         let flying = host.registry.as_ref().and_then(|session| {
-            let digest = path.file_name().and_then(|name| name.to_str()).and_then(Digest::from_hex)?;
+            let digest = path.file_name().and_then(|name| name.to_str()).and_then(Digest::from_file_name)?;
             let flight = held(&session.inner.flights).get(&digest).cloned()?;
             Some(Coming { session: session.clone(), digest, flight, halt: host.halt.clone() })
         });
