@@ -87,7 +87,7 @@ fn comparable(seen: &Observation) -> Observation {
     let listed = |key: &str| key.ends_with("/layer.mtree");
     let mut kept = seen.normalise_ids().only(|key| !listed(key) && !notes.iter().any(|note| note == key));
     for (key, value) in &mut kept.facts {
-        if key.ends_with("/state.json") || key.ends_with("/pid") || key.ends_with(".pid") {
+        if key.ends_with("/state.json") || key.ends_with("/monitor.json") || key.ends_with("/pid") || key.ends_with(".pid") {
             "<of the process>".clone_into(value);
         }
         // The random word by which a process knows the layer that it unpacked itself.
@@ -140,6 +140,7 @@ explains! {
     run_volumes: "rkbox image load LAYERED", "run --rm --net none -v cache:/c -v /tmp/rkbox-world/made:/m layers pwd";
     run_volumes_kept: "rkbox image load LAYERED; mkdir /tmp/rkbox-world/dir", "run --net none --name c -v /tmp/rkbox-world/dir:/d:ro,U layers pwd";
     rm_volumes: "rkbox image load LAYERED; rkbox run --net none --name c -v cache:/c layers", "rm c";
+    start: "rkbox image load BUSYBOX; rkbox create --net none --name c busybox sleep 1000", "start c";
     rename: "rkbox image load BUSYBOX; rkbox run --name c busybox true", "rename c d";
     update_policy: "rkbox image load BUSYBOX; rkbox run --net none --name c busybox true", "update --memory 64m --restart on-failure:3 c";
     update: "rkbox image load BUSYBOX; rkbox run --net none --name c busybox true", "update --memory 64m --pids-limit 9 c";

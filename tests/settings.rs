@@ -1,11 +1,11 @@
-//! What may be changed of a container after it was made: its name and its restart policy.
+//! What may be changed of a container after it was made: its name and its restart policy; and its start as a script.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, reason = "tests")]
 
 mod common;
 
 use std::time::Duration;
 
-use common::{World, wait_for, with_busybox, with_busybox_only};
+use common::{World, reboot, wait_for, with_busybox, with_busybox_only};
 use serde_json::Value;
 
 fn seen(world: &World, key: &str) -> Value {
@@ -187,4 +187,32 @@ fn a_policy_that_cannot_hold_is_refused_and_a_failed_update_is_taken_back() {
     world.rk("update --restart always c").ok();
     assert_eq!(world.rk("start --all --restart-policy").ok().stdout, "c\n");
     world.rk("rm -f c going").ok();
+}
+
+#[test]
+fn a_start_is_told_before_it_is_made() {
+    let world = with_busybox_only();
+    world.rkbox(["run", "-d", "--net", "none", "--name", "c", "busybox", "sh", "-c", "echo x >>/lives; sleep 1000"]).ok();
+    let lives = |count: usize| wait_for("a life", || world.rk("exec c cat /lives").stdout.lines().count() == count);
+    lives(1);
+    world.rk("start --explain c").ok().prints("# it runs already");
+    world.rk("stop -t 0 c").ok();
+    let before = world.observe();
+    let script = world.rk("start --explain c").ok().stdout;
+    before.assert_again(&world, "start --explain");
+    std::fs::write(world.path("script"), script).unwrap();
+    world.sh("sh -eu $HOME/script").ok();
+    lives(2);
+    assert_eq!(seen(&world, "c")["state"], "running");
+    world.rk("stop -t 0 c").ok();
+    let told = world.rk("start --timings c").ok();
+    assert!(told.stdout == "c\n" && told.stderr.contains("ms  start the container"), "{told}");
+    lives(3);
+    world.rk("start --attach --explain c").fails(2);
+    reboot(&world);
+    world.rk("start --explain c").fails(5).says("after a reboot").says("hint:");
+    world.sh("export RKBOX_TEST_BACKOFF_MS=60000; rkbox run -d --net none --name r --restart always busybox true").ok();
+    wait_for("the wait", || seen(&world, "r")["state"] == "restarting");
+    world.rk("start --explain r").fails(5).says("by its monitor");
+    world.rk("rm -f c r").ok();
 }
