@@ -35,7 +35,8 @@ fn assert_the_script_does_the_same(prepare: &str, command: &str) {
         world
     };
     let words = command.split_whitespace();
-    let verb = if command.starts_with("run ") || command.starts_with("update ") { 1 } else { 2 };
+    let of_one_word = ["run ", "update ", "rename ", "start "];
+    let verb = if of_one_word.iter().any(|word| command.starts_with(word)) { 1 } else { 2 };
 
     let world = ready();
     let before = world.observe();
@@ -139,6 +140,8 @@ explains! {
     run_volumes: "rkbox image load LAYERED", "run --rm --net none -v cache:/c -v /tmp/rkbox-world/made:/m layers pwd";
     run_volumes_kept: "rkbox image load LAYERED; mkdir /tmp/rkbox-world/dir", "run --net none --name c -v /tmp/rkbox-world/dir:/d:ro,U layers pwd";
     rm_volumes: "rkbox image load LAYERED; rkbox run --net none --name c -v cache:/c layers", "rm c";
+    rename: "rkbox image load BUSYBOX; rkbox run --name c busybox true", "rename c d";
+    update_policy: "rkbox image load BUSYBOX; rkbox run --net none --name c busybox true", "update --memory 64m --restart on-failure:3 c";
     update: "rkbox image load BUSYBOX; rkbox run --net none --name c busybox true", "update --memory 64m --pids-limit 9 c";
     volume_create: "true", "volume create --label a=b cache";
     volume_rm: "rkbox volume create cache", "volume rm cache";

@@ -210,6 +210,9 @@ sweeps! {
     image_rm: Either, "rkbox image load BUSYBOX", "image rm busybox";
     run_volumes: Either, "rkbox image load LAYERED", "run --rm --net none -v cache:/c -v /tmp/rkbox-world/made/deep:/m layers";
     rm_volumes: Either, "rkbox image load LAYERED; rkbox run --net none --name c -v cache:/c layers", "rm -v c";
+    rename: Either, "rkbox image load BUSYBOX; rkbox run -d --name c busybox sleep 1000", "rename c d";
+    rm_renamed: Either, "rkbox image load BUSYBOX; rkbox run --name c busybox true; rkbox rename c d", "rm d";
+    update_policy: Either, "rkbox image load BUSYBOX; rkbox run -d --net none --name c busybox sleep 1000", "update --restart always c";
     update: Either, "rkbox image load BUSYBOX; rkbox run --net none --name c busybox true", "update --memory 64m --pids-limit 9 c";
     volume_create: Before, "true", "volume create cache";
     volume_rm: Either, "rkbox volume create cache", "volume rm cache";

@@ -67,7 +67,7 @@ fn plan(cx: &Context, record: &ContainerRecord, former: &[several::Former], awai
 }
 
 /// The host name that its runtime configuration gives it.
-fn hostname(record: &ContainerRecord) -> Result<String> {
+pub fn hostname(record: &ContainerRecord) -> Result<String> {
     let path = record.bundle.join("config.json");
     let config: serde_json::Value = serde_json::from_slice(&file::read(&path, 16 << 20)?)
         .map_err(|error| Fault::from_error(Kind::DataLoss, error))
