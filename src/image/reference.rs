@@ -49,6 +49,11 @@ impl Reference {
         self.tag.as_deref()
     }
 
+    /// What has `digest` in the same repository, whatever its tag.
+    pub fn at(&self, digest: &Digest) -> Reference {
+        Reference { tag: None, digest: Some(digest.clone()), ..self.clone() }
+    }
+
     /// The digest of a manifest or index.
     pub fn digest(&self) -> Option<&Digest> {
         self.digest.as_ref()

@@ -156,7 +156,7 @@ impl Action for Layer {
         let Some(_turn) = self.turn(signal::check)? else { return Ok(()) };
         let below = Box::new(|| overlay_lowers(&self.lowers));
         let unpacked = BlobReader::open(&self.blob, host).and_then(|blob| self.apply_from(before, blob, below, host.keep_free));
-        BlobReader::judge(unpacked, &self.digest, host)
+        BlobReader::judge(unpacked, (&self.blob, &self.digest), host)
     }
 
     fn undo(&self, before: &LayerBefore, host: &Host) -> Result<Undone> {

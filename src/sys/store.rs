@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::dir_lock::{self, Beside, DirLock};
-use super::{file, lock};
+use super::{blob_seal, file, lock};
 use crate::fault::{Context, Fault, Kind, Result, kind_of_errno};
 use crate::image::layout::{self, DEPTH_LIMIT, Descriptor, Index};
 use crate::image::manifest::{self, DOCUMENT_LIMIT, INDEX_LIMIT, Manifest};
@@ -200,6 +200,8 @@ pub fn write_blob(store: &Path, digest: &Digest, size: u64, source: &mut dyn Rea
         if found != *digest {
             return Err(BlobError::Digest { found, digest: digest.clone() });
         }
+        blob_seal::seal(held.file(), digest).map_err(failed("futimens", &partial))?;
+        held.file().sync_all().map_err(failed("fsync", &partial))?;
         std::fs::rename(&partial, &target).map_err(failed("rename", &target))
     });
     if let Err(error) = written {
@@ -234,7 +236,6 @@ fn fill(
     if found != size {
         return Err(BlobError::Size { found, size });
     }
-    to.sync_all().map_err(failed("fsync", path))?;
     Ok(hash.finish())
 }
 

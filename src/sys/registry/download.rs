@@ -17,7 +17,7 @@ use crate::fault::{Context as _, Fault, Kind, Result, kind_of_errno};
 use crate::image::registry::{Challenge, Endpoint, challenge};
 use crate::image::{Digest, Hasher, Reference};
 use crate::sys::lock::{self, Lock};
-use crate::sys::{Errno, Halt, file, store};
+use crate::sys::{Errno, Halt, blob_seal, file, store};
 
 /// Bytes of one read.
 const CHUNK: usize = 256 << 10;
@@ -118,7 +118,7 @@ impl Session {
         let mut told = false;
         loop {
             if let Some(held) = lock::find_free(partial)? {
-                if store::find_blob_size(&wanted.target)? == Some(wanted.size) {
+                if blob_seal::settle(&wanted.target, wanted.digest, wanted.size)? {
                     file::remove_file(partial)?;
                     return Ok(None);
                 }
@@ -206,6 +206,7 @@ impl Session {
             }
             return Err(self.accuse(wanted, &found, giver));
         }
+        blob_seal::seal(half.held.file(), wanted.digest).map_err(|error| call_fault("futimens", partial, &error))?;
         half.held.file().sync_all().map_err(|error| call_fault("fsync", partial, &error))?;
         file::rename(partial, &wanted.target)?;
         file::sync_parent(&wanted.target)?;
