@@ -209,7 +209,7 @@ impl Action for Layers {
 
     fn apply(&self, befores: &Vec<LayerBefore>, host: &Host) -> Result<()> {
         let open = |layer: &Layer| -> Result<Bytes<'_>> { Ok(Box::new(BlobReader::open(&layer.blob, host)?)) };
-        self.apply_judged(befores, host.keep_free, &open, &|layer, outcome| BlobReader::judge(outcome, &layer.digest, host))
+        self.apply_judged(befores, host.keep_free, &open, &|layer, outcome| BlobReader::judge(outcome, (&layer.blob, &layer.digest), host))
     }
 
     fn undo(&self, befores: &Vec<LayerBefore>, host: &Host) -> Result<Undone> {

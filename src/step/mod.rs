@@ -250,6 +250,8 @@ steps! {
     SharedDir in shared_dir,
     NetnsFiles in netns_files,
     HostsName in hosts_name,
+    HostsLines in hosts_lines,
+    NameRelease in name_release,
     // Namespaces and networks.
     NetnsRoot in netns_root,
     RootlessNetns in rootless_netns,
@@ -285,5 +287,6 @@ steps! {
     CgroupParent in cgroup_parent,
     Process in process,
     Bounds in bounds,
+    Setting in setting,
     Watched in watched,
 }
