@@ -1,7 +1,7 @@
 //! Planning a container: network, record, files, steps; shared by `run` and `create`.
 
 use super::request::{self, Facts, Net};
-use super::{launch, oci, steps};
+use super::{launch, oci, rename, steps};
 use crate::cmd::network::{attach, networks};
 use crate::cmd::{Context, network, publish, records, sandbox};
 use crate::cni::inject::Asked;
@@ -64,7 +64,7 @@ fn network(cx: &Context, facts: &Facts<'_>, attached: &mut attach::Attached) -> 
         return Ok(joined(None));
     }
     let name = args.name.as_ref().map_or(facts.id.short(), AsRef::as_ref);
-    let netns = host.netns_path(name);
+    let netns = rename::netns_path(host, &facts.id, name)?;
     if args.network.network.as_deref() == Some("none") {
         attached.steps.push(crate::step::Loopback { netns: netns.clone(), own_netns: true }.into());
         return Ok(Net { path: Some(netns), owned: true, attachments: Vec::new() });
