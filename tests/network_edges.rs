@@ -151,6 +151,33 @@ fn n14_a_bridge_of_somebody_else_is_used_as_it_is_or_refused() {
 }
 
 #[test]
+fn n14_a_link_of_somebody_else_under_our_name_is_refused_and_stays() {
+    let lab = Lab::new();
+    lab.world.sh("ip netns add other").ok();
+    lab.world.rk("net add connet other").ok();
+    let ours = lab.world.sh("ip -o link show master cni0 | sed -n 's/^[0-9]*: \\([^@]*\\)@.*/\\1/p'").ok().stdout.trim().to_owned();
+    lab.world.rk("net del connet other").ok();
+    // The name of a veth is made of its attachment, so the next one wants it again.
+    lab.world.sh(&format!("ip link add {ours} address 02:00:00:00:07:08 type bridge")).ok();
+    let before = lab.world.observe();
+    let refused = lab.world.rk("net add connet other").fails(4);
+    refused.says(&format!("link {ours} is there already, of somebody else")).says(&format!("ip link delete dev {ours}"));
+    let cursor = |key: &str| !key.contains("last_reserved_ip");
+    common::Observation::assert_same(&before.only(cursor), &lab.world.observe().only(cursor));
+    assert_eq!(lab.mac("host", &ours), "02:00:00:00:07:08");
+    lab.world.sh(&format!("ip link delete dev {ours}")).ok();
+    lab.world.rk("net add connet other").ok();
+    assert_ne!(lab.mac("host", &ours), "02:00:00:00:07:08");
+}
+
+/// docs/network-checks.md names the tests of every group: each is there.
+#[test]
+fn every_group_of_network_checks_has_its_tests() {
+    let wanted = (1..=17).map(|nth| format!("N{nth}")).chain(["residue".to_owned()]);
+    assert_eq!(common::rows_with_tests("docs/network-checks.md"), wanted.collect::<Vec<_>>());
+}
+
+#[test]
 fn n15_no_parameter_of_the_host_changes_but_forwarding() {
     let lab = Lab::new();
     // Parameters of links that are there before, and of the whole host.
