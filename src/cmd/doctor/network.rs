@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::Finding;
 use crate::cmd::network::networks;
+use crate::fault::Fault;
 use crate::sys::nft::Nft;
 use crate::sys::{Host, file};
 
@@ -12,7 +13,10 @@ pub(super) fn look(host: &Host, all: &mut Vec<Finding>) {
     all.push(match answer {
         Ok(true) => Finding::ok("nftables", "rkbox's table is there"),
         Ok(false) => Finding::ok("nftables", "the kernel has it; rkbox has no table yet"),
-        Err(error) => Finding::fail("nftables", error.to_string(), "modprobe nf_tables, or use --net none or host"),
+        Err(error) => {
+            let fault = Fault::from(error);
+            Finding::fail("nftables", fault.to_string(), fault.hints().join("; "))
+        }
     });
     let setting = |name: &str| file::read_kernel(&Path::new("/proc/sys").join(name)).ok().map(|text| text.trim().to_owned());
     let legacy = file::read_kernel(Path::new("/proc/net/ip_tables_names")).unwrap_or_default();

@@ -93,16 +93,85 @@ impl NftError {
     }
 }
 
+impl NftError {
+    /// Whether the kernel has no nf_tables at all (none built, no module), rather than not what was asked for.
+    ///
+    /// *Source:* the kernel's `nfnetlink_rcv_msg` (`EINVAL` for a request to a subsystem that nobody serves), `nfnetlink_rcv_batch`
+    /// (`EOPNOTSUPP`), `netlink_create` (`EPROTONOSUPPORT` without nfnetlink). A read of ours is never invalid in itself.
+    pub fn is_absence(&self) -> bool {
+        let is_read = |request: &NftRequest| {
+            use NftRequest::{FindElement, FindTable, Generation, ListChains, ListElements, ListRules};
+            matches!(request, Generation | FindTable | ListChains | ListRules { .. } | ListElements { .. } | FindElement { .. })
+        };
+        match self {
+            NftError::Open(source) => matches!(source.errno(), Some(Errno::EPROTONOSUPPORT | Errno::EAFNOSUPPORT)),
+            NftError::Refused { request, refusal } => match refusal.errno {
+                Errno::EINVAL => is_read(request),
+                Errno::EOPNOTSUPP => *request == NftRequest::Commit,
+                _ => false,
+            },
+            NftError::Exchange { .. } | NftError::Unsettled => false,
+        }
+    }
+}
+
+fn absence(error: &NftError) -> Fault {
+    let message =
+        format!("this kernel has no nf_tables ({error}): without it rkbox neither masquerades, nor publishes ports, nor guards bridges");
+    Fault::new(Kind::FailedPrecondition, message)
+        .hint("load it: modprobe nf_tables; rules of iptables are no substitute, rkbox makes none for this")
+        .hint("or do without: no -p, and a network with \"ipMasq\": false and \"guard\": false, or --net none or host")
+}
+
 impl From<NftError> for Fault {
     fn from(error: NftError) -> Fault {
         let kind = match (&error, error.errno()) {
             (NftError::Unsettled, _) | (_, Some(Errno::ERESTART)) => Kind::Conflict,
-            (NftError::Open(_), Some(Errno::EPROTONOSUPPORT | Errno::EAFNOSUPPORT)) => {
-                return Fault::from_error(Kind::FailedPrecondition, error).hint("load the kernel module: modprobe nf_tables");
+            _ if error.is_absence() => return absence(&error),
+            (_, Some(Errno::EPERM | Errno::EACCES)) => {
+                let fault = Fault::new(Kind::PermissionDenied, format!("nf_tables is denied here: {error}"));
+                return fault
+                    .hint("rkbox needs CAP_NET_ADMIN over this network namespace: a container or service that runs it must be given that");
             }
             (_, Some(errno)) => kind_of_errno(errno),
             (_, None) => Kind::Internal,
         };
         Fault::from_error(kind, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_without_nf_tables_is_told_from_one_that_refuses() {
+        let refused = |request, errno| NftError::Refused { request, refusal: Refusal { errno, note: None } };
+        for absent in [
+            refused(NftRequest::FindTable, Errno::EINVAL),
+            refused(NftRequest::ListElements { map: "masq" }, Errno::EINVAL),
+            refused(NftRequest::Commit, Errno::EOPNOTSUPP),
+            NftError::Open(ChannelError::Open(Errno::EPROTONOSUPPORT)),
+        ] {
+            let fault = Fault::from(absent);
+            assert_eq!(fault.kind(), Kind::FailedPrecondition, "{fault}");
+            assert!(fault.to_string().starts_with("this kernel has no nf_tables ("), "{fault}");
+            assert!(
+                fault.hints()[0].contains("modprobe nf_tables") && fault.hints()[1].contains("\"ipMasq\": false"),
+                "{:?}",
+                fault.hints()
+            );
+        }
+        for present in [
+            refused(NftRequest::FindTable, Errno::ENOENT),
+            refused(NftRequest::AddRule { chain: "x".to_owned() }, Errno::EINVAL),
+            refused(NftRequest::AddRule { chain: "x".to_owned() }, Errno::EOPNOTSUPP),
+            NftError::Unsettled,
+        ] {
+            assert!(!present.is_absence(), "{present}");
+        }
+        let denied = Fault::from(refused(NftRequest::Generation, Errno::EPERM));
+        assert_eq!(denied.kind(), Kind::PermissionDenied);
+        assert!(denied.to_string().contains("denied here") && denied.hints()[0].contains("CAP_NET_ADMIN"), "{denied}");
     }
 }
