@@ -35,7 +35,8 @@ fn assert_the_script_does_the_same(prepare: &str, command: &str) {
         world
     };
     let words = command.split_whitespace();
-    let verb = if command.starts_with("run ") || command.starts_with("update ") { 1 } else { 2 };
+    let of_one_word = ["run ", "update ", "rename ", "start "];
+    let verb = if of_one_word.iter().any(|word| command.starts_with(word)) { 1 } else { 2 };
 
     let world = ready();
     let before = world.observe();
@@ -86,7 +87,7 @@ fn comparable(seen: &Observation) -> Observation {
     let listed = |key: &str| key.ends_with("/layer.mtree");
     let mut kept = seen.normalise_ids().only(|key| !listed(key) && !notes.iter().any(|note| note == key));
     for (key, value) in &mut kept.facts {
-        if key.ends_with("/state.json") || key.ends_with("/pid") || key.ends_with(".pid") {
+        if key.ends_with("/state.json") || key.ends_with("/monitor.json") || key.ends_with("/pid") || key.ends_with(".pid") {
             "<of the process>".clone_into(value);
         }
         // The random word by which a process knows the layer that it unpacked itself.
@@ -139,12 +140,17 @@ explains! {
     run_volumes: "rkbox image load LAYERED", "run --rm --net none -v cache:/c -v /tmp/rkbox-world/made:/m layers pwd";
     run_volumes_kept: "rkbox image load LAYERED; mkdir /tmp/rkbox-world/dir", "run --net none --name c -v /tmp/rkbox-world/dir:/d:ro,U layers pwd";
     rm_volumes: "rkbox image load LAYERED; rkbox run --net none --name c -v cache:/c layers", "rm c";
+    start: "rkbox image load BUSYBOX; rkbox create --net none --name c busybox sleep 1000", "start c";
+    rename: "rkbox image load BUSYBOX; rkbox run --name c busybox true", "rename c d";
+    update_policy: "rkbox image load BUSYBOX; rkbox run --net none --name c busybox true", "update --memory 64m --restart on-failure:3 c";
     update: "rkbox image load BUSYBOX; rkbox run --net none --name c busybox true", "update --memory 64m --pids-limit 9 c";
     volume_create: "true", "volume create --label a=b cache";
     volume_rm: "rkbox volume create cache", "volume rm cache";
     image_load: "true", "image load BUSYBOX";
     image_pull: "REGISTRY", "image pull -q 127.0.0.1:5000/layers:1";
     image_rm: "rkbox image load BUSYBOX", "image rm busybox";
+    image_repair_documents: "REGISTRY; rkbox image pull -q 127.0.0.1:5000/layers:1
+        for blob in $HOME/lib/images/blobs/sha256/*; do printf X | dd of=$blob bs=1 seek=100 conv=notrunc status=none; done", "image verify --repair";
     image_tag: "rkbox image load BUSYBOX", "image tag busybox other:1 busybox";
     image_untag: "rkbox image load BUSYBOX; rkbox image tag busybox other", "image untag busybox";
     image_pin: "rkbox image load BUSYBOX", "image pin busybox";

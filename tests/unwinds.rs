@@ -210,6 +210,9 @@ sweeps! {
     image_rm: Either, "rkbox image load BUSYBOX", "image rm busybox";
     run_volumes: Either, "rkbox image load LAYERED", "run --rm --net none -v cache:/c -v /tmp/rkbox-world/made/deep:/m layers";
     rm_volumes: Either, "rkbox image load LAYERED; rkbox run --net none --name c -v cache:/c layers", "rm -v c";
+    rename: Either, "rkbox image load BUSYBOX; rkbox run -d --name c busybox sleep 1000", "rename c d";
+    rm_renamed: Either, "rkbox image load BUSYBOX; rkbox run --name c busybox true; rkbox rename c d", "rm d";
+    update_policy: Either, "rkbox image load BUSYBOX; rkbox run -d --net none --name c busybox sleep 1000", "update --restart always c";
     update: Either, "rkbox image load BUSYBOX; rkbox run --net none --name c busybox true", "update --memory 64m --pids-limit 9 c";
     volume_create: Before, "true", "volume create cache";
     volume_rm: Either, "rkbox volume create cache", "volume rm cache";
@@ -219,6 +222,9 @@ sweeps! {
     image_save: Before, "rkbox image load BUSYBOX", "image save busybox --to oci:/tmp/rkbox-world/out";
     image_mount: Before, "rkbox image load BUSYBOX", "image mount busybox";
     image_unmount: Either, "rkbox image load BUSYBOX; rkbox image mount busybox", "image unmount busybox";
+    image_repair_blob: Either, "REGISTRY; rkbox image pull -q 127.0.0.1:5000/layers:1
+        blob=$(ls -S $HOME/lib/images/blobs/sha256/* | head -1); printf X | dd of=$blob bs=1 seek=100 conv=notrunc status=none", "image verify --repair";
+    image_repair_file: Either, "rkbox image load LAYERED; printf X >>$(find $HOME/lib/layers/*/fs -type f -size +0 -links 1 | sort | head -1)", "image verify --repair";
     image_prune: Either, "rkbox image load BUSYBOX", "image prune -a";
     bundle_create: Before, "true", "bundle create oci:LAYERS:latest /tmp/rkbox-world/out";
     bundle_create_flat: Before, "true", "bundle create --flat oci:LAYERS:latest /tmp/rkbox-world/out";

@@ -9,6 +9,7 @@ use super::{
     Context, Format, bundle, cni, container, doctor, driver, gc, image, network, output, port, port_forward, repair, sandbox, seccomp,
     transfer, unit, usage, volume,
 };
+use crate::bundle::resources::Resources;
 use crate::cni::built_in::Policy;
 use crate::fault::{Fault, Kind, Result};
 use crate::sys::room::Reserve;
@@ -124,6 +125,8 @@ enum Command {
     Ps(container::PsArgs),
     /// Print everything known of containers as JSON
     Inspect(container::InspectArgs),
+    /// Give a container another name
+    Rename(container::RenameArgs),
     /// Remove containers
     Rm(container::RmArgs),
     /// Copy files into and out of containers
@@ -136,7 +139,7 @@ enum Command {
     Stats(usage::StatsArgs),
     /// Show the processes of a container
     Top(usage::TopArgs),
-    /// Change what containers may use
+    /// Change what containers may use, and what happens when they end
     Update(Box<usage::UpdateArgs>),
     /// Show the published ports of a container or sandbox
     Port(port::PortArgs),
@@ -249,6 +252,7 @@ impl Cli {
     fn refuse_without_root(&self) -> Result<()> {
         let (what, way) = match &self.command {
             Command::Pause(_) | Command::Unpause(_) => ("freezing", "rkbox kill -s STOP and -s CONT stop the first process"),
+            Command::Update(args) if args.bounds.read().is_ok_and(|bounds| bounds == Resources::default()) => return Ok(()),
             Command::Update(_) | Command::Stats(_) => ("what works by control groups", "run rkbox as root"),
             _ => return Ok(()),
         };
@@ -281,6 +285,7 @@ impl Cli {
             Command::Run(_)
             | Command::PortForward(_)
             | Command::Update(_)
+            | Command::Rename(_)
             | Command::Rm(_)
             | Command::Gc(_)
             | Command::Create(_)
@@ -353,6 +358,7 @@ impl Command {
             Command::Logs(args) => container::logs(context, &args),
             Command::Ps(args) => container::ps(context, &args),
             Command::Inspect(args) => container::inspect(context, &args),
+            Command::Rename(args) => container::rename(context, &args),
             Command::Rm(args) => container::rm(context, &args),
             Command::Cp(args) => transfer::cp(context, &args),
             Command::Diff(args) => transfer::diff(context, &args),

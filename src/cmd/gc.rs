@@ -22,6 +22,7 @@ pub fn run(cx: &Context, _args: &GcArgs) -> Result<u8> {
         &mut faults,
     );
     collect(container::reclaim(host), &mut gone, &mut faults);
+    collect(container::reclaim_names(host), &mut gone, &mut faults);
     collect(sandbox::reclaim(host), &mut gone, &mut faults);
     collect(network::reclaim(host), &mut gone, &mut faults);
     collect(volume::reclaim(host), &mut gone, &mut faults);

@@ -1,6 +1,7 @@
 //! Finding boxes by id, unique prefix or name, and reading their records.
 
 use std::path::Path;
+use std::str::FromStr;
 
 use serde::de::DeserializeOwned;
 
@@ -8,7 +9,7 @@ use crate::bundle::cgroup;
 use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::ids::{CgroupDriver, Id};
 use crate::plan::journal;
-use crate::record::{ContainerRecord, Renewal, RuntimeFacts, SandboxRecord};
+use crate::record::{ContainerRecord, NAME_FILE, RESTART_FILE, Renewal, RuntimeFacts, SandboxRecord};
 use crate::sys::runc::{self, Runc};
 use crate::sys::{Host, file, proc, rootless};
 
@@ -94,14 +95,38 @@ pub fn sandbox(host: &Host, id: &Id) -> Result<SandboxRecord> {
     Ok(record)
 }
 
-/// Reads the record of container `id`, with what this boot changed of it.
+/// Reads the record of container `id`, with what was changed of it since: its name, its restart policy, its addresses.
 pub fn container(host: &Host, id: &Id) -> Result<ContainerRecord> {
     let dir = host.container_dir(id.as_str());
     let mut record: ContainerRecord = read(host, id, &dir)?;
+    if let Some(name) = changed(&dir, NAME_FILE)? {
+        record.name = name;
+    }
+    if let Some(policy) = changed(&dir, RESTART_FILE)? {
+        record.life.restart = policy;
+    }
     if let Some(renewal) = renewal(&dir, &record.boot_id)? {
         (record.boot_id, record.attachments) = (renewal.boot_id, renewal.attachments);
     }
     Ok(record)
+}
+
+/// The ids of the containers that were renamed.
+pub fn renamed(host: &Host) -> Result<Vec<Id>> {
+    let mut found = Vec::new();
+    for id in ids(host, BoxKind::Container)? {
+        if file::exists(&host.container_dir(id.as_str()).join(NAME_FILE))? {
+            found.push(id);
+        }
+    }
+    Ok(found)
+}
+
+/// What a file of one line beside a record says instead of it.
+fn changed<T: FromStr<Err = Fault>>(dir: &Path, name: &str) -> Result<Option<T>> {
+    let Some(text) = file::find(&dir.join(name), 4096)? else { return Ok(None) };
+    let damaged = |fault: Fault| fault.of_kind(Kind::DataLoss).doing(format!("reading {}", dir.join(name).display()));
+    String::from_utf8_lossy(&text).trim_end_matches('\n').parse().map(Some).map_err(damaged)
 }
 
 fn renewal(dir: &Path, made_in: &str) -> Result<Option<Renewal>> {

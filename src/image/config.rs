@@ -45,7 +45,9 @@ impl Config {
         Ok(Config { spec, diff_ids, raw: bytes.to_vec() })
     }
 
-    /// The image's id: the digest of the raw bytes.
+    /// The image's id: the SHA-256 of the raw bytes, by whatever digest its manifest names them.
+    ///
+    /// *Source:* image-spec `config.md`, "ImageID".
     pub fn id(&self) -> Digest {
         Digest::of(&self.raw)
     }

@@ -66,7 +66,7 @@ fn image(entry: Entry) -> Result<ArchivedImage> {
     let config = member_name(&entry.config)?;
     let base = config.rsplit('/').next().unwrap_or_default();
     let stem = base.strip_suffix(".json").unwrap_or(base);
-    let id = Digest::from_hex(stem.strip_prefix("sha256:").unwrap_or(stem));
+    let id = Digest::from_file_name(stem.strip_prefix("sha256:").unwrap_or(stem));
     let layers = layers.iter().map(|name| member_name(name)).collect::<Result<_>>()?;
     let named = entry.repo_tags.unwrap_or_default();
     let references = named.iter().map(|name| name.parse()).collect::<Result<Vec<Reference>>>().hint(|| "give it a name with --name")?;

@@ -10,6 +10,7 @@ use flate2::bufread::MultiGzDecoder;
 
 use crate::fault::{Context as _, Fault, Kind, Result};
 
+use super::Digest;
 use super::layer_stream::{Digested, Feed, Stream, deep_pipe, pipe};
 use super::tar_reader::{Limits, TarReader};
 use super::zstd_window;
@@ -30,11 +31,11 @@ pub enum Compression {
 pub struct Claim<'a> {
     /// From the manifest; empty when there is none (then the first bytes decide).
     pub media_type: &'a str,
-    /// Of the blob, `sha256:HEX`.
+    /// Of the blob, `sha256:HEX` or `sha512:HEX`.
     pub digest: &'a str,
     /// Of the blob, in bytes.
     pub size: u64,
-    /// Of the uncompressed tar, `sha256:HEX`.
+    /// Of the uncompressed tar, by either too.
     pub diff_id: &'a str,
 }
 
@@ -84,28 +85,27 @@ pub fn read_layer<T>(
     limits: Limits,
     consume: impl FnOnce(&mut TarReader<Stream>) -> Result<T>,
 ) -> Result<T> {
-    for digest in [claim.digest, claim.diff_id] {
-        check_digest(digest)?;
-    }
+    let [of_blob, of_tar] = [claim.digest, claim.diff_id].map(|text| text.parse::<Digest>().map(|digest| digest.algorithm()));
+    let (of_blob, of_tar) = (of_blob?, of_tar?);
     let expected = Compression::of_media_type(claim.media_type)?;
     let mut blob = blob.take(claim.size.saturating_add(1));
     std::thread::scope(|scope| {
         let (feed, mut raw) = pipe();
-        let reading = scope.spawn(move || feed.pump_digested(&mut blob));
+        let reading = scope.spawn(move || feed.pump_digested(of_blob, &mut blob));
         let compression = compression_of(&mut raw, expected)?;
         let (made, inflated, tar) = if compression == Compression::Plain {
-            let (tar, tar_digesting) = raw.digested_behind(scope);
+            let (tar, tar_digesting) = raw.digested_behind(of_tar, scope);
             (read_tar(tar, limits, consume), Ok(()), joined(tar_digesting)?)
         } else {
             let (feed, tar) = deep_pipe();
             let inflating = scope.spawn(move || inflate(raw, compression, &feed));
-            let (tar, tar_digesting) = tar.digested_behind(scope);
+            let (tar, tar_digesting) = tar.digested_behind(of_tar, scope);
             let made = read_tar(tar, limits, consume);
             (made, joined(inflating)?, joined(tar_digesting)?)
         };
         let made = settle(made, inflated, joined(reading)?.map_err(broken), claim)?;
         let tar = tar.ok_or_else(|| Fault::internal("a layer was not read to its end"))?;
-        check_tar(claim, &tar.0).map(|()| made)
+        check_tar(claim, tar.0.as_str()).map(|()| made)
     })
 }
 
@@ -113,7 +113,7 @@ pub fn read_layer<T>(
 fn settle<T>(made: Result<T>, inflated: Result<()>, read: Result<Option<Digested>>, claim: &Claim<'_>) -> Result<T> {
     // A cut or changed blob is better told as a blob that is not the claimed one.
     if let Ok(Some((digest, size))) = &read {
-        check_blob(claim, digest, *size)?;
+        check_blob(claim, digest.as_str(), *size)?;
     }
     let whole = matches!(read, Ok(Some(_)));
     match (made, read.and(inflated)) {
@@ -150,14 +150,6 @@ fn compression_of(blob: &mut Stream, expected: Option<Compression>) -> Result<Co
         }
         _ => Ok(compression),
     }
-}
-
-fn check_digest(digest: &str) -> Result<()> {
-    let hex = digest.strip_prefix("sha256:");
-    if hex.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))) {
-        return Ok(());
-    }
-    Err(Fault::invalid(format!("digest {digest:?} is not sha256 and 64 lowercase hex digits")))
 }
 
 fn wrong(what: String) -> Result<()> {
@@ -201,11 +193,11 @@ fn inflate(mut blob: Stream, compression: Compression, tar: &Feed) -> Result<()>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sha2::{Digest, Sha256};
+    use crate::image::Algorithm;
     use std::io::Write;
 
     fn sum(bytes: &[u8]) -> String {
-        format!("sha256:{}", crate::ids::hex(&Sha256::digest(bytes)))
+        Digest::of(bytes).to_string()
     }
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -231,6 +223,14 @@ mod tests {
             (zstd::encode_all(&tar[..], 1).unwrap(), "application/vnd.oci.image.layer.v1.tar+zstd"),
         ] {
             let (digest, diff_id) = (sum(&blob), sum(&tar));
+            let [long, long_id] = [&blob, &tar].map(|bytes| Digest::by(Algorithm::Sha512, bytes).to_string());
+            for (digest, diff_id) in [(&long, &long_id), (&long, &diff_id), (&digest, &long_id)] {
+                let claim = Claim { media_type, digest, size: blob.len() as u64, diff_id };
+                read(&blob, &claim).unwrap();
+                let others = [long.replace(':', ":0")[..135].to_owned(), long_id.replace(':', ":0")[..135].to_owned()];
+                let bad = [Claim { digest: &others[0], ..claim.clone() }, Claim { diff_id: &others[1], ..claim }];
+                bad.iter().for_each(|claim| assert_eq!(read(&blob, claim).unwrap_err().kind(), Kind::DataLoss, "{claim:?}"));
+            }
             let good = Claim { media_type, digest: &digest, size: blob.len() as u64, diff_id: &diff_id };
             read(&blob, &good).unwrap();
             read(&blob, &Claim { media_type: "", ..good.clone() }).unwrap();

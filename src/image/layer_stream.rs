@@ -4,9 +4,8 @@ use std::io::{self, BufRead, Read};
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::thread::{Scope, ScopedJoinHandle};
 
-use sha2::{Digest, Sha256};
-
 use super::two_digests::{Twin, TwoDigests};
+use super::{Algorithm, Digest, Hasher};
 
 /// How much waits between two stages.
 #[derive(Clone, Copy)]
@@ -62,8 +61,8 @@ struct FileMark {
     twin: Twin,
 }
 
-/// `sha256:HEX` of some bytes, and how many they are.
-pub type Digested = (String, u64);
+/// The digest of some bytes, and how many they are.
+pub type Digested = (Digest, u64);
 
 /// A digest in the making; its end is `None` when nobody read to the end.
 pub type Digesting<'scope> = ScopedJoinHandle<'scope, Option<Digested>>;
@@ -93,13 +92,13 @@ impl Feed {
     }
 
     /// As [`Self::pump`], with the digest of what it read; `None` when nobody read to the end.
-    pub fn pump_digested(&self, source: &mut dyn Read) -> io::Result<Option<Digested>> {
-        let (mut digest, mut count) = (Sha256::new(), 0);
+    pub fn pump_digested(&self, algorithm: Algorithm, source: &mut dyn Read) -> io::Result<Option<Digested>> {
+        let (mut digest, mut count) = (Hasher::new(algorithm), 0);
         let ended = self.pump_through(source, |bytes| {
             digest.update(bytes);
             count += bytes.len() as u64;
         })?;
-        Ok(ended.then(|| (format!("sha256:{}", crate::ids::hex(&digest.finalize())), count)))
+        Ok(ended.then(|| (digest.finish(), count)))
     }
 
     fn pump_through(&self, source: &mut dyn Read, mut look: impl FnMut(&[u8])) -> io::Result<bool> {
@@ -159,8 +158,8 @@ impl Stream {
     }
 
     /// Puts a thread behind that digests what was read, and the files in it that [`Self::digest_file`] names. To be called before
-    /// anything is consumed.
-    pub fn digested_behind<'scope>(mut self, scope: &'scope Scope<'scope, '_>) -> (Stream, Digesting<'scope>) {
+    /// anything is consumed. `algorithm` is that of the whole; files are digested with SHA-256.
+    pub fn digested_behind<'scope>(mut self, algorithm: Algorithm, scope: &'scope Scope<'scope, '_>) -> (Stream, Digesting<'scope>) {
         let (read, passed) = mpsc::sync_channel(SHALLOW.buffers);
         let (found, digests) = mpsc::channel();
         let empty = self.empty.clone();
@@ -170,11 +169,10 @@ impl Stream {
         }
         self.behind = Some(Behind { read, files: Vec::new(), digests });
         let digesting = scope.spawn(move || {
-            let mut sums = TwoDigests::new();
+            let mut sums = TwoDigests::new(algorithm);
             for passed in passed {
                 let Passed::Bytes(bytes, files) = passed else {
-                    let (digest, count) = sums.finish();
-                    return Some((format!("sha256:{}", crate::ids::hex(&digest)), count));
+                    return Some(sums.finish());
                 };
                 digest_all(&mut sums, &bytes, &files, &found);
                 let _ = empty.send(bytes);

@@ -81,6 +81,7 @@ pub struct Manifest {
     pub layers: Vec<Descriptor>,
     /// As stored; never written again from the typed view.
     pub raw: Vec<u8>,
+    digest: Digest,
 }
 
 /// What a document must be.
@@ -176,10 +177,17 @@ pub fn is_index(descriptor: &Descriptor, bytes: &[u8]) -> Result<bool> {
 }
 
 impl Manifest {
-    /// Reads a manifest.
+    /// Reads a manifest that no descriptor names; it goes by its SHA-256.
+    ///
+    /// *Errors:* as [`Manifest::named`].
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        Manifest::named(bytes, Digest::of(bytes))
+    }
+
+    /// Reads a manifest whose bytes were held against `digest`, by which it goes.
     ///
     /// *Errors:* `InvalidArgument` for a malformed one, `Unimplemented` for artifacts, foreign layers and unknown media types.
-    pub fn parse(bytes: &[u8]) -> Result<Self> {
+    pub fn named(bytes: &[u8], digest: Digest) -> Result<Self> {
         let raw = document(bytes, Role::Manifest)?;
         let config = descriptor(raw.get("config").unwrap_or(&Value::Null)).doing(|| "reading the config of the manifest")?;
         if !matches!(config.media_type.as_str(), OCI_CONFIG | DOCKER_CONFIG) {
@@ -201,7 +209,7 @@ impl Manifest {
         let docker = config.media_type == DOCKER_CONFIG;
         let default = if docker { DOCKER_MANIFEST } else { OCI_MANIFEST };
         let media_type = raw.get("mediaType").and_then(Value::as_str).unwrap_or(default).to_owned();
-        Ok(Manifest { media_type, config, layers, raw: bytes.to_vec() })
+        Ok(Manifest { media_type, config, layers, raw: bytes.to_vec(), digest })
     }
 
     /// Makes the OCI manifest of an image that came without one; equal inputs give equal bytes.
@@ -220,9 +228,9 @@ impl Manifest {
         self.media_type == OCI_MANIFEST && self.config.media_type == OCI_CONFIG
     }
 
-    /// The digest of the raw bytes.
+    /// The digest of the raw bytes, by which it is stored.
     pub fn digest(&self) -> Digest {
-        Digest::of(&self.raw)
+        self.digest.clone()
     }
 }
 

@@ -25,7 +25,7 @@ pub mod two_digests;
 pub mod zstd_window;
 
 pub use config::Config;
-pub use digest::Digest;
+pub use digest::{Algorithm, Digest, Hasher};
 pub use manifest::{Compression, Manifest};
 pub use platform::Platform;
 pub use reference::Reference;

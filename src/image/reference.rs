@@ -25,6 +25,8 @@ pub struct Reference {
 const NAME_LIMIT: usize = 255;
 /// The longest tag, in bytes.
 const TAG_LIMIT: usize = 128;
+/// The longest digest, a SHA-512, in bytes, with its algorithm and the signs before it and the tag.
+const DIGEST_LIMIT: usize = 140;
 
 impl Reference {
     /// Registry host, with its port if any.
@@ -45,6 +47,11 @@ impl Reference {
     /// The tag; `latest` was put in when there was neither tag nor digest.
     pub fn tag(&self) -> Option<&str> {
         self.tag.as_deref()
+    }
+
+    /// What has `digest` in the same repository, whatever its tag.
+    pub fn at(&self, digest: &Digest) -> Reference {
+        Reference { tag: None, digest: Some(digest.clone()), ..self.clone() }
     }
 
     /// The digest of a manifest or index.
@@ -75,7 +82,7 @@ impl FromStr for Reference {
             Fault::invalid(format!("image reference {shown:?} is not valid: {why}"))
                 .hint("the form is [REGISTRY/]NAME[:TAG], such as busybox:latest")
         };
-        if text.len() > NAME_LIMIT + TAG_LIMIT + 80 {
+        if text.len() > NAME_LIMIT + TAG_LIMIT + DIGEST_LIMIT {
             return Err(bad("it is too long"));
         }
         let (named, digest) = match text.split_once('@') {

@@ -2,6 +2,8 @@
 
 use sha2::block_api::compress256;
 
+use super::{Algorithm, Digest, Hasher};
+
 /// Advances two SHA-256 states over the same blocks; what they are is for the processor to say, and so not known on this floor.
 pub type Twin = fn(&mut [u32; 8], &mut [u32; 8], &[[u8; 64]]);
 
@@ -69,9 +71,12 @@ impl Sum {
 
 /// The digest of a whole stream, and one after another those of files in it.
 ///
-/// In a tar the content of a file starts at a multiple of 512 bytes, so that its blocks are blocks of the tar too.
+/// In a tar the content of a file starts at a multiple of 512 bytes, so that its blocks are blocks of the tar too. A stream that is to
+/// be digested with SHA-512 shares nothing with its files, which are digested with SHA-256 all the same.
 pub struct TwoDigests {
     whole: Sum,
+    /// Instead of `whole`, and the bytes that it took.
+    other: Option<(Hasher, u64)>,
     file: Option<File>,
 }
 
@@ -82,9 +87,10 @@ struct File {
 }
 
 impl TwoDigests {
-    /// Of nothing.
-    pub fn new() -> Self {
-        TwoDigests { whole: Sum::new(), file: None }
+    /// Of nothing, the whole by `algorithm`.
+    pub fn new(algorithm: Algorithm) -> Self {
+        let other = (algorithm != Algorithm::Sha256).then(|| (Hasher::new(algorithm), 0));
+        TwoDigests { whole: Sum::new(), other, file: None }
     }
 
     /// The next `size` bytes are a file; what was left of the file before is not waited for. Answers the digest of an empty file.
@@ -96,13 +102,16 @@ impl TwoDigests {
     /// Takes the first of `bytes`, to the end of the file at most; answers how many, and the digest of a file that ended there.
     pub fn update(&mut self, bytes: &[u8]) -> (usize, Option<[u8; 32]>) {
         let Some(file) = &mut self.file else {
-            self.whole.update(bytes);
+            self.update_whole(bytes);
             return (bytes.len(), None);
         };
         let count = bytes.len().min(usize::try_from(file.left).unwrap_or(usize::MAX));
         let bytes = &bytes[..count];
         file.left -= count as u64;
-        if file.sum.filled == self.whole.filled {
+        if self.other.is_some() {
+            file.sum.update(bytes);
+            self.update_whole(bytes);
+        } else if file.sum.filled == self.whole.filled {
             let rest = self.whole.top_up(bytes);
             file.sum.top_up(bytes);
             let (blocks, tail) = rest.as_chunks::<BLOCK>();
@@ -118,27 +127,34 @@ impl TwoDigests {
         (count, self.ended_file())
     }
 
+    fn update_whole(&mut self, bytes: &[u8]) {
+        match &mut self.other {
+            None => self.whole.update(bytes),
+            Some((hasher, count)) => {
+                hasher.update(bytes);
+                *count += bytes.len() as u64;
+            }
+        }
+    }
+
     fn ended_file(&mut self) -> Option<[u8; 32]> {
         self.file.take_if(|file| file.left == 0).map(|file| file.sum.finish())
     }
 
     /// The digest of the whole stream, and how many bytes it had.
-    pub fn finish(self) -> ([u8; 32], u64) {
+    pub fn finish(self) -> (Digest, u64) {
+        if let Some((hasher, count)) = self.other {
+            return (hasher.finish(), count);
+        }
         let count = self.whole.count;
-        (self.whole.finish(), count)
-    }
-}
-
-impl Default for TwoDigests {
-    fn default() -> Self {
-        TwoDigests::new()
+        (Digest::from_hash(&self.whole.finish()), count)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sha2::{Digest, Sha256};
+    use sha2::{Digest as _, Sha256};
 
     fn one_by_one(one: &mut [u32; 8], other: &mut [u32; 8], blocks: &[[u8; 64]]) {
         compress256(one, blocks);
@@ -146,8 +162,8 @@ mod tests {
     }
 
     /// Digests `bytes`, in pieces of `piece`, with files at these places.
-    fn digest(bytes: &[u8], piece: usize, files: &[(usize, usize)]) -> (Vec<[u8; 32]>, [u8; 32]) {
-        let (mut sums, mut found, mut at) = (TwoDigests::new(), Vec::new(), 0);
+    fn digest(algorithm: Algorithm, bytes: &[u8], piece: usize, files: &[(usize, usize)]) -> (Vec<[u8; 32]>, Digest) {
+        let (mut sums, mut found, mut at) = (TwoDigests::new(algorithm), Vec::new(), 0);
         let mut starts = files.iter().peekable();
         while at < bytes.len() {
             while let Some((_, size)) = starts.next_if(|(start, _)| *start == at) {
@@ -164,14 +180,15 @@ mod tests {
     }
 
     #[test]
-    fn both_are_sha256_for_files_of_any_size_anywhere() {
+    fn both_are_right_for_files_of_any_size_anywhere() {
         let bytes: Vec<u8> = (0..4096_u32).map(|n| (n * n / 7) as u8).collect();
         for piece in [1, 7, 64, 100, 4096] {
             for size in (0..300).chain([1024, 2000]) {
                 for start in [512, 513, 575] {
                     let files = [(0, 0), (64, 55), (start, size), (3000, 1096)];
-                    let (found, whole) = digest(&bytes, piece, &files);
-                    assert_eq!(whole, <[u8; 32]>::from(Sha256::digest(&bytes)));
+                    let algorithm = Algorithm::ALL[size % 2];
+                    let (found, whole) = digest(algorithm, &bytes, piece, &files);
+                    assert_eq!(whole, Digest::by(algorithm, &bytes));
                     for (found, (start, size)) in found.iter().zip(files) {
                         assert_eq!(*found, <[u8; 32]>::from(Sha256::digest(&bytes[start..start + size])), "{size} bytes at {start}");
                     }

@@ -56,7 +56,12 @@ impl Monitor {
         if matches!(role, Some(Role::Attached { .. })) {
             self.on_attached();
         }
-        if *request == Request::Stop && matches!(self.stage, Stage::Waiting(_)) {
+        let over = match request {
+            Request::Stop => true,
+            Request::Restart { policy } => self.exit.as_ref().is_some_and(|exit| !policy.wants(exit.exit_code, self.restarts)),
+            _ => false,
+        };
+        if over && matches!(self.stage, Stage::Waiting(_)) {
             self.finish();
         }
     }
@@ -93,6 +98,14 @@ impl Monitor {
             },
             Request::LogLimit { max_bytes, max_files } if self.output.limit(*max_bytes, *max_files) => done(),
             Request::LogLimit { .. } => refused("the container has no log"),
+            Request::Name { name } => {
+                self.order.name.clone_from(name);
+                done()
+            }
+            Request::Restart { policy } => {
+                self.order.restart = *policy;
+                done()
+            }
         }
     }
 

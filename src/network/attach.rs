@@ -9,7 +9,6 @@ use serde_json::Value;
 use super::call::{self, Call};
 use super::foreign;
 use super::networks::Network;
-use crate::cni::built_in::BuiltIn;
 use crate::cni::cache;
 use crate::cni::config::Member;
 use crate::cni::inject::{self, Asked};
@@ -49,8 +48,8 @@ pub struct Attach<'a> {
 pub struct Attached {
     /// The steps, in order.
     pub steps: Vec<Step>,
-    /// The address pool's lock, to be held until the steps are done.
-    pub lock: Option<Hold>,
+    /// The locks of the address pools, one for each plugin that has a pool, to be held until the steps are done.
+    pub locks: Vec<Hold>,
     /// The addresses with their prefixes; not known before the steps are done when another program gives them.
     pub addresses: Vec<IpNetwork>,
     /// The gateway of the first address.
@@ -147,23 +146,17 @@ fn in_process<'a>(host: &Host, attach: &Attach<'a>) -> Result<(Attached, &'a [Me
     };
     let (mut attached, mut result) = (Attached::default(), None::<CniResult>);
     for (nth, member) in network.members.iter().enumerate() {
-        let built_in = member.built_in.as_ref().map(|_| told(attach, member)).transpose()?;
+        let built_in = member.built_in.as_ref().map(|_| network.told(member, attach.asked)).transpose()?;
         let Some(built_in) = built_in.filter(|built_in| built_in.ipam().is_built_in()) else {
             return Ok((attached, &network.members[nth..], result));
         };
         let planned = call::plan_add(&call, &built_in, result.as_ref(), None)?;
         attached.steps.extend(planned.steps);
-        attached.lock = attached.lock.or(planned.lock);
+        attached.locks.extend(planned.lock);
         attached.notes.extend(planned.notes);
         result = Some(planned.result);
     }
     Ok((attached, &[], result))
-}
-
-fn told(attach: &Attach<'_>, member: &Member) -> Result<BuiltIn> {
-    let network = attach.network;
-    let conf = inject::inject(&network.name, network.version, &member.plugin, None, attach.asked)?;
-    BuiltIn::read(&conf, network.version, &attach.asked.args)
 }
 
 /// Where libcni keeps an attachment.

@@ -30,6 +30,11 @@ pub use userns::{Shift, UserNs};
 /// Version of the records.
 pub const VERSION: u32 = 1;
 
+/// The file with the name of a container that was renamed, beside its record, which never changes.
+pub const NAME_FILE: &str = "name";
+/// The file with the restart policy of a container whose policy was changed, beside its record.
+pub const RESTART_FILE: &str = "restart";
+
 /// Name and place of a box in the words of CRI.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Metadata {

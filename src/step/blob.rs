@@ -11,7 +11,7 @@ use crate::image::Digest;
 use crate::script::{Script, quote};
 use crate::sys::archive::Span;
 use crate::sys::registry::{Access, Remote};
-use crate::sys::{Host, file, store};
+use crate::sys::{Host, blob_seal, file, store};
 
 /// Where the bytes of a blob come from.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -38,7 +38,7 @@ pub enum BlobSource {
 pub struct Blob {
     /// The OCI layout of the store.
     pub store: PathBuf,
-    /// `sha256:HEX`.
+    /// `sha256:HEX` or `sha512:HEX`.
     pub digest: String,
     /// Bytes.
     pub size: u64,
@@ -58,7 +58,8 @@ impl fmt::Display for Blob {
 pub struct Before {
     /// The size of the file; `None` when there was none.
     pub size: Option<u64>,
-    /// Whether that is the whole blob; a torn one is written again.
+    /// Whether that is the whole blob, by its seal and (for a small one) its digest; one without a seal is read, and written again when
+    /// it is torn or damaged.
     pub whole: bool,
 }
 
@@ -72,16 +73,21 @@ impl Action for Blob {
     type Before = Before;
 
     fn look(&self, _host: &Host) -> Result<Before> {
-        let size = store::find_blob_size(&self.digest()?.blob(&self.store))?;
-        Ok(Before { size, whole: size == Some(self.size) })
+        let digest = self.digest()?;
+        let path = digest.blob(&self.store);
+        Ok(Before { size: store::find_blob_size(&path)?, whole: blob_seal::is_good(&path, &digest, self.size)? })
     }
 
     fn already(&self, before: &Before) -> bool {
         before.whole
     }
 
-    fn apply(&self, _before: &Before, host: &Host) -> Result<()> {
+    fn apply(&self, before: &Before, host: &Host) -> Result<()> {
         let digest = self.digest()?;
+        let local = !matches!(self.source, BlobSource::Registry(_));
+        if local && before.size == Some(self.size) && blob_seal::settle(&digest.blob(&self.store), &digest, self.size)? {
+            return Ok(());
+        }
         match &self.source {
             BlobSource::Text(text) => store::write_blob(&self.store, &digest, self.size, &mut text.as_bytes()),
             BlobSource::Span { path, offset } => {
@@ -125,7 +131,9 @@ impl Action for Blob {
         let partial = format!("{path}.partial");
         match way {
             Way::Apply => {
-                out.raw(&format!("if [ ! -e {} ]; then", quote(&path)));
+                let sum = format!("{}sum -c --status", digest.algorithm().name());
+                let whole = format!("printf '%s\\n' {} | {sum}", quote(&format!("{}  {path}", digest.hex())));
+                out.raw(&format!("if [ ! -e {} ] || ! {whole}; then", quote(&path)));
                 match &self.source {
                     BlobSource::Text(text) => out.write_file(&partial, 0o644, text.as_bytes()),
                     BlobSource::Span { path, offset: 0 } => out.run(["cp", "--", &path.to_string_lossy(), &partial]),
@@ -142,8 +150,9 @@ impl Action for Blob {
                     BlobSource::Registry(remote) => fetch_in_shell(remote, &partial, out),
                 }
                 let line = format!("{}  {partial}", digest.hex());
-                out.raw(&format!("printf '%s\\n' {} | sha256sum -c --status", quote(&line)));
+                out.raw(&format!("printf '%s\\n' {} | {sum}", quote(&line)));
                 out.run(["chmod", "0644", &partial]);
+                out.run(["touch", "-m", "-d", &format!("@{}", blob_seal::mark(&digest)), &partial]);
                 out.run(["sync", &partial]);
                 out.run(["mv", "--", &partial, &path]);
                 out.raw("fi");

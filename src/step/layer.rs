@@ -41,7 +41,7 @@ pub struct Layer {
     /// Its media type in the manifest; empty when unknown (then its first bytes decide how it is compressed).
     #[serde(default)]
     pub media_type: String,
-    /// Digest of the blob, `sha256:HEX`.
+    /// Digest of the blob, `sha256:HEX` or `sha512:HEX`.
     pub digest: String,
     /// Size of the blob in bytes.
     pub size: u64,
@@ -156,7 +156,7 @@ impl Action for Layer {
         let Some(_turn) = self.turn(signal::check)? else { return Ok(()) };
         let below = Box::new(|| overlay_lowers(&self.lowers));
         let unpacked = BlobReader::open(&self.blob, host).and_then(|blob| self.apply_from(before, blob, below, host.keep_free));
-        BlobReader::judge(unpacked, &self.digest, host)
+        BlobReader::judge(unpacked, (&self.blob, &self.digest), host)
     }
 
     fn undo(&self, before: &LayerBefore, host: &Host) -> Result<Undone> {
@@ -334,7 +334,9 @@ pub(super) fn inflate_in_shell(media_type: &str) -> &'static str {
 
 /// Prints the checks of a blob that `source` writes to its standard output.
 pub(super) fn check_in_shell(source: &str, claim: &Claim<'_>, out: &mut Script) {
-    let hex = |digest: &str| quote(digest.strip_prefix("sha256:").unwrap_or(digest));
-    out.raw(&format!("[ \"$({source} | sha256sum | cut -c1-64)\" = {} ]", hex(claim.digest)));
-    out.raw(&format!("[ \"$({source} | {} | sha256sum | cut -c1-64)\" = {} ]", inflate_in_shell(claim.media_type), hex(claim.diff_id)));
+    let plain = format!("{source} | {}", inflate_in_shell(claim.media_type));
+    for (from, digest) in [(source, claim.digest), (&plain, claim.diff_id)] {
+        let (algorithm, hex) = digest.split_once(':').unwrap_or(("sha256", digest));
+        out.raw(&format!("[ \"$({from} | {algorithm}sum | cut -c1-{})\" = {} ]", hex.len(), quote(hex)));
+    }
 }

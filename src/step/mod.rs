@@ -169,6 +169,7 @@ macro_rules! steps {
                     }
                     Step::PortTable(_) => Some(Piece::PortTable),
                     Step::Fence(step) => Some(step.piece()),
+                    Step::Hairpin(step) => Some(step.piece()),
                     Step::Publish(step) => Some(step.piece()),
                     Step::SpoofTable(_) => Some(Piece::SpoofTable),
                     Step::SpoofGuard(step) => Some(step.piece()),
@@ -249,6 +250,8 @@ steps! {
     SharedDir in shared_dir,
     NetnsFiles in netns_files,
     HostsName in hosts_name,
+    HostsLines in hosts_lines,
+    NameRelease in name_release,
     // Namespaces and networks.
     NetnsRoot in netns_root,
     RootlessNetns in rootless_netns,
@@ -266,6 +269,7 @@ steps! {
     Masquerade in masquerade,
     PortTable in port_table,
     Fence in fence,
+    Hairpin in hairpin,
     Publish in publish,
     SpoofTable in spoof_table,
     SpoofGuard in spoof_guard,
@@ -283,5 +287,6 @@ steps! {
     CgroupParent in cgroup_parent,
     Process in process,
     Bounds in bounds,
+    Setting in setting,
     Watched in watched,
 }

@@ -69,7 +69,7 @@ impl Tag {
                 _ => fault,
             })
         };
-        let manifest = Manifest::parse(&document(descriptor)?)?;
+        let manifest = Manifest::named(&document(descriptor)?, descriptor.digest.clone())?;
         let config = Config::parse(&document(&manifest.config)?)?;
         config.check_against(&manifest)?;
         for layer in &manifest.layers {

@@ -3,11 +3,9 @@
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
-use sha2::{Digest as _, Sha256};
-
 use super::archive::Span;
 use crate::fault::{Context as _, Fault, Kind, Result, kind_of_errno};
-use crate::image::{Compression, Digest};
+use crate::image::{Compression, Digest, Hasher};
 
 /// A member of an archive.
 #[derive(Clone, Debug)]
@@ -72,9 +70,9 @@ fn write_tar<W: Write>(out: W, members: &[Member]) -> Result<W> {
             Content::Bytes(bytes) => put(bytes.len() as u64, tar::EntryType::Regular, &mut bytes.as_slice())?,
             Content::Blob { path, digest } => {
                 let span = Span::of_file(path)?;
-                let mut bytes = Hashing { from: span.reader()?, hash: Sha256::new() };
+                let mut bytes = Hashing { from: span.reader()?, hash: Hasher::new(digest.algorithm()) };
                 put(span.size, tar::EntryType::Regular, &mut bytes)?;
-                let found = Digest::from_hash(&bytes.hash.finalize().into());
+                let found = bytes.hash.finish();
                 if found != *digest {
                     let fault = Fault::new(Kind::DataLoss, format!("content has digest {found}, not {digest}"));
                     return Err(fault).doing(|| format!("reading {}", path.display()));
@@ -87,7 +85,7 @@ fn write_tar<W: Write>(out: W, members: &[Member]) -> Result<W> {
 
 struct Hashing<R> {
     from: R,
-    hash: Sha256,
+    hash: Hasher,
 }
 
 impl<R: Read> Read for Hashing<R> {

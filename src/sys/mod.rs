@@ -6,6 +6,7 @@
 
 pub mod archive;
 pub mod archive_write;
+pub mod blob_seal;
 pub mod cgroup;
 pub mod cgroup_lock;
 pub mod changes;

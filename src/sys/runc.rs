@@ -107,13 +107,27 @@ impl Runc {
         if self.driver == CgroupDriver::Systemd { exec.arg("--systemd-cgroup") } else { exec }
     }
 
-    /// The words of a shell command that runs a container in the foreground.
-    pub fn foreground_words(&self, launch: &Launch<'_>) -> Vec<String> {
+    /// The first words of any shell command.
+    fn words(&self) -> Vec<String> {
         let text = |path: &Path| path.to_string_lossy().into_owned();
         let mut words = vec![text(&self.program), "--root".to_owned(), text(&self.root)];
         if self.driver == CgroupDriver::Systemd {
             words.push("--systemd-cgroup".to_owned());
         }
+        words
+    }
+
+    /// The words of a shell command that starts a container that was created.
+    pub fn start_words(&self, id: &str) -> Vec<String> {
+        let mut words = self.words();
+        words.extend(["start".to_owned(), id.to_owned()]);
+        words
+    }
+
+    /// The words of a shell command that runs a container in the foreground.
+    pub fn foreground_words(&self, launch: &Launch<'_>) -> Vec<String> {
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let mut words = self.words();
         words.extend(["--log".to_owned(), text(launch.log)]);
         words.extend(["--log-format", "json", "run", "--pid-file"].map(str::to_owned));
         words.extend([text(launch.pid_file), "--bundle".to_owned(), text(launch.bundle), launch.id.to_owned()]);

@@ -8,15 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use nix::errno::Errno;
-use sha2::{Digest as _, Sha256};
-
 use super::dir_lock::{self, Beside, DirLock};
-use super::{file, lock};
+use super::{blob_seal, file, lock};
 use crate::fault::{Context, Fault, Kind, Result, kind_of_errno};
 use crate::image::layout::{self, DEPTH_LIMIT, Descriptor, Index};
 use crate::image::manifest::{self, DOCUMENT_LIMIT, INDEX_LIMIT, Manifest};
-use crate::image::{Config, Digest};
+use crate::image::{Algorithm, Config, Digest, Hasher};
+use nix::errno::Errno;
 
 /// The content of `oci-layout`.
 pub const MARKER: &str = "{\"imageLayoutVersion\":\"1.0.0\"}\n";
@@ -119,13 +117,13 @@ pub fn find_blob_size(path: &Path) -> Result<Option<u64>> {
     }
 }
 
-/// The digest of what a stored blob holds.
-pub fn digest_blob(path: &Path) -> Result<Digest> {
+/// The digest of what a stored blob holds, by `algorithm`.
+pub fn digest_blob(path: &Path, algorithm: Algorithm) -> Result<Digest> {
     let mut file = super::tree::open_blob(path, 0)?;
-    let (mut hash, mut buffer) = (Sha256::new(), vec![0; 256 << 10]);
+    let (mut hash, mut buffer) = (Hasher::new(algorithm), vec![0; 256 << 10]);
     loop {
         match file.read(&mut buffer).map_err(failed("read", path))? {
-            0 => return Ok(Digest::from_hash(&hash.finalize().into())),
+            0 => return Ok(hash.finish()),
             count => hash.update(&buffer[..count]),
         }
     }
@@ -167,7 +165,7 @@ impl Reach {
             let Some(index) = self.sound(Index::parse(&bytes))? else { return Ok(()) };
             return index.entries().iter().try_for_each(|below| self.follow(store, below, depth + 1));
         }
-        let Some(manifest) = self.sound(Manifest::parse(&bytes))? else { return Ok(()) };
+        let Some(manifest) = self.sound(Manifest::named(&bytes, entry.digest.clone()))? else { return Ok(()) };
         self.blobs.extend(manifest.layers.iter().map(|layer| layer.digest.clone()));
         self.blobs.insert(manifest.config.digest.clone());
         let config = read_document(store, &manifest.config).and_then(|bytes| Config::parse(&bytes));
@@ -198,10 +196,12 @@ pub fn write_blob(store: &Path, digest: &Digest, size: u64, source: &mut dyn Rea
     let name = format!("{PARTIAL}{}-{}-{}", digest.hex(), std::process::id(), NTH.fetch_add(1, Ordering::Relaxed));
     let partial = target.with_file_name(name);
     let held = lock::find_free(&partial)?.ok_or_else(|| Fault::new(Kind::Conflict, format!("{} is held", partial.display())))?;
-    let written = fill(held.file(), &partial, size, source).and_then(|found| {
+    let written = fill(held.file(), &partial, (digest.algorithm(), size), source).and_then(|found| {
         if found != *digest {
             return Err(BlobError::Digest { found, digest: digest.clone() });
         }
+        blob_seal::seal(held.file(), digest).map_err(failed("futimens", &partial))?;
+        held.file().sync_all().map_err(failed("fsync", &partial))?;
         std::fs::rename(&partial, &target).map_err(failed("rename", &target))
     });
     if let Err(error) = written {
@@ -211,9 +211,14 @@ pub fn write_blob(store: &Path, digest: &Digest, size: u64, source: &mut dyn Rea
     Ok(file::sync_parent(&target)?)
 }
 
-fn fill(mut to: &std::fs::File, path: &Path, size: u64, source: &mut dyn Read) -> std::result::Result<Digest, BlobError> {
+fn fill(
+    mut to: &std::fs::File,
+    path: &Path,
+    (algorithm, size): (Algorithm, u64),
+    source: &mut dyn Read,
+) -> std::result::Result<Digest, BlobError> {
     to.set_len(0).and_then(|()| to.set_permissions(Permissions::from_mode(0o644))).map_err(failed("chmod", path))?;
-    let (mut hash, mut found, mut buffer) = (Sha256::new(), 0_u64, vec![0; 256 << 10]);
+    let (mut hash, mut found, mut buffer) = (Hasher::new(algorithm), 0_u64, vec![0; 256 << 10]);
     // One byte more than promised is asked for, so that a longer source is seen without being read to its end.
     let mut source = source.take(size.saturating_add(1));
     loop {
@@ -231,8 +236,7 @@ fn fill(mut to: &std::fs::File, path: &Path, size: u64, source: &mut dyn Read) -
     if found != size {
         return Err(BlobError::Size { found, size });
     }
-    to.sync_all().map_err(failed("fsync", path))?;
-    Ok(Digest::from_hash(&hash.finalize().into()))
+    Ok(hash.finish())
 }
 
 /// The dot-name of a blob that comes from far away: the same for everybody, so that the next pull goes on from what is there.
@@ -242,15 +246,15 @@ pub fn resumable(blob: &Path) -> PathBuf {
 
 /// Removes unfinished blobs whose writer is dead: those of `digest`, or all; answers their paths.
 pub fn remove_partials(store: &Path, digest: Option<&Digest>) -> Result<Vec<PathBuf>> {
-    let dir = store.join("blobs/sha256");
     let prefix = digest.map_or(PARTIAL.to_owned(), |digest| format!("{PARTIAL}{}", digest.hex()));
     let mut removed = Vec::new();
-    for name in file::list(&dir)?.into_iter().filter(|name| name.starts_with(&prefix)) {
-        let path = dir.join(name);
-        // Whoever holds the lock is at work, in this process or another.
-        let held = lock::find_free_existing(&path).doing(|| format!("looking for the writer of {}", path.display()))?;
-        if held.is_some() && file::remove_file(&path)? {
-            removed.push(path);
+    for dir in Algorithm::ALL.map(|algorithm| algorithm.blobs(store)) {
+        for path in file::list(&dir)?.into_iter().filter(|name| name.starts_with(&prefix)).map(|name| dir.join(name)) {
+            // Whoever holds the lock is at work, in this process or another.
+            let held = lock::find_free_existing(&path).doing(|| format!("looking for the writer of {}", path.display()))?;
+            if held.is_some() && file::remove_file(&path)? {
+                removed.push(path);
+            }
         }
     }
     Ok(removed)

@@ -50,7 +50,7 @@ pub fn check(cases: Vec<Case>, at_least: usize) {
 /// Plans and carries out; answers how many images came.
 fn loaded(host: &Host, archive: &Path) -> Result<usize> {
     let loaded = plan_load(host, &archive.to_str().unwrap().parse()?, &Wish::default())?;
-    super::run(&Home { dirs: load::home_dirs(host) }, host)?;
+    super::run(&Home { dirs: load::home_dirs(host, &[]) }, host)?;
     for step in &loaded.steps {
         let before = step.look(host)?;
         if !step.already(&before)? {

@@ -1,5 +1,6 @@
 //! The plans of bundles: a function of the record and of the texts that the files hold.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::place::Place;
@@ -51,7 +52,9 @@ pub fn layered(record: &BundleRecord, texts: Texts) -> Result<Vec<Step>> {
     let mut all: Vec<Step> = vec![BundleDir { path: dir.clone(), record: texts.record }.into()];
     let store = dir.join("image");
     if record.copied {
-        all.extend([store.clone(), store.join("blobs"), store.join("blobs/sha256")].map(|path| directory(path, 0o700)));
+        let homes = record.layers.iter().map(|layer| Ok(layer.digest.parse::<Digest>()?.algorithm().blobs(&store)));
+        let homes: BTreeSet<PathBuf> = homes.collect::<Result<_>>()?;
+        all.extend([store.clone(), store.join("blobs")].into_iter().chain(homes).map(|path| directory(path, 0o700)));
     }
     let (mut blobs, mut unpacked): (Vec<Step>, Vec<Layer>) = Default::default();
     let (mut known, mut lowers): (Vec<&str>, Vec<PathBuf>) = Default::default();

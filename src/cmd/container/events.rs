@@ -6,9 +6,9 @@ use std::time::Duration;
 use clap::Args;
 
 use super::logs::moment;
-use crate::cmd::{Context, Format, output};
+use crate::cmd::{Context, Format, output, records};
 use crate::fault::Result;
-use crate::ids::shorten;
+use crate::ids::{Id, shorten};
 use crate::record::ContainerRecord;
 use crate::record::life::{Event, EventKind};
 use crate::sys::changes::Changes;
@@ -60,6 +60,8 @@ const TURN: Duration = Duration::from_secs(5);
 /// Prints the events of this boot, oldest first.
 pub fn run(cx: &Context, args: &EventsArgs) -> Result<u8> {
     let path = path(&cx.host);
+    // Whatever it was named when they happened.
+    let id = args.container.as_ref().and_then(|key| records::find(&cx.host, records::BoxKind::Container, key).ok());
     let changes = Changes::new()?;
     let dir = path.parent().unwrap_or(&cx.host.root);
     if args.follow {
@@ -70,7 +72,7 @@ pub fn run(cx: &Context, args: &EventsArgs) -> Result<u8> {
     loop {
         while reader.next(&mut line) {
             let Ok(event) = serde_json::from_slice::<Event>(&line) else { continue };
-            if args.fits(&event) && !print(cx.format, &event) {
+            if args.fits(&event, id.as_ref()) && !print(cx.format, &event) {
                 return Ok(0);
             }
         }
@@ -83,10 +85,12 @@ pub fn run(cx: &Context, args: &EventsArgs) -> Result<u8> {
 }
 
 impl EventsArgs {
-    fn fits(&self, event: &Event) -> bool {
+    fn fits(&self, event: &Event, id: Option<&Id>) -> bool {
         self.since.as_ref().is_none_or(|since| event.time >= *since)
             && self.until.as_ref().is_none_or(|until| event.time <= *until)
-            && self.container.as_ref().is_none_or(|key| event.name == *key || event.container.starts_with(key.as_str()))
+            && self.container.as_ref().is_none_or(|key| {
+                event.name == *key || event.container.starts_with(key.as_str()) || id.is_some_and(|id| event.container == id.as_str())
+            })
             && (self.kinds.is_empty() || self.kinds.iter().any(|kind| kind == event.event.word()))
     }
 }

@@ -1,7 +1,7 @@
 //! Planning a container: network, record, files, steps; shared by `run` and `create`.
 
 use super::request::{self, Facts, Net};
-use super::{launch, oci, steps};
+use super::{launch, oci, rename, steps};
 use crate::cmd::network::{attach, networks};
 use crate::cmd::{Context, network, publish, records, sandbox};
 use crate::cni::inject::Asked;
@@ -30,9 +30,7 @@ pub fn plan(cx: &Context, facts: &Facts<'_>, timings: &mut Timings) -> Result<(P
     let host = &cx.host;
     let mut attached = attach::Attached::default();
     let net = network(cx, facts, &mut attached).doing(|| "planning the network")?;
-    if let Some(lock) = &attached.lock {
-        timings.waited(lock.waited());
-    }
+    attached.locks.iter().for_each(|lock| timings.waited(lock.waited()));
     let record = request::record(cx, facts, net)?;
     let texts = oci::texts(host, facts, &record)?;
     let (mut all, network_end) = steps::steps(host, &record, texts, std::mem::take(&mut attached.steps));
@@ -44,7 +42,7 @@ pub fn plan(cx: &Context, facts: &Facts<'_>, timings: &mut Timings) -> Result<(P
     let keep = if record.auto_remove && facts.launch.is_none() { Keep::WhileOwned } else { Keep::UntilRemoved };
     let verb = if facts.launch == Some(Launch::Create) { "create a container of" } else { "run" };
     let mut plan = Plan::new(record.id.as_str(), format!("{verb} {} in {}", facts.image_name(), record.name), all).kept(keep);
-    if let Some(lock) = attached.lock {
+    for lock in attached.locks {
         plan = plan.release_after(network_end, lock);
     }
     Ok((plan, record))
@@ -66,7 +64,7 @@ fn network(cx: &Context, facts: &Facts<'_>, attached: &mut attach::Attached) -> 
         return Ok(joined(None));
     }
     let name = args.name.as_ref().map_or(facts.id.short(), AsRef::as_ref);
-    let netns = host.netns_path(name);
+    let netns = rename::netns_path(host, &facts.id, name)?;
     if args.network.network.as_deref() == Some("none") {
         attached.steps.push(crate::step::Loopback { netns: netns.clone(), own_netns: true }.into());
         return Ok(Net { path: Some(netns), owned: true, attachments: Vec::new() });

@@ -20,6 +20,7 @@ mod oci;
 mod options;
 mod ps;
 mod remove;
+mod rename;
 mod renew;
 mod request;
 mod restart;
@@ -34,9 +35,10 @@ mod wait;
 
 use std::path::PathBuf;
 
-use super::records;
+use super::{Context, records};
 use crate::fault::Result;
 use crate::ids::Id;
+use crate::record::ContainerRecord;
 use crate::sys::Host;
 
 pub use adopt::adopt_all;
@@ -50,6 +52,7 @@ pub use logs::{LogsArgs, run as logs};
 pub use options::{ContainerArgs, GroupArgs, Owns, SecurityArgs, fitting, swap};
 pub use ps::{PsArgs, run as ps};
 pub use remove::{RmArgs, end, reclaim, remove, run as rm};
+pub use rename::{RenameArgs, reclaim as reclaim_names, run as rename};
 pub use restart::run as restart;
 pub use run::{RunArgs, run};
 pub use start::{StartArgs, run as start};
@@ -65,6 +68,12 @@ pub fn of_sandbox(host: &Host, sandbox: &Id) -> Result<Vec<Id>> {
         }
     }
     Ok(members)
+}
+
+/// Whether a container runs under the command that waits for it, and has no monitor.
+pub fn runs_in_the_foreground(cx: &Context, record: &ContainerRecord) -> Result<bool> {
+    let state = state::of(&cx.host, record)?;
+    Ok(state.pid.is_some() && state.watcher == state::Watcher::Command)
 }
 
 /// Where the volatile things of container `id` are.

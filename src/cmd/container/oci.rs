@@ -33,7 +33,8 @@ pub fn texts(host: &Host, facts: &Facts<'_>, record: &ContainerRecord) -> Result
         None => {
             let reach = if record.netns.is_some() { Reach::Own(&record.attachments) } else { Reach::Host };
             let names = &facts.args.names;
-            let (hosts, resolv_conf) = (names.hosts(&hostname, reach)?, names.resolv_conf(reach)?);
+            let own = if record.name.as_ref() == hostname { hostname.clone() } else { format!("{hostname} {}", record.name) };
+            let (hosts, resolv_conf) = (names.hosts(&own, reach)?, names.resolv_conf(reach)?);
             vec![("hosts", hosts), ("hostname", format!("{hostname}\n")), ("resolv.conf", resolv_conf)]
         }
     };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::state::{self, Phase, Watcher};
-use super::{events, run_dir, steps, stop};
+use super::{events, rename, run_dir, steps, stop};
 use crate::cmd::network::detach;
 use crate::cmd::salvage::{self, Damage, Unwound};
 use crate::cmd::volume as volumes;
@@ -94,6 +94,7 @@ pub fn remove(host: &Host, id: &Id, damage: Damage) -> Result<()> {
     }
     take_back(host, id, damage)?;
     if let Some(record) = record {
+        rename::release(host, id, &record.name)?;
         events::tell(host, &record, EventKind::Remove);
     }
     Ok(())

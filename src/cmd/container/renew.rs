@@ -16,7 +16,7 @@ use crate::sys::{Host, file, ns};
 ///
 /// Its files, name, volumes and ranges of ids are as they were, and its address too where it is still free. What is made is
 /// journaled as for a new one: a failure takes it back, and the container is again what the reboot left.
-pub fn start(cx: &Context, record: &ContainerRecord, awaits_client: bool) -> Result<bool> {
+pub fn start(cx: &Context, record: &ContainerRecord, awaits_client: bool, timings: &mut Timings) -> Result<bool> {
     let host = &cx.host;
     if let Some(id) = &record.sandbox_id {
         sandbox::renew(cx, id).doing(|| "making its sandbox ready again")?;
@@ -29,7 +29,7 @@ pub fn start(cx: &Context, record: &ContainerRecord, awaits_client: bool) -> Res
         return Ok(false);
     }
     let former = prepare(host, record)?;
-    let carried = plan::attempt(host, &mut Timings::start(), |_| plan(cx, record, &former, awaits_client))?;
+    let carried = plan::attempt(host, timings, |_| plan(cx, record, &former, awaits_client))?;
     file::remove_file(&record.bundle.join(stop::MARK))?;
     carried.release();
     renewal::forget_former(&record.bundle)?;
@@ -67,7 +67,7 @@ fn plan(cx: &Context, record: &ContainerRecord, former: &[several::Former], awai
 }
 
 /// The host name that its runtime configuration gives it.
-fn hostname(record: &ContainerRecord) -> Result<String> {
+pub fn hostname(record: &ContainerRecord) -> Result<String> {
     let path = record.bundle.join("config.json");
     let config: serde_json::Value = serde_json::from_slice(&file::read(&path, 16 << 20)?)
         .map_err(|error| Fault::from_error(Kind::DataLoss, error))

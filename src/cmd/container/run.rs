@@ -5,9 +5,9 @@ use std::io::IsTerminal as _;
 use clap::{ArgAction, Args};
 
 use super::request::Facts;
-use super::{ContainerArgs, attach, events, foreground, from_file, keys, making, remove, script};
+use super::{ContainerArgs, attach, events, foreground, from_file, keys, making, remove, rename, script};
 use crate::cmd::salvage::Damage;
-use crate::cmd::{Context, PlanArgs, carry, driver, image, output};
+use crate::cmd::{Context, PlanArgs, carry, driver, image, output, records};
 use crate::fault::{Fault, Result};
 use crate::ids::Id;
 use crate::plan::{Carried, Timings};
@@ -143,7 +143,7 @@ fn plain(cx: &Context, args: &RunArgs, carried: Carried, record: &ContainerRecor
     write_id_files(cx, args, record)?;
     let outcome = foreground::start(&cx.host, record, &mut timings);
     let removed = match args.rm {
-        true => carried.remove(&cx.host).inspect(|()| events::tell(&cx.host, record, EventKind::Remove)),
+        true => remove_own(cx, carried, record),
         false => {
             carried.release();
             Ok(())
@@ -157,6 +157,15 @@ fn plain(cx: &Context, args: &RunArgs, carried: Carried, record: &ContainerRecor
         (Err(fault), Ok(())) => foreground::failed_start(fault),
         (Err(fault), Err(later)) => Err(fault.and_also(later)),
     }
+}
+
+/// Takes back the container of this command, whatever it is named by now.
+fn remove_own(cx: &Context, carried: Carried, record: &ContainerRecord) -> Result<()> {
+    let now = records::container(&cx.host, &record.id).unwrap_or_else(|_| record.clone());
+    carried.remove(&cx.host)?;
+    rename::release(&cx.host, &now.id, &now.name)?;
+    events::tell(&cx.host, &now, EventKind::Remove);
+    Ok(())
 }
 
 fn attached(cx: &Context, args: &RunArgs, carried: Carried, record: &ContainerRecord, mut timings: Timings) -> Result<u8> {

@@ -1,12 +1,16 @@
-//! The whole life of a container in the foreground as a script: made, run, and with `--rm` taken back.
+//! The lives of a container as scripts: in the foreground, made, run, and with `--rm` taken back; and started once it is made.
 
-use super::run_dir;
+use super::state::{self, Phase};
+use super::{launch, run_dir, start as starting, stop};
 use crate::cmd::{Context, records};
-use crate::fault::Result;
-use crate::plan::{Plan, explain};
+use crate::fault::{Fault, Kind, Result};
+use crate::plan::{Plan, explain, journal};
 use crate::record::ContainerRecord;
+use crate::record::life::Launch as What;
 use crate::script::Script;
+use crate::step::{Step, Watched};
 use crate::sys::runc::Launch;
+use crate::sys::{file, proc};
 
 /// Writes the script.
 pub fn foreground(cx: &Context, plan: &Plan, record: &ContainerRecord) -> Result<Script> {
@@ -28,5 +32,43 @@ pub fn foreground(cx: &Context, plan: &Plan, record: &ContainerRecord) -> Result
         script.raw(&format!("chmod 0600 {path}"));
     }
     script.raw("exit \"$status\"");
+    Ok(script)
+}
+
+/// Writes the script that starts a container of this boot. No script has a monitor: nobody keeps what is printed by one that is started
+/// again, or sees its end.
+///
+/// *Errors:* `FailedPrecondition` after a reboot: its network is chosen while what is left of the former one is taken back.
+pub fn start(cx: &Context, record: &ContainerRecord) -> Result<Script> {
+    let (host, name) = (&cx.host, &record.name);
+    if !file::exists(&journal::path(host, record.id.as_str()))? {
+        if record.boot_id == proc::boot_id()? {
+            return Err(starting::unprepared(record));
+        }
+        let why = format!(
+            "the start of container {name} after a reboot cannot be told before it is made: it takes back what is left of its network"
+        );
+        return Err(Fault::new(Kind::FailedPrecondition, why).hint(format!("rkbox start --timings {name} tells what it did")));
+    }
+    let mut script = Script::new();
+    script.comment(&format!("start container {name}"));
+    script.blank();
+    let state = state::of(host, record)?;
+    match state.phase {
+        Phase::Running | Phase::Paused => script.comment("it runs already"),
+        Phase::Created if state.pid.is_some() => script.run(records::runtime(&record.runtime).start_words(record.id.as_str())),
+        Phase::Restarting => {
+            let why = format!("container {name} waits to be started again by its monitor, which no script can be");
+            return Err(Fault::new(Kind::FailedPrecondition, why).hint(format!("stop it first: rkbox stop {name}")));
+        }
+        Phase::Created | Phase::Exited => {
+            let order = launch::order(host, record, What::Run, false);
+            let old = [stop::MARK, "exit.json"].map(|name| record.bundle.join(name).to_string_lossy().into_owned());
+            script.run(["rm", "-f"].into_iter().chain(old.iter().map(String::as_str)));
+            let step: Step = Watched { order: Box::new(order) }.into();
+            script.comment(&step.to_string());
+            explain::print(&step, None, host, &mut script)?;
+        }
+    }
     Ok(script)
 }

@@ -60,7 +60,8 @@ pub fn stop(host: &Host, id: &Id, signal: Option<i32>, seconds: Option<u32>) -> 
     let record = records::container(host, id)?;
     let state = state::of(host, &record)?;
     let run = run_dir(host, id);
-    if record.life.restart.is_active() {
+    // Also of one that no policy starts: it may be given one while it is stopped.
+    if !record.auto_remove {
         file::write_atomic(&record.bundle.join(MARK), 0o600, b"", Durable::No)?;
     }
     if state.pid.is_none() {

@@ -6,7 +6,7 @@ use super::store;
 use crate::fault::{Fault, Result};
 use crate::image::entry::{self, Origin};
 use crate::image::layout::{Descriptor, Index};
-use crate::image::{Digest, Platform, Reference};
+use crate::image::{Algorithm, Digest, Platform, Reference};
 use crate::sys::Host;
 
 /// An image, all its entries together.
@@ -118,7 +118,7 @@ impl Catalog {
     /// *Errors:* `NotFound`, with the way to bring it; `InvalidArgument` when the start of an id fits several images.
     pub fn choose(&self, text: &str) -> Result<Vec<usize>> {
         let digits = text.strip_prefix("sha256:").unwrap_or(text);
-        let whole = Digest::from_hex(digits);
+        let whole = text.parse::<Digest>().ok().or_else(|| Digest::from_hex(digits));
         if whole.is_none()
             && let Ok(reference) = text.parse::<Reference>()
         {
@@ -126,6 +126,9 @@ impl Catalog {
             if !found.is_empty() {
                 return Ok(found);
             }
+        }
+        if let Some(digest) = whole.as_ref().filter(|digest| digest.algorithm() != Algorithm::Sha256) {
+            return self.by_manifest(digest).ok_or_else(|| missing(text));
         }
         // A short word is only a name, as it is for containers: `rm db` cannot take another image once `db` is gone.
         if digits.len() < FEWEST_DIGITS || !digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
@@ -137,9 +140,7 @@ impl Catalog {
             [image] => Ok(image.entries.clone()),
             [] => {
                 // An entry that cannot be read any more still goes by the digest of its manifest.
-                let by_manifest = |nth: &usize| whole.as_ref().is_some_and(|digest| has_digest(&self.index.entries()[*nth], digest));
-                let found: Vec<usize> = (0..self.index.entries().len()).filter(by_manifest).collect();
-                if found.is_empty() { Err(missing(text)) } else { Ok(found) }
+                whole.as_ref().and_then(|digest| self.by_manifest(digest)).ok_or_else(|| missing(text))
             }
             several => {
                 let ids: Vec<&str> = several.iter().map(|image| image.short()).collect();
@@ -152,6 +153,12 @@ impl Catalog {
     pub fn find(&self, text: &str) -> Result<&Listed> {
         let first = self.choose(text)?.first().copied().unwrap_or_default();
         self.image_of(first).ok_or_else(|| missing(text))
+    }
+
+    fn by_manifest(&self, digest: &Digest) -> Option<Vec<usize>> {
+        let entries = self.index.entries();
+        let found: Vec<usize> = (0..entries.len()).filter(|&nth| has_digest(&entries[nth], digest)).collect();
+        (!found.is_empty()).then_some(found)
     }
 
     fn named(&self, reference: &Reference) -> Vec<usize> {

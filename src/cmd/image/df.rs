@@ -11,8 +11,8 @@ use super::ls::{ago, human_size};
 use super::sweep::{self, Use};
 use crate::cmd::{Context, Format, output};
 use crate::fault::Result;
-use crate::image::Digest;
 use crate::image::layout::Index;
+use crate::image::{Algorithm, Digest};
 use crate::sys::store::{self as disk, Reach};
 use crate::sys::{Host, file};
 
@@ -80,7 +80,7 @@ fn rows(host: &Host, catalog: &Catalog, uses: &[Use]) -> Result<Vec<Row>> {
     let mut garbage = Row { kind: "Garbage", total: 0, active: 0, bytes: 0, reclaimable: 0 };
     for name in file::list(&host.layers())? {
         let bytes = file::disk_usage(&host.layers().join(&name))?;
-        let chain = Digest::from_hex(&name);
+        let chain = Digest::from_file_name(&name);
         let row = match &chain {
             Some(chain) if all.chains.contains(chain) || held.contains(chain) => &mut layers,
             _ => &mut garbage,
@@ -102,9 +102,12 @@ fn rows(host: &Host, catalog: &Catalog, uses: &[Use]) -> Result<Vec<Row>> {
 
 /// Blobs that no image leads to, unfinished ones among them.
 fn orphan_blobs(host: &Host, all: &Reach) -> Result<Vec<PathBuf>> {
-    let dir = host.images().join("blobs/sha256");
-    let strange = |name: &String| Digest::from_hex(name).is_none_or(|digest| !all.blobs.contains(&digest));
-    Ok(file::list(&dir)?.into_iter().filter(strange).map(|name| dir.join(name)).collect())
+    let mut orphans = Vec::new();
+    for dir in Algorithm::ALL.map(|algorithm| algorithm.blobs(&host.images())) {
+        let strange = |name: &String| Digest::from_file_name(name).is_none_or(|digest| !all.blobs.contains(&digest));
+        orphans.extend(file::list(&dir)?.into_iter().filter(strange).map(|name| dir.join(name)));
+    }
+    Ok(orphans)
 }
 
 fn each(cx: &Context, catalog: &Catalog, uses: &[Use]) -> Result<u8> {

@@ -60,7 +60,10 @@ pub fn find_or_pull(cx: &Context, text: &str, finding: &Finding<'_>) -> Result<I
 /// Whether a text means an image by its id.
 fn is_id(text: &str, found: Option<&Image>) -> bool {
     let digits = text.strip_prefix("sha256:").unwrap_or(text);
-    text.starts_with("sha256:") || Digest::from_hex(digits).is_some() || found.is_some_and(|image| image.id[7..].starts_with(digits))
+    text.starts_with("sha256:")
+        || text.parse::<Digest>().is_ok()
+        || Digest::from_hex(digits).is_some()
+        || found.is_some_and(|image| image.id[7..].starts_with(digits))
 }
 
 fn pulled(cx: &Context, reference: &Reference, finding: &Finding<'_>) -> Result<Image> {

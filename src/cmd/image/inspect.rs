@@ -6,7 +6,7 @@ use super::InspectArgs;
 use super::store::{self, Image, LayerRef};
 use crate::cmd::{Context, output};
 use crate::fault::{Fault, Kind, Result};
-use crate::image::Reference;
+use crate::image::{Digest, Reference};
 use crate::step::layer::find_stamp;
 use crate::sys::Host;
 
@@ -61,7 +61,7 @@ fn describe(host: &Host, image: &Image) -> Result<Value> {
 /// Bytes of the files of the layers; `None` when one is not unpacked.
 fn unpacked_size(host: &Host, image: &Image) -> Option<u64> {
     let bytes = |layer: &LayerRef| {
-        let path = host.layers().join(layer.chain_id.strip_prefix("sha256:")?);
+        let path = host.layers().join(layer.chain_id.parse::<Digest>().ok()?.hex());
         Some(find_stamp(&path).ok()??.bytes)
     };
     image.layers.iter().map(bytes).sum()

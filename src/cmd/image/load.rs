@@ -9,7 +9,7 @@ use crate::cmd::{Context, carry, output};
 use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::image::entry::Origin;
 use crate::image::layout::{self, Descriptor, Index};
-use crate::image::{Compression, Config, Digest, Manifest, Platform, Reference, Transport, docker_archive, entry};
+use crate::image::{Algorithm, Compression, Config, Digest, Manifest, Platform, Reference, Transport, docker_archive, entry};
 use crate::plan::{Keep, Plan, Timings};
 use crate::step::blob::BlobSource;
 use crate::step::{Blob, Home, Layer, Layers, Step, Tag};
@@ -51,10 +51,16 @@ pub struct Loaded {
     pub notes: Vec<String>,
 }
 
-/// The directories that a load needs.
-pub fn home_dirs(host: &Host) -> Vec<PathBuf> {
+/// The directories that `steps` need to load images: those of the store, and that of each algorithm of a blob.
+pub fn home_dirs(host: &Host, steps: &[Step]) -> Vec<PathBuf> {
     let images = host.images();
-    vec![host.root.clone(), images.clone(), images.join("blobs"), images.join("blobs/sha256"), host.layers()]
+    let of = |step: &Step| if let Step::Blob(blob) = step { blob.digest.parse::<Digest>().ok() } else { None };
+    let mut algorithms: BTreeSet<Algorithm> = steps.iter().filter_map(of).map(|digest| digest.algorithm()).collect();
+    algorithms.insert(Algorithm::Sha256);
+    let mut dirs = vec![host.root.clone(), images.clone(), images.join("blobs")];
+    dirs.extend(algorithms.into_iter().map(|algorithm| algorithm.blobs(&images)));
+    dirs.push(host.layers());
+    dirs
 }
 
 /// An image as found in a source.
@@ -135,7 +141,7 @@ fn from_layout(source: &Source, platform: &Platform, stem: &str) -> Result<Vec<F
 fn layout_image(source: &Source, entry: &Descriptor, platform: &Platform, stem: &str) -> Result<Found> {
     let mut read = |wanted: &Descriptor| Ok(source.blob(wanted)?.read(wanted.size)?);
     let (top, bytes) = layout::descend(entry, platform, &mut read)?;
-    let manifest = Manifest::parse(&bytes).doing(|| format!("reading manifest {}", top.digest))?;
+    let manifest = Manifest::named(&bytes, top.digest.clone()).doing(|| format!("reading manifest {}", top.digest))?;
     let config = Config::parse(&layout::read_verified(&manifest.config, &mut read)?)?;
     config.check_against(&manifest)?;
     let layers = manifest.layers.iter().map(|layer| source.blob(layer).map(span)).collect::<Result<_>>()?;
@@ -226,7 +232,7 @@ pub(super) fn steps(host: &Host, found: &[Found], origin: Option<&Origin>) -> Re
         for (layer, source) in image.manifest.layers.iter().zip(&image.layers) {
             blob(&layer.digest, layer.size, source);
         }
-        blob(&image.config.id(), image.config.raw.len() as u64, &image.config_source);
+        blob(&image.manifest.config.digest, image.config.raw.len() as u64, &image.config_source);
         let (digest, size) = (image.manifest.digest(), image.manifest.raw.len() as u64);
         blob(&digest, size, &image.manifest_source);
         let mut lowers: Vec<PathBuf> = Vec::new();
@@ -275,7 +281,7 @@ pub fn run(cx: &Context, args: &LoadArgs) -> Result<u8> {
         loaded.notes.iter().for_each(|note| output::note(&format!("warning: {note}")));
         progress(&loaded.steps);
         images = loaded.images;
-        let mut steps = vec![Home { dirs: home_dirs(&cx.host) }.into()];
+        let mut steps = vec![Home { dirs: home_dirs(&cx.host, &loaded.steps) }.into()];
         steps.extend(loaded.steps);
         Ok(Plan::new(box_id.clone(), format!("load {source:?}"), steps).kept(Keep::Result))
     })?;

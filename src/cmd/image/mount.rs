@@ -79,7 +79,7 @@ pub(super) fn uses(host: &Host) -> Result<Vec<Use>> {
             Step::Mount(Mount { what: MountKind::Layers { lowers }, .. }) => Some(lowers.clone()),
             _ => None,
         });
-        let chain = |lower: &PathBuf| Digest::from_hex(lower.strip_prefix(host.layers()).ok()?.parent()?.to_str()?);
+        let chain = |lower: &PathBuf| Digest::from_file_name(lower.strip_prefix(host.layers()).ok()?.parent()?.to_str()?);
         shown.unwrap_or_default().iter().filter(|lower| lower.ends_with(TREE)).filter_map(chain).collect()
     };
     let used = |(hex, status): (String, Status)| Use {

@@ -67,6 +67,8 @@ pub struct Wanted {
     pub platform: Option<Platform>,
     /// Names instead of the reference.
     pub names: Vec<Reference>,
+    /// No name at all.
+    pub nameless: bool,
     /// How many images at the same time; 0 is one.
     pub jobs: usize,
     /// `--explain`, `--timings`.
@@ -107,7 +109,7 @@ pub fn run(cx: &Context, args: &PullArgs) -> Result<u8> {
     let there = needed(cx, args, &mut references, &mut faults)?;
     let talk = if args.quiet || args.plan.explain { Talk::Quiet } else { Talk::Progress };
     let session = args.registry.session(usize::from(args.jobs), talk)?;
-    let wanted = Wanted { platform: args.platform.clone(), names: Vec::new(), jobs: usize::from(args.jobs), plan: args.plan };
+    let wanted = Wanted { platform: args.platform.clone(), jobs: usize::from(args.jobs), plan: args.plan, ..Wanted::default() };
     let mut facts = Vec::new();
     let (mut new, mut same, mut failed) = (0, 0, 0);
     let outcomes = pull_all(cx, &session, &references, &wanted).into_iter().map(|(_, outcome)| outcome);
@@ -181,7 +183,7 @@ fn pull_one(cx: &Context, session: &Session, (nth, reference): (usize, &Referenc
     let mut timings = Timings::start();
     let cx = Context { host: Host { registry: Some(session.clone()), ..cx.host.clone() }, ..cx.clone() };
     let platform = wanted.platform.clone().unwrap_or_else(Platform::of_host);
-    let names = if wanted.names.is_empty() { vec![name_of(reference)?] } else { wanted.names.clone() };
+    let names = if wanted.names.is_empty() && !wanted.nameless { vec![name_of(reference)?] } else { wanted.names.clone() };
     let _shared = store::share(&cx.host.images())?;
     // A journal that a dead process of the same pid left is unwound first by the engine.
     let box_id = format!("image-{}-{nth}", std::process::id());
@@ -190,7 +192,7 @@ fn pull_one(cx: &Context, session: &Session, (nth, reference): (usize, &Referenc
         let cannot = || format!("cannot pull {reference}");
         let remote = remote::plan(&cx.host, session, reference, &names, &platform).doing(cannot)?;
         pulled = Some(facts(reference, &remote, &cx.host).doing(cannot)?);
-        let mut steps = vec![Home { dirs: home_dirs(&cx.host) }.into()];
+        let mut steps = vec![Home { dirs: home_dirs(&cx.host, &remote.steps) }.into()];
         steps.extend(remote.steps);
         let runs = remote::runs(&steps);
         Ok(Plan::new(box_id.clone(), format!("pull {reference}"), steps).kept(Keep::Result).side_by_side(runs))
@@ -206,7 +208,7 @@ fn pull_one(cx: &Context, session: &Session, (nth, reference): (usize, &Referenc
 /// The name that an image gets: that of the reference, in which a tag beside a digest does not count, as everywhere.
 fn name_of(reference: &Reference) -> Result<Reference> {
     match reference.digest() {
-        Some(digest) => format!("{}@{digest}", reference.repository()).parse(),
+        Some(digest) => Ok(reference.at(digest)),
         None => Ok(reference.clone()),
     }
 }
@@ -231,7 +233,7 @@ pub fn load(cx: &Context, source: &str, args: &LoadArgs) -> Result<u8> {
     let reference = reference(source)?;
     let talk = if args.plan.explain { Talk::Quiet } else { Talk::Progress };
     let session = RegistryArgs::default().session(JOBS, talk)?;
-    let wanted = Wanted { platform: args.platform.clone(), names: args.name.clone(), jobs: 1, plan: args.plan };
+    let wanted = Wanted { platform: args.platform.clone(), names: args.name.clone(), jobs: 1, plan: args.plan, ..Wanted::default() };
     for (reference, outcome) in pull_all(cx, &session, std::slice::from_ref(&reference), &wanted) {
         let Some(pulled) = outcome? else { continue };
         if cx.format == output::Format::Json {

@@ -10,7 +10,7 @@ use crate::image::{Compression, Config, Digest, Manifest, Platform, Reference};
 use crate::step::Step;
 use crate::step::blob::BlobSource;
 use crate::sys::registry::{Class, Session};
-use crate::sys::{Host, proc, store};
+use crate::sys::{Host, blob_seal, proc, store};
 
 /// An image of a registry, planned.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ pub(super) fn plan(host: &Host, session: &Session, reference: &Reference, names:
         false => session.document(reference, wanted, Class::Manifest),
     };
     let (chosen, bytes) = layout::descend(&top.descriptor, platform, &mut read)?;
-    let manifest = Manifest::parse(&bytes).doing(|| format!("reading manifest {}", chosen.digest))?;
+    let manifest = Manifest::named(&bytes, chosen.digest.clone()).doing(|| format!("reading manifest {}", chosen.digest))?;
     let of_config = |wanted: &Descriptor| document(host, session, reference, wanted);
     let config = Config::parse(&layout::read_verified(&manifest.config, &mut { of_config })?)?;
     config.check_against(&manifest)?;
@@ -103,8 +103,13 @@ fn missing(steps: &[Step], session: &Session) -> Result<u64> {
     for step in steps {
         let Step::Blob(blob) = step else { continue };
         let digest: Digest = blob.digest.parse()?;
-        if matches!(blob.source, BlobSource::Registry(_)) && store::find_blob_size(&digest.blob(&blob.store))? != Some(blob.size) {
-            session.expect(&digest);
+        let path = digest.blob(&blob.store);
+        if !matches!(blob.source, BlobSource::Registry(_)) || blob_seal::is_good(&path, &digest, blob.size)? {
+            continue;
+        }
+        session.expect(&digest);
+        // One without a seal is read first, and comes only when it is damaged.
+        if store::find_blob_size(&path)? != Some(blob.size) {
             missing += blob.size;
         }
     }

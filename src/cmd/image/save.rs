@@ -144,7 +144,7 @@ fn members(host: &Host, all: &[Saved], docker: bool) -> Result<Vec<Member>> {
     for Saved { image, names } in all {
         let config = Config::parse(&image.config_raw)?;
         blobs.extend(image.manifest.layers.iter().map(|layer| layer.digest.clone()));
-        blobs.extend([config.id(), image.manifest.digest()]);
+        blobs.extend([image.manifest.config.digest.clone(), image.manifest.digest()]);
         let plain = json!({"mediaType": image.manifest.media_type, "digest": image.manifest.digest(), "size": image.manifest.raw.len(),
             "platform": config.platform()});
         let named = names.iter().map(|name| {
@@ -157,9 +157,8 @@ fn members(host: &Host, all: &[Saved], docker: bool) -> Result<Vec<Member>> {
         if names.is_empty() {
             entries.push(plain);
         }
-        let member = |digest: &Digest| format!("blobs/sha256/{}", digest.hex());
-        let layers: Vec<String> = image.manifest.layers.iter().map(|layer| member(&layer.digest)).collect();
-        archived.push(json!({"Config": member(&config.id()), "RepoTags": names, "Layers": layers}));
+        let layers: Vec<String> = image.manifest.layers.iter().map(|layer| layer.digest.member()).collect();
+        archived.push(json!({"Config": image.manifest.config.digest.member(), "RepoTags": names, "Layers": layers}));
     }
     let text = |name: &str, value: &Value| Member { name: name.to_owned(), content: Content::Bytes(value.to_string().into_bytes()) };
     let index = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": entries});
@@ -167,11 +166,14 @@ fn members(host: &Host, all: &[Saved], docker: bool) -> Result<Vec<Member>> {
     if docker {
         members.push(text("manifest.json", &Value::from(archived)));
     }
-    members.extend(["blobs/", "blobs/sha256/"].map(|name| Member { name: name.to_owned(), content: Content::Directory }));
-    members.extend(blobs.into_iter().map(|digest| Member {
-        name: format!("blobs/sha256/{}", digest.hex()),
-        content: Content::Blob { path: digest.blob(&host.images()), digest },
-    }));
+    let dirs: BTreeSet<String> = blobs.iter().map(|digest| format!("blobs/{}/", digest.algorithm().name())).collect();
+    let dirs = std::iter::once("blobs/".to_owned()).chain(dirs);
+    members.extend(dirs.map(|name| Member { name, content: Content::Directory }));
+    members.extend(
+        blobs
+            .into_iter()
+            .map(|digest| Member { name: digest.member(), content: Content::Blob { path: digest.blob(&host.images()), digest } }),
+    );
     Ok(members)
 }
 
@@ -219,20 +221,24 @@ fn layout_steps(host: &Host, dir: &Path, all: &[Saved]) -> Result<Vec<Step>> {
         return Err(fault.hint("name a new directory"));
     }
     let mut steps: Vec<Step> = Vec::new();
-    for new in [dir.to_path_buf(), dir.join("blobs"), dir.join("blobs/sha256")] {
-        if !file::exists(&new)? {
-            steps.push(Directory::new(new, 0o755).into());
-        }
-    }
     let mut blobs: BTreeMap<Digest, u64> = BTreeMap::new();
     let mut tags: Vec<Step> = Vec::new();
     for Saved { image, names } in all {
         let config = Config::parse(&image.config_raw)?;
         blobs.extend(image.manifest.layers.iter().map(|layer| (layer.digest.clone(), layer.size)));
-        blobs.extend([(config.id(), config.raw.len() as u64), (image.manifest.digest(), image.manifest.raw.len() as u64)]);
+        blobs.extend([
+            (image.manifest.config.digest.clone(), config.raw.len() as u64),
+            (image.manifest.digest(), image.manifest.raw.len() as u64),
+        ]);
         let manifest = entry::describe(&image.manifest, &config, None).to_string();
         let names = if names.is_empty() { vec![String::new()] } else { names.clone() };
         tags.extend(names.into_iter().map(|reference| Tag { store: dir.to_path_buf(), reference, manifest: manifest.clone() }.into()));
+    }
+    let homes: BTreeSet<PathBuf> = blobs.keys().map(|digest| digest.algorithm().blobs(dir)).collect();
+    for new in [dir.to_path_buf(), dir.join("blobs")].into_iter().chain(homes) {
+        if !file::exists(&new)? {
+            steps.push(Directory::new(new, 0o755).into());
+        }
     }
     for (digest, size) in blobs {
         let source = BlobSource::Span { path: digest.blob(&host.images()), offset: 0 };

@@ -74,7 +74,7 @@ impl Source {
 
     /// The blob of a descriptor, of the size that it says.
     pub fn blob(&self, descriptor: &Descriptor) -> Result<Span> {
-        let span = self.member(&format!("blobs/sha256/{}", descriptor.digest.hex()))?;
+        let span = self.member(&descriptor.digest.member())?;
         if span.size != descriptor.size {
             let message = format!("blob {} has {} bytes, its descriptor says {}", descriptor.digest, span.size, descriptor.size);
             return Err(Fault::new(Kind::DataLoss, message));

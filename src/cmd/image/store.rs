@@ -94,7 +94,7 @@ pub(super) fn open(host: &Host, found_in: &Descriptor) -> Result<Image> {
     let store = host.images();
     let mut read = |wanted: &Descriptor| Ok(file::read(&wanted.digest.blob(&store), layout_limit())?);
     let (found, bytes) = layout::descend(found_in, &Platform::of_host(), &mut read).map_err(stored)?;
-    let manifest = Manifest::parse(&bytes)?;
+    let manifest = Manifest::named(&bytes, found.digest.clone())?;
     let config = Config::parse(&layout::read_verified(&manifest.config, &mut read).map_err(stored)?)?;
     config.check_against(&manifest)?;
     let chain = config.chain_ids();

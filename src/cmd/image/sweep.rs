@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::fault::{Context, Fault, Kind, Result};
-use crate::image::Digest;
+use crate::image::manifest::DOCUMENT_LIMIT;
+use crate::image::{Algorithm, Digest};
 use crate::sys::dir_lock::{self, Beside};
 use crate::sys::store::{self, Reach};
 use crate::sys::{Host, file};
@@ -120,8 +121,11 @@ pub fn sweep(host: &Host) -> Result<Vec<String>> {
     }
     let orphans = everything(host)?;
     let used: BTreeSet<Digest> = uses.iter().filter_map(|used| used.image_id.parse().ok()).collect();
-    let blobs = orphans.blobs.iter().filter(|digest| !needed.blobs.contains(digest) && !used.contains(digest));
-    gone.extend(blobs.map(|digest| digest.blob(&images)));
+    for digest in orphans.blobs.difference(&needed.blobs) {
+        if !is_config_of(&images, digest, &used)? {
+            gone.push(digest.blob(&images));
+        }
+    }
     for path in &gone {
         file::remove_file(path)?;
     }
@@ -136,10 +140,25 @@ pub fn sweep(host: &Host) -> Result<Vec<String>> {
     Ok(gone.iter().map(|path| path.display().to_string()).collect())
 }
 
+/// Whether a blob is the configuration of one of the images `used`, whose ids are SHA-256 whatever the blob goes by.
+fn is_config_of(images: &Path, digest: &Digest, used: &BTreeSet<Digest>) -> Result<bool> {
+    if digest.algorithm() == Algorithm::Sha256 || used.is_empty() {
+        return Ok(used.contains(digest));
+    }
+    let path = digest.blob(images);
+    let small = store::find_blob_size(&path)?.is_some_and(|size| size <= DOCUMENT_LIMIT);
+    Ok(small && used.contains(&store::digest_blob(&path, Algorithm::Sha256)?))
+}
+
 /// All blobs and layers that are on the disk. Files that are not ours have other names and are left alone.
 fn everything(host: &Host) -> Result<Reach> {
-    let digests = |dir: PathBuf| Ok::<_, Fault>(file::list(&dir)?.iter().filter_map(|name| Digest::from_hex(name)).collect());
-    Ok(Reach { blobs: digests(host.images().join("blobs/sha256"))?, chains: digests(host.layers())?, broken: Vec::new() })
+    let digests = |dir: PathBuf| Ok::<_, Fault>(file::list(&dir)?.iter().filter_map(|name| Digest::from_file_name(name)).collect());
+    let mut blobs: BTreeSet<Digest> = BTreeSet::new();
+    for algorithm in Algorithm::ALL {
+        let found: BTreeSet<Digest> = digests(algorithm.blobs(&host.images()))?;
+        blobs.extend(found.into_iter().filter(|digest| digest.algorithm() == algorithm));
+    }
+    Ok(Reach { blobs, chains: digests(host.layers())?, broken: Vec::new() })
 }
 
 /// Unfinished layers whose maker is dead: the directory's own lock, which its maker holds, is free.

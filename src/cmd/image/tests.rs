@@ -24,7 +24,7 @@ struct World {
 fn world() -> World {
     let dir = tempfile::tempdir().unwrap();
     let host = Host::below(dir.path());
-    let home = Home { dirs: super::load::home_dirs(&host) };
+    let home = Home { dirs: super::load::home_dirs(&host, &[]) };
     home.apply(&home.look(&host).unwrap(), &host).unwrap();
     World { dir, host }
 }
@@ -349,7 +349,7 @@ fn the_command_settles_or_leaves_nothing_and_its_script_does_the_same() {
 
     let mut script = crate::script::Script::new();
     let loaded = plan_load(&two.host, &layout.parse().unwrap(), &Wish::default()).unwrap();
-    let home = Step::from(Home { dirs: super::load::home_dirs(&two.host) });
+    let home = Step::from(Home { dirs: super::load::home_dirs(&two.host, &[]) });
     [home].iter().chain(&loaded.steps).for_each(|step| step.script(None, &mut script).unwrap());
     tool(&["sh", "-c", script.as_str()]);
     assert_eq!(store::find(&two.host, "bare").unwrap().id, image.id);

@@ -11,15 +11,15 @@ use serde::Serialize;
 use super::catalog::Catalog;
 use super::registry_args::RegistryArgs;
 use super::store::{self, Image};
-use super::verify_repair as mending;
+use super::verify_repair::{self as mending, Subject};
 use crate::cmd::{Context, Format, output};
 use crate::fault::{Context as _, Fault, Kind, Result};
-use crate::image::Digest;
 use crate::image::layer_stamp::{LIST, TREE};
+use crate::image::{Digest, entry};
 use crate::step::Layer;
 use crate::step::layer::find_stamp;
 use crate::sys::tree_verify::{self, Depth, Finding};
-use crate::sys::{Host, file, store as disk};
+use crate::sys::{Host, blob_seal, file, store as disk};
 
 /// Arguments of `rkbox image verify`.
 #[derive(Clone, Debug, Default, Args)]
@@ -31,10 +31,11 @@ pub struct VerifyArgs {
     /// sizes: what a disk did by itself is not seen
     #[arg(long)]
     pub quick: bool,
-    /// Put damaged files back from the stored blobs, and damaged blobs from the registry
+    /// Put damaged files back from the stored blobs, and damaged manifests,
+    /// configurations and layers from the registry of their image
     #[arg(long)]
     pub repair: bool,
-    /// Print a POSIX shell script that repairs the files, and do nothing
+    /// Print a POSIX shell script that repairs the same, and do nothing
     #[arg(long, requires = "repair")]
     pub explain: bool,
     /// Where damaged blobs are fetched from.
@@ -68,8 +69,11 @@ pub(super) struct Scope {
     pub blobs: BTreeMap<Digest, u64>,
     /// Layers by chain id.
     pub layers: BTreeMap<Digest, Layer>,
-    /// The images, for pulling again.
-    pub images: Vec<Image>,
+    /// How many images can be read.
+    pub images: usize,
+    /// What may be pulled again.
+    pub subjects: Vec<Subject>,
+    /// Documents that cannot be read.
     pub problems: Vec<Problem>,
 }
 
@@ -89,8 +93,19 @@ pub fn run(cx: &Context, args: &VerifyArgs) -> Result<u8> {
     let _shared = disk::share(&host.images())?;
     let mut scope = scope(host, &args.images)?;
     let mut blobs = damaged_blobs(host, &scope, args.quick)?;
-    if args.repair && !args.explain && !blobs.is_empty() {
-        mending::refetch(cx, &args.registry, &scope, &mut blobs)?;
+    if args.repair && !args.explain && !(blobs.is_empty() && scope.problems.is_empty()) {
+        mending::refetch(cx, &args.registry, &mut scope, &mut blobs)?;
+        if scope.problems.iter().any(|problem| problem.repaired) {
+            // Images that can be read now have blobs and layers of which nobody knew.
+            let told = std::mem::take(&mut scope.problems);
+            scope = self::scope(host, &args.images)?;
+            scope.problems.retain(|new| !told.iter().any(|old| old.blob == new.blob));
+            let mut new = damaged_blobs(host, &scope, args.quick)?;
+            new.retain(|new| !blobs.iter().any(|old| old.blob == new.blob));
+            mending::refetch(cx, &args.registry, &mut scope, &mut new)?;
+            blobs.append(&mut new);
+            scope.problems.extend(told);
+        }
     }
     let (mut damaged, mut files) = (Vec::new(), 0);
     for (chain, layer) in &scope.layers {
@@ -99,7 +114,7 @@ pub fn run(cx: &Context, args: &VerifyArgs) -> Result<u8> {
         damaged.extend(found);
     }
     if args.explain {
-        return mending::explain(host, &scope, &damaged);
+        return mending::explain(cx, &args.registry, &scope, (&blobs, &damaged));
     }
     if args.repair {
         mending::repair(cx, &scope, &mut damaged);
@@ -118,23 +133,40 @@ fn scope(host: &Host, images: &[String]) -> Result<Scope> {
     let mut scope = Scope::default();
     for entry in entries.iter().map(|&nth| &catalog.index.entries()[nth]) {
         scope.blobs.insert(entry.digest.clone(), entry.size);
-        match store::open(host, entry) {
-            Ok(image) => scope.add(host, image)?,
-            Err(fault) => scope.problems.push(Problem {
-                blob: Some(entry.digest.clone()),
-                layer: None,
-                path: None,
-                problem: "document".to_owned(),
-                detail: fault.to_string(),
-                repaired: false,
-            }),
+        if scope.subjects.iter().any(|known| known.entry.digest == entry.digest) {
+            continue;
         }
+        let twins = catalog.index.entries().iter().filter(|other| other.digest == entry.digest);
+        let names = twins.clone().filter_map(store::reference_of).collect();
+        // Not that of the image: another manifest of it may be in another registry.
+        let origin = twins.filter_map(entry::origin).reduce(|mut first, other| {
+            first.repo_digests.extend(other.repo_digests);
+            first
+        });
+        let mut subject = Subject { names, origin, entry: entry.clone(), blobs: [entry.digest.clone()].into(), readable: true };
+        match store::open(host, entry) {
+            Ok(image) => subject.blobs.extend(scope.add(host, &image)?),
+            Err(fault) => {
+                subject.readable = false;
+                scope.problems.push(Problem {
+                    blob: Some(entry.digest.clone()),
+                    layer: None,
+                    path: None,
+                    problem: "document".to_owned(),
+                    detail: fault.to_string(),
+                    repaired: false,
+                });
+            }
+        }
+        scope.subjects.push(subject);
     }
     Ok(scope)
 }
 
 impl Scope {
-    fn add(&mut self, host: &Host, image: Image) -> Result<()> {
+    /// Adds what an image needs; answers its blobs.
+    fn add(&mut self, host: &Host, image: &Image) -> Result<Vec<Digest>> {
+        let mut blobs = vec![image.manifest.digest(), image.manifest.config.digest.clone()];
         self.blobs.insert(image.manifest.digest(), image.manifest.raw.len() as u64);
         self.blobs.insert(image.manifest.config.digest.clone(), image.manifest.config.size);
         let mut lowers: Vec<PathBuf> = Vec::new();
@@ -146,11 +178,12 @@ impl Scope {
             let unpacked =
                 Layer { blob, media_type, digest: layer.digest.clone(), size: layer.size, diff_id, path, lowers: lowers.clone() };
             lowers.insert(0, unpacked.path.clone());
+            blobs.push(digest.clone());
             self.blobs.insert(digest, layer.size);
             self.layers.insert(chain, unpacked);
         }
-        self.images.push(image);
-        Ok(())
+        self.images += 1;
+        Ok(blobs)
     }
 }
 
@@ -190,9 +223,13 @@ pub(super) fn blob_problem(host: &Host, digest: &Digest, size: u64, quick: bool)
         Err(fault) if fault.kind() == Kind::FailedPrecondition => problem("type", fault.to_string()),
         Err(fault) => Err(fault),
         Ok(Some(_)) if quick => Ok(None),
-        Ok(Some(_)) => match disk::digest_blob(&path)? {
+        Ok(Some(_)) => match disk::digest_blob(&path, digest.algorithm())? {
             found if found == *digest => Ok(None),
-            found => problem("content", found.to_string()),
+            found => {
+                // So that a pull or a load does not take it for good.
+                blob_seal::break_seal(&path);
+                problem("content", found.to_string())
+            }
         },
     }
 }
@@ -240,7 +277,7 @@ fn report(cx: &Context, scope: &Scope, files: u64) -> Result<u8> {
     let left = problems.iter().filter(|problem| !problem.repaired).count();
     match cx.format {
         Format::Json => output::json(&serde_json::json!({
-            "images": scope.images.len(), "blobs": blobs, "layers": layers, "files": files, "problems": problems,
+            "images": scope.images, "blobs": blobs, "layers": layers, "files": files, "problems": problems,
         }))?,
         Format::Table => {
             let row = |problem: &Problem| {
@@ -262,7 +299,7 @@ fn report(cx: &Context, scope: &Scope, files: u64) -> Result<u8> {
     let fault = Fault::new(Kind::DataLoss, format!("{left} problems in the image store"));
     let damaged_blob = problems.iter().any(|problem| !problem.repaired && problem.blob.is_some());
     Err(fault.hint(match (damaged_blob, problems.iter().any(|problem| problem.repaired)) {
-        (true, _) => "a damaged blob comes back from its registry or archive: rkbox image rm IMAGE, then pull or load it again",
+        (true, _) => "rkbox image verify --repair fetches a damaged blob from the registry of its image; one from an archive comes when you load it again",
         (false, true) => "what could not be repaired is said above",
         (false, false) => "rkbox image verify --repair puts the files back",
     }))

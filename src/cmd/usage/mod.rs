@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::PlanArgs;
 use super::container::GroupArgs;
+use crate::record::life::RestartPolicy;
 
 pub use stats::run as stats;
 pub use top::run as top;
@@ -44,6 +45,9 @@ pub struct UpdateArgs {
     /// Names, ids or unique prefixes of ids
     #[arg(required = true, value_name = "CONTAINER")]
     pub keys: Vec<String>,
+    /// When it ends: no, on-failure or on-failure:TIMES, always, unless-stopped
+    #[arg(long, value_name = "POLICY")]
+    pub restart: Option<RestartPolicy>,
     /// The new bounds; what is not named stays.
     #[command(flatten)]
     pub bounds: GroupArgs,

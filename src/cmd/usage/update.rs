@@ -1,4 +1,4 @@
-//! `rkbox update`: other bounds for a container, while it runs too.
+//! `rkbox update`: other bounds and another restart policy for a container, while it runs too.
 
 use std::collections::BTreeMap;
 
@@ -7,20 +7,23 @@ use serde_json::Value;
 
 use super::UpdateArgs;
 use crate::bundle::resources::{Resources, Swap};
-use crate::cmd::container::{fitting, swap};
+use crate::cmd::container::{fitting, run_dir, runs_in_the_foreground, swap};
 use crate::cmd::{Context, carry, output, records};
 use crate::fault::{Context as _, Fault, Faults, Kind, Result};
 use crate::ids::{CgroupDriver, Id};
 use crate::plan::{Keep, Plan, Timings};
 use crate::record::ContainerRecord;
+use crate::record::life::RestartPolicy;
+use crate::step::Step;
 use crate::step::bounds::{self, Bounds};
+use crate::step::setting::{Change, Setting};
 use crate::sys::{Host, cgroup, file};
 
 /// Changes what each container named may use; one that fails does not stop the others.
 pub fn run(cx: &Context, args: &UpdateArgs) -> Result<u8> {
     let change = args.bounds.read()?;
-    if change == Resources::default() {
-        return Err(Fault::invalid("nothing to change is named").hint("such as --memory 64m or --cpus 0.5"));
+    if change == Resources::default() && args.restart.is_none() {
+        return Err(Fault::invalid("nothing to change is named").hint("such as --memory 64m, --cpus 0.5 or --restart always"));
     }
     let change = fitting(change.clone(), &change)?;
     let mut faults = Faults::default();
@@ -52,7 +55,45 @@ fn one(cx: &Context, args: &UpdateArgs, key: &str, change: &Resources) -> Result
     let mut timings = Timings::start();
     let id = records::find(&cx.host, records::BoxKind::Container, key)?;
     let record = records::container(&cx.host, &id)?;
-    let old = bounds_of(&cx.host, &record)?;
+    let mut steps: Vec<Step> = Vec::new();
+    if *change != Resources::default() {
+        steps.push(bounds(cx, &record, change)?.into());
+    }
+    if let Some(policy) = args.restart {
+        steps.push(restart(cx, &record, policy)?.into());
+    }
+    let carried = carry::carry(cx, args.plan, &mut timings, |_| {
+        Ok(Plan::new(format!("update-{id}"), format!("update container {}", Id::short(&id)), steps.clone()).kept(Keep::Result))
+    })?;
+    if carried.is_some() {
+        carry::report(cx, args.plan, timings);
+    }
+    Ok(())
+}
+
+/// What happens from now on when the container ends.
+///
+/// *Errors:* `FailedPrecondition` for one that nobody would start again: it goes when it ends, or its command waits for its end.
+fn restart(cx: &Context, record: &ContainerRecord, to: RestartPolicy) -> Result<Setting> {
+    let refused = |why: &str, hint: &str| Err(Fault::new(Kind::FailedPrecondition, format!("--restart {to}: {why}")).hint(hint));
+    if to.is_active() && record.auto_remove {
+        return refused("it is removed when it ends (--rm)", "run it again, without --rm if it is to stay");
+    }
+    if to.is_active() && runs_in_the_foreground(cx, record)? {
+        return refused("it runs under its command, which does not start it again", "set the policy once it has ended, then start it");
+    }
+    Ok(Setting {
+        id: record.id.clone(),
+        bundle: record.bundle.clone(),
+        run: run_dir(&cx.host, &record.id),
+        change: Change::Restart { from: record.life.restart, to },
+    })
+}
+
+/// The bounds of its control group from now on.
+fn bounds(cx: &Context, record: &ContainerRecord, change: &Resources) -> Result<Bounds> {
+    let id = &record.id;
+    let old = bounds_of(&cx.host, record)?;
     let mut new = old.changed_by(change);
     // A bound of both that nobody set moves with the bound of memory.
     let mut change = change.clone();
@@ -67,24 +108,17 @@ fn one(cx: &Context, args: &UpdateArgs, key: &str, change: &Resources) -> Result
     if change.memory.is_none() {
         new.memory_swap = new.memory_swap.or(old.memory_swap);
     }
-    let step = Bounds {
+    Ok(Bounds {
         id: id.clone(),
         runtime: record.runtime.path.clone(),
         state: record.runtime.state.clone(),
         systemd_cgroup: record.runtime.cgroup_driver == CgroupDriver::Systemd,
         bundle: record.bundle.clone(),
-        running: records::running_pid(&record.runtime, &record.boot_id, &id)?.is_some(),
+        running: records::running_pid(&record.runtime, &record.boot_id, id)?.is_some(),
         change: as_json(&change, swap())?,
-        revert: as_json(&reverting(&old, &change, unified_now(&record, &change)), swap())?,
+        revert: as_json(&reverting(&old, &change, unified_now(record, &change)), swap())?,
         recorded: serde_json::to_value(&new).map_err(|error| Fault::from_error(Kind::Internal, error))?,
-    };
-    let carried = carry::carry(cx, args.plan, &mut timings, |_| {
-        Ok(Plan::new(format!("update-{id}"), format!("update container {}", Id::short(&id)), vec![step.clone().into()]).kept(Keep::Result))
-    })?;
-    if carried.is_some() {
-        carry::report(cx, args.plan, timings);
-    }
-    Ok(())
+    })
 }
 
 /// What the files that `change` names hold now; of a file of several lines that which begins with the same word, such as a device.

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Exit, HealthState};
+use super::{Exit, HealthState, RestartPolicy};
 
 /// Bytes of a frame before its payload.
 pub const HEADER: usize = 5;
@@ -93,6 +93,16 @@ pub enum Request {
         max_bytes: u64,
         /// How many there are at most, the current one included.
         max_files: u32,
+    },
+    /// The container has another name.
+    Name {
+        /// The new one.
+        name: String,
+    },
+    /// Something else happens when it ends.
+    Restart {
+        /// What.
+        policy: RestartPolicy,
     },
 }
 

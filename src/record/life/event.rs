@@ -24,6 +24,8 @@ pub enum EventKind {
     Pause,
     /// They go on.
     Unpause,
+    /// It has another name.
+    Rename,
     /// It is gone.
     Remove,
 }
@@ -41,6 +43,7 @@ impl EventKind {
             EventKind::Adopt => "adopt",
             EventKind::Pause => "pause",
             EventKind::Unpause => "unpause",
+            EventKind::Rename => "rename",
             EventKind::Remove => "remove",
         }
     }
@@ -65,7 +68,7 @@ pub struct Event {
     /// How it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<u8>,
-    /// What a check said.
+    /// What a check said; the name before a renaming.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
 }

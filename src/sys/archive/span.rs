@@ -3,10 +3,8 @@
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest as _, Sha256};
-
 use super::{ArchiveError, Result, failed, open_plain};
-use crate::image::Digest;
+use crate::image::{Algorithm, Digest, Hasher};
 
 /// Some bytes of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,10 +48,10 @@ impl Span {
         Span { size: self.size.min(8), ..self.clone() }.read(8)
     }
 
-    /// The digest of the bytes.
+    /// The SHA-256 of the bytes.
     pub fn digest(&self) -> Result<Digest> {
         let mut reader = self.reader()?;
-        let (mut hash, mut left, mut buffer) = (Sha256::new(), self.size, vec![0; 256 << 10]);
+        let (mut hash, mut left, mut buffer) = (Hasher::new(Algorithm::Sha256), self.size, vec![0; 256 << 10]);
         while left > 0 {
             let count = reader.read(&mut buffer).map_err(|error| failed("read", &self.path, &error))?;
             if count == 0 {
@@ -62,7 +60,7 @@ impl Span {
             hash.update(&buffer[..count]);
             left -= count as u64;
         }
-        Ok(Digest::from_hash(&hash.finalize().into()))
+        Ok(hash.finish())
     }
 
     fn cut(&self) -> ArchiveError {

@@ -39,7 +39,8 @@ impl Session {
         let which = which(reference);
         self.first(reference, &reference.to_string(), |endpoint| {
             let (bytes, media_type) = self.read(endpoint, &endpoint.manifest(&which), ACCEPT)?;
-            let digest = Digest::of(&bytes);
+            // A tag leads to the digest that every registry has; by another algorithm it must be asked for.
+            let digest = Digest::by(reference.digest().map(Digest::algorithm).unwrap_or_default(), &bytes);
             if let Some(wanted) = reference.digest().filter(|wanted| **wanted != digest) {
                 return Err(Miss::Wrong(format!("what it gave has digest {digest}, not {wanted}")));
             }
@@ -69,7 +70,7 @@ impl Session {
                 Class::Manifest => self.read(endpoint, &endpoint.manifest(digest), ACCEPT)?,
                 Class::Blob => self.read(endpoint, &endpoint.blob(digest), "")?,
             };
-            let found = Digest::of(&bytes);
+            let found = Digest::by(descriptor.digest.algorithm(), &bytes);
             if found != descriptor.digest {
                 return Err(Miss::Wrong(format!("what it gave has digest {found}")));
             }
@@ -82,7 +83,7 @@ impl Session {
         let endpoints = self.endpoints(reference)?;
         let (mut tried, halt) = (Tried::default(), Halt::default());
         for (nth, endpoint) in endpoints.iter().enumerate() {
-            let usable = if what.starts_with("sha256:") || reference.digest().is_some() { endpoint.pulls } else { endpoint.resolves };
+            let usable = if what.parse::<Digest>().is_ok() || reference.digest().is_some() { endpoint.pulls } else { endpoint.resolves };
             if !usable || tried.has_answer_of(endpoint.host()) {
                 continue;
             }

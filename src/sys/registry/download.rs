@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use super::ask::{Ask, Reply, Verb, header};
 use super::flight::Flight;
@@ -16,9 +15,9 @@ use super::tried::{Got, Miss, Tried};
 use super::{Session, held};
 use crate::fault::{Context as _, Fault, Kind, Result, kind_of_errno};
 use crate::image::registry::{Challenge, Endpoint, challenge};
-use crate::image::{Digest, Reference};
+use crate::image::{Digest, Hasher, Reference};
 use crate::sys::lock::{self, Lock};
-use crate::sys::{Errno, Halt, file, store};
+use crate::sys::{Errno, Halt, blob_seal, file, store};
 
 /// Bytes of one read.
 const CHUNK: usize = 256 << 10;
@@ -63,7 +62,7 @@ struct Wanted<'a> {
 /// What is there of it.
 struct Half {
     held: Lock,
-    hash: Sha256,
+    hash: Hasher,
     bytes: u64,
     /// Bytes that a former pull left.
     resumed: u64,
@@ -119,7 +118,7 @@ impl Session {
         let mut told = false;
         loop {
             if let Some(held) = lock::find_free(partial)? {
-                if store::find_blob_size(&wanted.target)? == Some(wanted.size) {
+                if blob_seal::settle(&wanted.target, wanted.digest, wanted.size)? {
                     file::remove_file(partial)?;
                     return Ok(None);
                 }
@@ -198,7 +197,7 @@ impl Session {
 
     /// Verifies and names what has come.
     fn settle(&self, wanted: &Wanted<'_>, half: Half, partial: &Path, giver: Option<Endpoint>) -> Result<()> {
-        let found = Digest::from_hash(&half.hash.clone().finalize().into());
+        let found = half.hash.clone().finish();
         if found != *wanted.digest {
             let resumed = half.resumed > 0;
             file::remove_file(partial)?;
@@ -207,6 +206,7 @@ impl Session {
             }
             return Err(self.accuse(wanted, &found, giver));
         }
+        blob_seal::seal(half.held.file(), wanted.digest).map_err(|error| call_fault("futimens", partial, &error))?;
         half.held.file().sync_all().map_err(|error| call_fault("fsync", partial, &error))?;
         file::rename(partial, &wanted.target)?;
         file::sync_parent(&wanted.target)?;
@@ -256,7 +256,7 @@ fn call_fault(call: &'static str, path: &Path, error: &std::io::Error) -> Fault 
 impl Half {
     /// Reads what is there; more than the blob has is nothing.
     fn open(held: Lock, wanted: &Wanted<'_>) -> Result<Self> {
-        let mut half = Half { held, hash: Sha256::new(), bytes: 0, resumed: 0, told: Instant::now() };
+        let mut half = Half { held, hash: Hasher::new(wanted.digest.algorithm()), bytes: 0, resumed: 0, told: Instant::now() };
         let (path, open) = (half.held.path().to_path_buf(), half.held.file());
         let failed = |call: &'static str| move |error: std::io::Error| call_fault(call, &path, &error);
         open.set_permissions(Permissions::from_mode(0o644)).map_err(failed.clone()("chmod"))?;
@@ -276,7 +276,7 @@ impl Half {
     }
 }
 
-fn hash_all(open: &File, hash: &mut Sha256, halt: &Halt) -> Result<u64> {
+fn hash_all(open: &File, hash: &mut Hasher, halt: &Halt) -> Result<u64> {
     let (mut buffer, mut at) = (vec![0; CHUNK], 0);
     loop {
         patience::check(halt)?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::{Session, held};
 use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::image::Digest;
-use crate::sys::{Halt, Host, file, tree};
+use crate::sys::{Halt, Host, blob_seal, store, tree};
 
 /// How often somebody who waits for a blob looks around.
 const GLANCE: Duration = Duration::from_millis(100);
@@ -119,11 +119,11 @@ impl BlobReader {
     pub fn open(path: &Path, host: &Host) -> Result<Self> {
         let stored = |path: &Path| tree::open_blob(path, 0).map(|file| BlobReader { file, position: 0, coming: None });
         let flying = host.registry.as_ref().and_then(|session| {
-            let digest = path.file_name().and_then(|name| name.to_str()).and_then(Digest::from_hex)?;
+            let digest = path.file_name().and_then(|name| name.to_str()).and_then(Digest::from_file_name)?;
             let flight = held(&session.inner.flights).get(&digest).cloned()?;
             Some(Coming { session: session.clone(), digest, flight, halt: host.halt.clone() })
         });
-        let Some(coming) = flying.filter(|_| !file::exists(path).unwrap_or(false)) else { return stored(path) };
+        let Some(coming) = flying.filter(|coming| !blob_seal::is_sealed(path, &coming.digest)) else { return stored(path) };
         let gone = || Err(Fault::new(Kind::Cancelled, format!("blob {} did not come", coming.digest)));
         let there = coming.flight.wait(
             |stage| match stage {
@@ -132,10 +132,10 @@ impl BlobReader {
                 Stage::Lost => Some(gone()),
                 Stage::Expected | Stage::Hidden => None,
             },
-            || match file::exists(path) {
+            || match blob_seal::is_sealed(path, &coming.digest) {
                 _ if coming.halt.is_set() => Some(gone()),
-                Ok(true) => Some(Ok(None)),
-                _ => None,
+                true => Some(Ok(None)),
+                false => None,
             },
         )?;
         match there {
@@ -148,8 +148,15 @@ impl BlobReader {
         }
     }
 
-    /// What came of reading, in the light of what came of the blob: a layer cannot be blamed for a blob that did not come whole.
-    pub fn judge<T>(outcome: Result<T>, digest: &str, host: &Host) -> Result<T> {
+    /// What came of reading the blob at `path`, in the light of what came of the blob: a layer cannot be blamed for one that did not
+    /// come whole. One that lies there and may be damaged loses its seal.
+    ///
+    /// *Errors:* `Conflict` when a pull took a stored blob for good that is damaged: then it begins anew, and fetches it.
+    pub fn judge<T>(outcome: Result<T>, (path, digest): (&Path, &str), host: &Host) -> Result<T> {
+        let outcome = outcome.map_err(|fault| match digest.parse::<Digest>() {
+            Ok(digest) if fault.kind() == Kind::DataLoss => accuse(fault, path, &digest, host),
+            _ => fault,
+        });
         let (Err(fault), Some(session)) = (&outcome, &host.registry) else { return outcome };
         let flight = digest.parse::<Digest>().ok().and_then(|digest| held(&session.inner.flights).get(&digest).cloned());
         let (true, Some(flight)) = (matches!(fault.kind(), Kind::DataLoss | Kind::Cancelled), flight) else { return outcome };
@@ -163,6 +170,16 @@ impl BlobReader {
         );
         if lost { outcome.map_err(|fault| fault.of_kind(Kind::Cancelled)) } else { outcome }.doing(|| "unpacking it")
     }
+}
+
+/// Breaks the seal of a stored blob whose layer could not be unpacked.
+fn accuse(fault: Fault, path: &Path, digest: &Digest, host: &Host) -> Fault {
+    if !blob_seal::is_sealed(path, digest) {
+        return fault;
+    }
+    blob_seal::break_seal(path);
+    let damaged = store::digest_blob(path, digest.algorithm()).is_ok_and(|found| found != *digest);
+    if damaged && host.registry.is_some() { fault.of_kind(Kind::Conflict) } else { fault }
 }
 
 impl Read for BlobReader {
