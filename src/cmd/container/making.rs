@@ -30,7 +30,9 @@ pub fn plan(cx: &Context, facts: &Facts<'_>, timings: &mut Timings) -> Result<(P
     let host = &cx.host;
     let mut attached = attach::Attached::default();
     let net = network(cx, facts, &mut attached).doing(|| "planning the network")?;
-    attached.locks.iter().for_each(|lock| timings.waited(lock.waited()));
+    if let Some(lock) = &attached.lock {
+        timings.waited(lock.waited());
+    }
     let record = request::record(cx, facts, net)?;
     let texts = oci::texts(host, facts, &record)?;
     let (mut all, network_end) = steps::steps(host, &record, texts, std::mem::take(&mut attached.steps));
@@ -42,7 +44,7 @@ pub fn plan(cx: &Context, facts: &Facts<'_>, timings: &mut Timings) -> Result<(P
     let keep = if record.auto_remove && facts.launch.is_none() { Keep::WhileOwned } else { Keep::UntilRemoved };
     let verb = if facts.launch == Some(Launch::Create) { "create a container of" } else { "run" };
     let mut plan = Plan::new(record.id.as_str(), format!("{verb} {} in {}", facts.image_name(), record.name), all).kept(keep);
-    for lock in attached.locks {
+    if let Some(lock) = attached.lock {
         plan = plan.release_after(network_end, lock);
     }
     Ok((plan, record))
