@@ -162,6 +162,9 @@ fn refused_value(plugin: &str, key: &str) -> Value {
         ("bridge", "vlan") | ("macvlan", "bcqueuelen") => json!(7),
         ("bridge", "vlanTrunk") => json!([{"id": 7}]),
         ("bridge", "macspoofchk") => json!(true),
+        ("portmap", "backend") => json!("iptables"),
+        ("portmap", "conditionsV4" | "conditionsV6") => json!(["!", "-d", "192.0.2.0/24"]),
+        ("portmap", "externalSetMarkChain") => json!("KUBE-MARK-MASQ"),
         ("bandwidth", "shapedSubnets" | "unshapedSubnets") => json!(["10.0.0.0/8"]),
         other => panic!("docs/cni-keys.md says that {other:?} is refused: with which value?"),
     }

@@ -7,7 +7,7 @@ use common::World;
 
 const LIST: &str = r#"{"cniVersion":"VERSION","name":"n","plugins":[{"type":"bridge","bridge":"brn","isGateway":true,"ipMasq":true,
 "hairpinMode":true,"ipam":{"type":"host-local","routes":[{"dst":"0.0.0.0/0"}],"ranges":[[{"subnet":"10.98.0.0/24","gateway":"10.98.0.1"}]]}},
-{"type":"firewall"},{"type":"tuning","mtu":1400}]}"#;
+{"type":"firewall"},{"type":"tuning","mtu":1400},{"type":"portmap","capabilities":{"portMappings":true}}]}"#;
 
 /// The container's command: its address, and an answer of the gateway.
 const INSIDE: &str = "export PATH=/bin; ip -4 addr show eth0; ip route; ping -c1 -W5 10.98.0.1";
@@ -34,10 +34,8 @@ fn assert_attached_and_gone(world: &World, output: &common::Output) {
     world.sh("[ -z \"$(find /var/lib/cni $HOME/cni -name '10.98.*' 2>/dev/null)\" ]").ok();
 }
 
-#[test]
-fn podman_with_the_cni_backend() {
-    let world = ready("0.4.0");
-    let script = r#"
+/// Where podman looks for all it needs, in this world.
+const PODMAN: &str = r#"
 cat >$HOME/containers.conf <<X
 [network]
 network_backend = "cni"
@@ -57,12 +55,36 @@ runroot = "$HOME/runroot"
 X
 unset RKBOX_CNI_STATE_DIR
 export CONTAINERS_CONF=$HOME/containers.conf CONTAINERS_STORAGE_CONF=$HOME/storage.conf
-podman run --rm --network n --cgroup-parent $RKBOX_CGROUP_PARENT --ulimit nofile=1024:1024 --ulimit nproc=1024:1024 --rootfs $HOME/rootfs /bin/sh -c 'INSIDE'
 "#;
+
+/// `podman run` with the words that this world needs.
+const PODMAN_RUN: &str = "podman run --network n --cgroup-parent $RKBOX_CGROUP_PARENT --ulimit nofile=1024:1024 --ulimit nproc=1024:1024";
+
+#[test]
+fn podman_with_the_cni_backend() {
+    let world = ready("0.4.0");
     // Podman asks libcni for its default directory: it is this world's own.
     world.sh("mkdir -p /var/lib/cni").ok();
-    let output = world.sh(&script.replace("INSIDE", INSIDE)).ok();
+    let output = world.sh(&format!("{PODMAN}\n{PODMAN_RUN} --rm --rootfs $HOME/rootfs /bin/sh -c '{INSIDE}'")).ok();
     assert_attached_and_gone(&world, &output);
+}
+
+/// Podman holds the port itself (conmon has the socket), lets portmap publish it, and takes it back and publishes it again on `network reload`.
+#[test]
+fn podman_publishes_by_our_portmap() {
+    let world = ready("0.4.0");
+    let script = r#"
+mkdir -p /var/lib/cni; ip link set lo up; echo inside >$HOME/rootfs/bin/page
+id=$(RUN -d -p 8080:80 -p 127.0.0.1:5353:53/udp --name c --rootfs $HOME/rootfs /bin/busybox httpd -f -p 80 -h /bin)
+published() { nft list table inet rkbox_ports | grep -c "comment .n/eth0/$id" || true; }
+answer() { n=0; until [ "$(python3 -c 'import urllib.request as u; print(u.urlopen("http://127.0.0.1:8080/page", timeout=2).read().decode())' 2>/dev/null)" = inside ]; do n=$((n + 1)); [ $n -lt 50 ]; sleep 0.1; done; }
+[ "$(published)" = 2 ]; answer
+podman network reload c
+[ "$(published)" = 2 ]; answer
+podman rm -f -t 0 c
+[ "$(published)" = 0 ]
+"#;
+    world.sh(&format!("{PODMAN}\n{}", script.replace("RUN", PODMAN_RUN))).ok();
 }
 
 #[test]

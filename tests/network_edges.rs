@@ -35,7 +35,8 @@ fn n10_a_port_is_published_once_and_what_holds_it_is_named() {
     }
     for (ports, code, said) in [
         ("-p 80:80:80:80", 2, "too many colons"),
-        ("-p [::1]:80:80", 2, "no IPv6 address"),
+        ("-p [::1]:80:80", 9, "back to [::1]"),
+        ("-p [2001:db8::1]:80:80", 2, "no IPv6 address"),
         ("-p 8081:80 -p 8081:81", 2, "published twice"),
         ("-p 8080-8080:80", 4, "published already"),
         ("--net none -p 1:1", 2, "--net none"),

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::Context;
 use super::records::{self, BoxKind};
+use crate::cni::portmap::owner_of;
 use crate::cni::ports::{self, PortAsk};
 use crate::fault::{Fault, Result};
 use crate::ids::Id;
@@ -60,13 +61,14 @@ pub fn secure(
     }
     let addresses: Vec<IpAddr> = attached.addresses.iter().map(ipnetwork::IpNetwork::ip).collect();
     let name_of = |owner: &str| name_of(&cx.host, owner);
-    let forwards = publish::choose(Request { asks, addresses: &addresses, force, name_of: &name_of })?;
+    let forwards = publish::choose(Request { asks, addresses: &addresses, force, holder: None, name_of: &name_of })?;
     publish::secure(attached, network, owner, &forwards)?;
     Ok(forwards)
 }
 
 /// What people call the owner of a port: the name of its box, else what its mark says.
 fn name_of(host: &Host, owner: &str) -> String {
+    let owner = owner_of(owner);
     let Ok(id) = owner.parse::<Id>() else { return owner.to_owned() };
     for (kind, word) in [(BoxKind::Sandbox, "sandbox"), (BoxKind::Container, "container")] {
         let name = match kind {

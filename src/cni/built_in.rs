@@ -7,13 +7,14 @@ use super::firewall::FirewallConf;
 use super::ipam::Ipam;
 use super::list::Plugin;
 use super::macvlan::MacvlanConf;
+use super::portmap::PortmapConf;
 use super::ptp::PtpConf;
 use super::tuning::TuningConf;
 use super::version::Version;
 use crate::fault::{Fault, Result};
 
 /// Types of the plugins that make or change interfaces, and are built in.
-pub const INTERFACE_PLUGINS: [&str; 7] = ["bridge", "ptp", "macvlan", "loopback", "tuning", "bandwidth", "firewall"];
+pub const INTERFACE_PLUGINS: [&str; 8] = ["bridge", "ptp", "macvlan", "loopback", "tuning", "bandwidth", "firewall", "portmap"];
 /// Types of the plugins that give addresses, and are built in.
 pub const IPAM_PLUGINS: [&str; 2] = ["host-local", "static"];
 
@@ -51,6 +52,8 @@ pub enum BuiltIn {
     Bandwidth(BandwidthConf),
     /// `firewall`.
     Firewall(FirewallConf),
+    /// `portmap`.
+    Portmap(PortmapConf),
 }
 
 impl BuiltIn {
@@ -71,6 +74,7 @@ impl BuiltIn {
             "tuning" => TuningConf::read(plugin, args).map(|conf| BuiltIn::Tuning(Box::new(conf))),
             "bandwidth" => BandwidthConf::read(plugin).map(BuiltIn::Bandwidth),
             "firewall" => FirewallConf::read(plugin, version).map(BuiltIn::Firewall),
+            "portmap" => PortmapConf::read(plugin).map(BuiltIn::Portmap),
             kind => Err(Plugin::foreign(kind)),
         }
     }
@@ -81,13 +85,13 @@ impl BuiltIn {
             BuiltIn::Bridge(conf) => &conf.ipam,
             BuiltIn::Ptp(conf) => &conf.ipam,
             BuiltIn::Macvlan(conf) => &conf.ipam,
-            BuiltIn::Loopback | BuiltIn::Tuning(_) | BuiltIn::Bandwidth(_) | BuiltIn::Firewall(_) => &Ipam::None,
+            BuiltIn::Loopback | BuiltIn::Tuning(_) | BuiltIn::Bandwidth(_) | BuiltIn::Firewall(_) | BuiltIn::Portmap(_) => &Ipam::None,
         }
     }
 
     /// Whether it changes an interface that another plugin has made, and so needs that one's result.
     pub fn is_chained(&self) -> bool {
-        matches!(self, BuiltIn::Tuning(_) | BuiltIn::Bandwidth(_) | BuiltIn::Firewall(_))
+        matches!(self, BuiltIn::Tuning(_) | BuiltIn::Bandwidth(_) | BuiltIn::Firewall(_) | BuiltIn::Portmap(_))
     }
 }
 

@@ -21,6 +21,7 @@ pub mod lease_file;
 pub mod lease_index;
 pub mod list;
 pub mod macvlan;
+pub mod portmap;
 pub mod ports;
 pub mod ptp;
 pub mod ranges;

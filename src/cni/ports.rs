@@ -1,12 +1,8 @@
-//! The meaning of `-p`, of `-P` and of portmap's configuration: which port of the host leads where.
+//! The meaning of `-p` and `-P`: which port of the host leads where.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
-use serde_json::Value;
-
-use super::keys::Keys;
-use super::list::Plugin;
 use crate::fault::{Fault, Kind, Result};
 use crate::ports::{Forward, Protocol};
 
@@ -101,7 +97,7 @@ pub type Pick<'a> = dyn FnMut(&PortAsk, &[Forward]) -> Result<u16> + 'a;
 /// The forwards that `asks` mean for a container with `addresses`; `pick` chooses where there is a choice.
 ///
 /// One host port of one `-p` is the same in both families. *Errors:* `InvalidArgument` for an address of a family that the
-/// container lacks, and for two that collide.
+/// container lacks, and for two that collide; `Unimplemented` for `[::1]`.
 pub fn wanted(asks: &[PortAsk], addresses: &[IpAddr], pick: &mut Pick<'_>) -> Result<Vec<Forward>> {
     let mut all: Vec<Forward> = Vec::new();
     for ask in asks {
@@ -131,6 +127,12 @@ pub fn wanted(asks: &[PortAsk], addresses: &[IpAddr], pick: &mut Pick<'_>) -> Re
 
 /// The first address of each family that is asked for.
 fn targets(ask: &PortAsk, addresses: &[IpAddr]) -> Result<Vec<IpAddr>> {
+    if ask.host_ip == Some(IpAddr::V6(Ipv6Addr::LOCALHOST)) {
+        let fault = Fault::new(Kind::Unimplemented, format!("cannot publish {:?}: no answer finds its way back to [::1]", ask.text));
+        return Err(fault
+            .hint("publish it on 127.0.0.1, or on [::] for all addresses but ::1")
+            .hint("or lead it there by a process: rkbox port-forward"));
+    }
     let first = |v4: bool| addresses.iter().copied().find(|address| address.is_ipv4() == v4);
     let found: Vec<IpAddr> = match ask.host_ip {
         Some(address) => first(address.is_ipv4()).into_iter().collect(),
@@ -142,75 +144,6 @@ fn targets(ask: &PortAsk, addresses: &[IpAddr]) -> Result<Vec<IpAddr>> {
     let family = if ask.host_ip.is_some_and(|address| address.is_ipv6()) { "IPv6" } else { "IPv4" };
     let fault = Fault::invalid(format!("cannot publish {:?}: the container has no {family} address on its network", ask.text));
     Err(fault.hint(format!("give the network an {family} range, or publish on an address of the other family")))
-}
-
-/// What the `portmap` plugin of a list is told, as far as rkbox honours it: published ports masquerade only what comes from the
-/// container's own network or from the host's loopback.
-///
-/// *Errors:* `Unimplemented` for a key that asks for more, by name. *Source:* reference `portmap` `parseConfig`.
-pub fn read_portmap(plugin: &Plugin) -> Result<()> {
-    let keys = plugin.keys();
-    let refuse = |key: &str, why: &str| {
-        Err(Fault::new(Kind::Unimplemented, format!("\"{key}\" of portmap is not honoured: {why}")).hint("leave the key out"))
-    };
-    if keys.find("snat").is_some() && !keys.flag("snat")? {
-        return refuse("snat", "false would leave 127.0.0.1 and the container's neighbours without an answer");
-    }
-    if keys.flag("masqAll")? {
-        return refuse("masqAll", "rkbox keeps the address of the client");
-    }
-    for key in ["conditionsV4", "conditionsV6"] {
-        if !keys.array(key)?.is_empty() {
-            return refuse(key, "conditions are words of iptables or nft, which rkbox does not read");
-        }
-    }
-    if !matches!(keys.text("backend")?, "" | "nftables") {
-        return refuse("backend", "only \"nftables\" is built in");
-    }
-    for key in ["markMasqBit", "externalSetMarkChain"] {
-        if keys.find(key).is_some() {
-            return refuse(key, "it steers iptables");
-        }
-    }
-    Ok(())
-}
-
-/// Reads the capability argument `portMappings`; a mapping without a host port maps nothing.
-///
-/// *Shape:* `[{"hostPort": 8080, "containerPort": 80, "protocol": "tcp", "hostIP": "127.0.0.1"}]`. *Source:* CNI
-/// CONVENTIONS.md, reference `portmap`.
-pub fn read_mappings(value: &Value) -> Result<Vec<PortAsk>> {
-    let Value::Array(entries) = value else { return Err(Fault::invalid("\"portMappings\" must be an array")) };
-    let mut asks = Vec::new();
-    for entry in entries {
-        let Value::Object(map) = entry else { return Err(Fault::invalid("an entry of \"portMappings\" must be an object")) };
-        let keys = Keys::new(map, "portMappings");
-        let port = |key| {
-            let number = keys.number(key)?;
-            u16::try_from(number).map_err(|_| Fault::invalid(format!("invalid {key} {number}: it is not a port from 0 to 65535")))
-        };
-        let (host, container) = (port("hostPort")?, port("containerPort")?);
-        if host == 0 {
-            continue;
-        }
-        if container == 0 {
-            return Err(Fault::invalid(format!("Invalid container port number: {container}")));
-        }
-        let protocol = keys.text("protocol")?;
-        let host_ip = match keys.text("hostIP")? {
-            "" => None,
-            text => Some(text.parse::<IpAddr>().map_err(|_| Fault::invalid(format!("invalid hostIP {text:?}")))?.to_canonical()),
-        };
-        let protocol = if protocol.is_empty() { Protocol::Tcp } else { protocol.parse()? };
-        asks.push(PortAsk {
-            text: format!("{host}:{container}/{protocol}"),
-            host_ip,
-            host: Some(host..=host),
-            container: container..=container,
-            protocol,
-        });
-    }
-    Ok(asks)
 }
 
 #[cfg(test)]
@@ -303,52 +236,9 @@ mod tests {
         assert_eq!(want(&["80/udp"], &both).unwrap(), ["0.0.0.0:40001->80/udp 10.88.0.2", "[::]:40001->80/udp fd00::2"]);
         assert_eq!(want(&["8000-8010:80"], &both[..1]).unwrap(), ["0.0.0.0:8010->80/tcp 10.88.0.2"]);
         assert_eq!(want(&["7-8:1-2"], &both[..1]).unwrap(), ["0.0.0.0:7->1/tcp 10.88.0.2", "0.0.0.0:8->2/tcp 10.88.0.2"]);
-        assert!(want(&["[::1]:80:80"], &both[..1]).unwrap_err().to_string().contains("no IPv6 address"));
+        assert!(want(&["[::2]:80:80"], &both[..1]).unwrap_err().to_string().contains("no IPv6 address"));
+        assert_eq!(want(&["[::1]:80:80"], &both).unwrap_err().kind(), Kind::Unimplemented);
         assert!(want(&["80:80", "127.0.0.1:80:81"], &both).unwrap_err().to_string().contains("published twice"));
         assert_eq!(want(&["80:80", "80:80/udp"], &both[..1]).unwrap().len(), 2);
-    }
-
-    #[test]
-    fn portmap_is_honoured_or_refused_by_name() {
-        let plugin = |json: &str| Plugin::parse(json.as_bytes()).unwrap();
-        for good in [
-            "{\"type\":\"portmap\"}",
-            "{\"type\":\"portmap\",\"snat\":true,\"backend\":\"nftables\",\"capabilities\":{\"portMappings\":true}}",
-        ] {
-            read_portmap(&plugin(good)).unwrap();
-        }
-        for (bad, name) in [
-            ("\"snat\":false", "snat"),
-            ("\"masqAll\":true", "masqAll"),
-            ("\"conditionsV4\":[\"!\",\"-d\",\"192.0.2.0/24\"]", "conditionsV4"),
-            ("\"conditionsV6\":[\"-x\"]", "conditionsV6"),
-            ("\"backend\":\"iptables\"", "backend"),
-            ("\"markMasqBit\":3", "markMasqBit"),
-            ("\"externalSetMarkChain\":\"KUBE-MARK-MASQ\"", "externalSetMarkChain"),
-        ] {
-            let fault = read_portmap(&plugin(&format!("{{\"type\":\"portmap\",{bad}}}"))).unwrap_err();
-            assert!(fault.kind() == Kind::Unimplemented && fault.to_string().contains(&format!("{name:?}")), "{fault}");
-        }
-    }
-
-    #[test]
-    fn port_mappings_are_read_as_portmap_does() {
-        let asks = |json: &str| read_mappings(&serde_json::from_str(json).unwrap());
-        let read = asks(
-            r#"[{"hostPort":8080,"containerPort":80},{"hostPort":0,"containerPort":1},{"hostPort":53,"containerPort":53,"protocol":"UDP","hostIP":"::1"}]"#,
-        );
-        let read = read.unwrap();
-        assert_eq!((read.len(), read[0].host.clone(), read[1].host_ip, read[1].protocol), (2, Some(8080..=8080), ip("::1"), Protocol::Udp));
-        for bad in [
-            "{}",
-            "[7]",
-            r#"[{"hostPort":65536,"containerPort":1}]"#,
-            r#"[{"hostPort":1,"containerPort":0}]"#,
-            r#"[{"hostPort":"1"}]"#,
-            r#"[{"hostPort":1,"containerPort":1,"protocol":"icmp"}]"#,
-            r#"[{"hostPort":1,"containerPort":1,"hostIP":"x"}]"#,
-        ] {
-            assert!(asks(bad).is_err(), "{bad}");
-        }
     }
 }

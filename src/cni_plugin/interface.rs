@@ -13,7 +13,7 @@ use crate::cni::result::CniResult;
 use crate::fault::{Fault, Kind};
 use crate::ids::veth_names;
 use crate::network::call::{self, Call};
-use crate::network::{check, direct, upstream};
+use crate::network::{check, direct, portmap, upstream};
 use crate::sys::nft::Nft;
 use crate::sys::ns;
 
@@ -69,6 +69,7 @@ pub fn del(session: &Session) -> Answer<()> {
     let call = session.call()?;
     let previous = session.previous()?;
     let steps = call::plan_del(&call, &built_in, previous.as_ref())?;
+    let not_ours = matches!(&built_in, BuiltIn::Portmap(conf) if !portmap::is_ours(&call, conf)?);
     let kinds: &[&str] = match &built_in {
         BuiltIn::Bridge(_) | BuiltIn::Ptp(_) => &["veth"],
         BuiltIn::Macvlan(_) => &["macvlan"],
@@ -82,6 +83,11 @@ pub fn del(session: &Session) -> Answer<()> {
             matches!(&built_in, BuiltIn::Bridge(conf) if conf.ip_masq) || matches!(&built_in, BuiltIn::Ptp(conf) if conf.ip_masq);
         if masquerades && !ours { upstream::remove_masquerade(call.network, call.owner) } else { Ok(()) }
     });
+    let steps = match (&built_in, not_ours) {
+        (BuiltIn::Portmap(conf), _) if conf.asks.is_empty() => steps.and(portmap::sweep(&call)),
+        (BuiltIn::Portmap(_), true) => steps.and(upstream::remove_published(call.network, call.owner)),
+        _ => steps,
+    };
     let delegated = match built_in.ipam() {
         Ipam::Foreign(kind) => delegate::call(session, kind, "DEL").map(drop),
         _ => Ok(()),
@@ -119,6 +125,9 @@ pub fn gc(session: &Session) -> Answer<()> {
         let is_valid = |owner: &str| valid.iter().any(|(known, _)| known == owner);
         table.sweep_network(&session.network, is_valid).map_err(Fault::from)?;
     }
+    if matches!(built_in, BuiltIn::Portmap(_)) {
+        portmap::gc(&session.host, &session.network, &valid)?;
+    }
     match built_in.ipam() {
         Ipam::Foreign(kind) => delegate::call(session, kind, "GC").map(drop),
         Ipam::HostLocal(conf) => pool::sweep(session, conf, &valid),
@@ -128,7 +137,12 @@ pub fn gc(session: &Session) -> Answer<()> {
 
 /// STATUS: whether an ADD can be served.
 pub fn status(session: &Session) -> Answer<()> {
-    match read(session)?.ipam() {
+    let built_in = read(session)?;
+    if matches!(built_in, BuiltIn::Portmap(_)) {
+        let asked = Nft::open().and_then(|mut nft| nft.generation()).map(drop);
+        return asked.map_err(|error| CniError::new(request::PLUGIN_NOT_AVAILABLE, format!("portmap cannot publish: {error}")));
+    }
+    match built_in.ipam() {
         Ipam::Foreign(kind) => delegate::call(session, kind, "STATUS").map(drop),
         Ipam::HostLocal(conf) => pool::has_room(session, conf),
         Ipam::None | Ipam::Static(_) => Ok(()),

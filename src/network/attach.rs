@@ -9,7 +9,6 @@ use serde_json::Value;
 use super::call::{self, Call};
 use super::foreign;
 use super::networks::Network;
-use crate::cni::built_in::BuiltIn;
 use crate::cni::cache;
 use crate::cni::config::Member;
 use crate::cni::inject::{self, Asked};
@@ -147,7 +146,7 @@ fn in_process<'a>(host: &Host, attach: &Attach<'a>) -> Result<(Attached, &'a [Me
     };
     let (mut attached, mut result) = (Attached::default(), None::<CniResult>);
     for (nth, member) in network.members.iter().enumerate() {
-        let built_in = member.built_in.as_ref().map(|_| told(attach, member)).transpose()?;
+        let built_in = member.built_in.as_ref().map(|_| network.told(member, attach.asked)).transpose()?;
         let Some(built_in) = built_in.filter(|built_in| built_in.ipam().is_built_in()) else {
             return Ok((attached, &network.members[nth..], result));
         };
@@ -158,12 +157,6 @@ fn in_process<'a>(host: &Host, attach: &Attach<'a>) -> Result<(Attached, &'a [Me
         result = Some(planned.result);
     }
     Ok((attached, &[], result))
-}
-
-fn told(attach: &Attach<'_>, member: &Member) -> Result<BuiltIn> {
-    let network = attach.network;
-    let conf = inject::inject(&network.name, network.version, &member.plugin, None, attach.asked)?;
-    BuiltIn::read(&conf, network.version, &attach.asked.args)
 }
 
 /// Where libcni keeps an attachment.

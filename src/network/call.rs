@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use super::{bridge, chained, loopback, macvlan, ptp};
+use super::{bridge, chained, loopback, macvlan, portmap, ptp};
 use crate::cni::built_in::BuiltIn;
 use crate::cni::result::CniResult;
 use crate::cni::version::Version;
@@ -61,6 +61,7 @@ pub fn plan_add(call: &Call<'_>, built_in: &BuiltIn, previous: Option<&CniResult
         BuiltIn::Tuning(conf) => chained::plan_tuning(call, conf, previous),
         BuiltIn::Bandwidth(conf) => chained::plan_bandwidth(call, *conf, previous),
         BuiltIn::Firewall(conf) => chained::plan_firewall(conf, previous),
+        BuiltIn::Portmap(conf) => portmap::plan_add(call, conf, previous),
     }
 }
 
@@ -77,5 +78,6 @@ pub fn plan_del(call: &Call<'_>, built_in: &BuiltIn, previous: Option<&CniResult
             let step = previous.map(|previous| chained::firewall(conf, previous)).transpose()?.flatten();
             Ok(step.map(Step::from).into_iter().collect())
         }
+        BuiltIn::Portmap(conf) => Ok(portmap::plan_del(call, conf, previous)),
     }
 }

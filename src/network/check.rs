@@ -6,6 +6,7 @@ use super::addresses;
 use super::call::Call;
 use super::chained;
 use super::lease_search::held_by;
+use super::portmap;
 use crate::cni::bridge::BridgeConf;
 use crate::cni::built_in::BuiltIn;
 use crate::cni::ipam::Ipam;
@@ -52,6 +53,11 @@ pub fn differences(call: Call<'_>, built_in: &BuiltIn, result: &CniResult, by_rk
         BuiltIn::Tuning(_) | BuiltIn::Bandwidth(_) | BuiltIn::Firewall(_) => {
             let found = chained::differences(&call, built_in, result).unwrap_or_else(|fault| vec![fault.to_string()]);
             check.differences.extend(found);
+        }
+        // Of another tool's chain, that tool's own portmap may have made them.
+        BuiltIn::Portmap(conf) => {
+            let found = if call.lo && !by_rkbox { Ok(Vec::new()) } else { portmap::differences(&call, conf, result) };
+            check.differences.extend(found.unwrap_or_else(|fault| vec![fault.to_string()]));
         }
     }
     Ok(check.differences)

@@ -77,7 +77,9 @@ pub fn steps_of_cached(host: &Host, handle: &Handle, cached: &cache::Attachment)
     }
     for member in &network.members {
         match &member.built_in {
-            Some(built_in) if built_in.ipam().is_built_in() => steps.extend(call::plan_del(&call, built_in, Some(&result))?),
+            Some(built_in) if built_in.ipam().is_built_in() => {
+                steps.extend(call::plan_del(&call, &network.told(member, &asked)?, Some(&result))?);
+            }
             _ => steps.push(chain.plugin(member, None)?.into()),
         }
     }

@@ -15,6 +15,7 @@ mod lease_search;
 mod loopback;
 mod macvlan;
 pub mod networks;
+pub mod portmap;
 mod ptp;
 pub mod publish;
 pub mod upstream;

@@ -6,6 +6,7 @@ use super::addresses::pool_dir;
 use crate::cni::BUILT_IN;
 use crate::cni::built_in::BuiltIn;
 use crate::cni::config::{self, ConfFile, Member};
+use crate::cni::inject::{self, Asked};
 use crate::cni::ipam::Ipam;
 use crate::cni::list::{List, Plugin};
 use crate::cni::version::Version;
@@ -120,6 +121,12 @@ impl Network {
             _ => None,
         };
         self.built_in().filter_map(pool).collect()
+    }
+
+    /// What a built-in plugin is told, with what is asked beside the configuration.
+    pub fn told(&self, member: &Member, asked: &Asked) -> Result<BuiltIn> {
+        let conf = inject::inject(&self.name, self.version, &member.plugin, None, asked)?;
+        BuiltIn::read(&conf, self.version, &asked.args)
     }
 
     /// The plugins that are built in, as the configuration tells them.

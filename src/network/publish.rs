@@ -3,10 +3,12 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use ipnetwork::IpNetwork;
 use serde_json::Value;
 
 use super::attach::Attached;
 use super::networks::Network;
+use super::wiring;
 use crate::cni::list::List;
 use crate::cni::ports::{self, PortAsk};
 use crate::cni::result::CniResult;
@@ -26,6 +28,8 @@ pub struct Request<'a> {
     pub addresses: &'a [IpAddr],
     /// Publish although a process of this host holds the port: it is then out of reach for others.
     pub force: bool,
+    /// The container: a process that names it in its arguments holds its ports for it (podman's conmon), and not against it.
+    pub holder: Option<&'a str>,
     /// What people call an owner.
     pub name_of: &'a dyn Fn(&str) -> String,
 }
@@ -52,6 +56,7 @@ pub fn choose(request: Request<'_>) -> Result<Vec<Forward>> {
         }
         if !request.force
             && let Some(holder) = sockets::find_holder(forward)?
+            && !request.holder.is_some_and(|owner| holder.serves(owner))
         {
             return Err(Fault::new(Kind::AlreadyExists, format!("{port} is in use by {holder}"))
                 .hint("choose another port, or one address that is free: -p IP:PORT:CONTAINER_PORT")
@@ -59,6 +64,12 @@ pub fn choose(request: Request<'_>) -> Result<Vec<Forward>> {
         }
     }
     Ok(forwards)
+}
+
+/// Chooses the ports of the host, for an attachment whose addresses are not known yet: they are free in both families.
+pub fn resolve(asks: &[PortAsk]) -> Result<Vec<Forward>> {
+    let any = [IpAddr::from([0; 4]), IpAddr::from([0_u16; 8])];
+    ports::wanted(asks, &any, &mut |ask, chosen| pick(ask, chosen))
 }
 
 /// Picks a free port: the first of a given range, any of the host's range for clients otherwise.
@@ -93,16 +104,57 @@ fn client_ports() -> std::ops::RangeInclusive<u16> {
     }
 }
 
+/// How published ports are led, beside their targets.
+#[derive(Clone, Copy, Debug)]
+pub struct Ways {
+    /// This host reaches them by 127.0.0.1, and the container's neighbours and itself by this host.
+    pub snat: bool,
+    /// The container sees this host's address instead of the client's.
+    pub masq_all: bool,
+}
+
+/// The steps that publish ports of a container behind `link` of this host, without a fence.
+pub fn steps(link: &IfName, networks: &[IpNetwork], forwards: &[Forward], owner: String, ways: Ways) -> Vec<Step> {
+    let mut steps: Vec<Step> = vec![step::PortTable {}.into()];
+    let leads_to = |network: &&IpNetwork| forwards.iter().any(|forward| network.ip() == forward.target);
+    for subnet in networks.iter().filter(leads_to).map(|network| wiring::subnet_of(*network)).filter(|_| ways.snat || ways.masq_all) {
+        steps.push(step::Hairpin { subnet, all: ways.masq_all }.into());
+    }
+    if ways.snat && forwards.iter().any(Forward::is_on_loopback) {
+        steps.push(route_localnet(link).into());
+    }
+    steps.push(step::Publish { forwards: forwards.to_vec(), owner }.into());
+    steps
+}
+
+/// What lets an answer to 127.0.0.1 leave by a link; the table of ports keeps all others from using it.
+fn route_localnet(link: &IfName) -> step::Sysctl {
+    step::Sysctl { key: format!("net/ipv4/conf/{link}/route_localnet"), value: "1".to_owned(), bridge: Some(link.clone()) }
+}
+
+/// Says that what a step makes in nftables is not there.
+pub fn missing(step: &Step) -> String {
+    format!("not in nftables any more: {step}")
+}
+
 /// Adds to the steps of an attachment what fences its network, guards its bridge port and publishes its ports, before the link
 /// comes up.
 ///
-/// *Errors:* `Unimplemented` for ports on a network without a bridge.
+/// *Errors:* `Unimplemented` for ports on a network without an interface on this host (macvlan).
 pub fn secure(attached: &mut Attached, network: &Network, owner: &str, forwards: &[Forward]) -> Result<()> {
     let steps = &mut attached.steps;
     let veth = steps.iter().find_map(|step| if let Step::Veth(veth) = step { Some(veth.clone()) } else { None });
     let at = steps.iter().position(|step| matches!(step, Step::Loopback(_) | Step::Veth(_)));
-    let (Some((veth, bridge)), Some(at)) = (veth.and_then(|veth| Some((veth.clone(), veth.bridge?))), at) else {
-        return if forwards.is_empty() { Ok(()) } else { Err(without_bridge(network)) };
+    if forwards.is_empty() && veth.as_ref().is_none_or(|veth| veth.bridge.is_none()) {
+        return Ok(());
+    }
+    let (Some(veth), Some(at)) = (veth, at) else { return Err(without_link(network)) };
+    let Some(bridge) = veth.bridge.clone() else {
+        // A link for the container alone: there is no neighbour to fence off.
+        let link = veth.host.clone();
+        let ways = Ways { snat: true, masq_all: false };
+        steps.extend(self::steps(&link, &attached.addresses, forwards, owner.to_owned(), ways));
+        return Ok(());
     };
     let guarded = is_guarded(&network.text);
     let masqueraded = steps.iter().find_map(|step| if let Step::NatNetwork(nat) = step { Some(nat.subnets.clone()) } else { None });
@@ -111,14 +163,13 @@ pub fn secure(attached: &mut Attached, network: &Network, owner: &str, forwards:
     let mut more: Vec<Step> = Vec::new();
     if (guarded && masqueraded.is_some()) || !forwards.is_empty() {
         let guard = guarded && masqueraded.is_some();
-        let own = || addresses.iter().filter_map(|address| ipnetwork::IpNetwork::new(address.network(), address.prefix()).ok()).collect();
+        let own = || addresses.iter().filter_map(|address| IpNetwork::new(address.network(), address.prefix()).ok()).collect();
         let subnets = masqueraded.unwrap_or_else(own);
         more.push(step::PortTable {}.into());
         more.push(step::Fence { network: network.name.clone(), bridge: bridge.clone(), subnets, guard }.into());
     }
     if forwards.iter().any(Forward::is_on_loopback) {
-        let key = format!("net/ipv4/conf/{bridge}/route_localnet");
-        more.push(step::Sysctl { key, value: "1".to_owned(), bridge: Some(bridge) }.into());
+        more.push(route_localnet(&bridge).into());
     }
     if !forwards.is_empty() {
         more.push(step::Publish { forwards: forwards.to_vec(), owner: owner.to_owned() }.into());
@@ -127,16 +178,17 @@ pub fn secure(attached: &mut Attached, network: &Network, owner: &str, forwards:
     let mac = CniResult::from_json(&attached.result).unwrap_or_default().interfaces.get(2).and_then(|inner| inner.mac.parse::<Mac>().ok());
     if let (true, false, Some(mac)) = (guarded, addresses.is_empty(), mac) {
         more.push(step::SpoofTable {}.into());
-        let addresses = addresses.iter().map(ipnetwork::IpNetwork::ip).collect();
+        let addresses = addresses.iter().map(IpNetwork::ip).collect();
         more.push(step::SpoofGuard { port: veth.host.clone(), mac, addresses }.into());
     }
     steps.splice(at..at, more);
     Ok(())
 }
 
-fn without_bridge(network: &Network) -> Fault {
-    let message = format!("network {} has no bridge on this host, so rkbox cannot publish ports of it", network.name);
-    Fault::new(Kind::Unimplemented, message).hint("attach to a network of the bridge plugin")
+fn without_link(network: &Network) -> Fault {
+    let message =
+        format!("network {} has no interface on this host that leads to its containers, so rkbox cannot publish ports of it", network.name);
+    Fault::new(Kind::Unimplemented, message).hint("attach to a network of the bridge or ptp plugin; others reach a macvlan directly")
 }
 
 /// `"guard": false` of the bridge plugin leaves the containers open to routers and to each other's addresses, for networks whose

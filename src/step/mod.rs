@@ -169,6 +169,7 @@ macro_rules! steps {
                     }
                     Step::PortTable(_) => Some(Piece::PortTable),
                     Step::Fence(step) => Some(step.piece()),
+                    Step::Hairpin(step) => Some(step.piece()),
                     Step::Publish(step) => Some(step.piece()),
                     Step::SpoofTable(_) => Some(Piece::SpoofTable),
                     Step::SpoofGuard(step) => Some(step.piece()),
@@ -268,6 +269,7 @@ steps! {
     Masquerade in masquerade,
     PortTable in port_table,
     Fence in fence,
+    Hairpin in hairpin,
     Publish in publish,
     SpoofTable in spoof_table,
     SpoofGuard in spoof_guard,

@@ -203,3 +203,35 @@ fn ten_thousand_ports_are_one_transaction() {
     all("owner-1").undo(&(), &host).unwrap();
     assert_eq!(PortTable {}.undo(&PieceBefore::default(), &host).unwrap(), Undone::Done);
 }
+
+#[test]
+fn the_way_back_into_a_subnet() {
+    let host = leave();
+    apply(&PortTable {}, &host);
+    for (subnet, all, chain) in [("10.88.0.0/16", false, "back-10.88.0.0-16"), ("fd00:88::/64", true, "all-fd00_88__-64")] {
+        let step = Hairpin { subnet: subnet.parse().unwrap(), all };
+        let before = assert_laws(&step, &host);
+        assert_script(&step, &before, &host);
+        assert!(step.already(&step.look(&host).unwrap()));
+        assert!(sh("nft list table inet rkbox_ports").contains(&format!("chain {chain} {{")));
+        // A port that leads there keeps it, one that leads elsewhere does not.
+        let elsewhere = Publish { forwards: vec![forward(Protocol::Tcp, None, 1, "10.99.0.1")], owner: "owner-3".into() };
+        apply(&elsewhere, &host);
+        apply(&publish("owner-1"), &host);
+        assert_eq!(step.undo(&before, &host).unwrap(), Undone::Kept);
+        publish("owner-1").undo(&(), &host).unwrap();
+        assert_eq!(step.undo(&before, &host).unwrap(), Undone::Done);
+        elsewhere.undo(&(), &host).unwrap();
+    }
+    assert_eq!(PortTable {}.undo(&PieceBefore::default(), &host).unwrap(), Undone::Done);
+    // Every port is read back as it was published.
+    apply(&PortTable {}, &host);
+    apply(&publish("owner-1"), &host);
+    let mut nft = Nft::open().unwrap();
+    let mut found = nft.published().unwrap();
+    let mut wanted: Vec<_> = publish("owner-1").forwards.into_iter().map(|forward| (forward, "owner-1".to_owned())).collect();
+    found.sort();
+    wanted.sort();
+    assert_eq!(found, wanted);
+    assert!(nft.is_publisher(&publish("").forwards, "owner-1").unwrap() && !nft.is_publisher(&publish("").forwards, "owner-2").unwrap());
+}

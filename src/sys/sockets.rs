@@ -61,6 +61,15 @@ impl Bound {
     }
 }
 
+impl Holder {
+    /// Whether the process was told of a container in its arguments.
+    pub fn serves(&self, owner: &str) -> bool {
+        let Some((pid, _)) = &self.process else { return false };
+        let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        arguments.split(|byte| *byte == 0).any(|word| word == owner.as_bytes())
+    }
+}
+
 /// *Shape:* `nginx (pid 812) on 0.0.0.0`.
 #[derive(Debug)]
 pub struct Holder {

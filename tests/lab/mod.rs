@@ -63,6 +63,11 @@ impl Lab {
             .ok();
     }
 
+    /// Waits until the link-local addresses of this host can be used: without one nobody is asked who has an IPv6 address.
+    pub fn settle(&self) {
+        self.world.sh("n=0; while ip -6 addr show tentative | grep -q inet6; do n=$((n + 1)); [ $n -lt 100 ]; sleep 0.1; done").ok();
+    }
+
     fn command(&self, netns: &str) -> std::process::Command {
         let mut command = if netns == "host" {
             self.world.command("python3")

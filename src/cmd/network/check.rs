@@ -59,8 +59,8 @@ pub fn run(cx: &Context, args: &CheckArgs) -> Result<u8> {
     let mut found = Vec::new();
     for (nth, member) in network.members.iter().enumerate().filter(|_| !network.disable_check) {
         match &member.built_in {
-            Some(built_in) => {
-                let built_in = as_it_ends(built_in, &network.members[nth + 1..]);
+            Some(_) => {
+                let built_in = as_it_ends(&network.told(member, &asked)?, &network.members[nth + 1..]);
                 found.extend(host.at_bridges(|| differences(call, &built_in, &result, by_rkbox))?);
             }
             None if network.version < Version::V0_4_0 => {
@@ -70,7 +70,8 @@ pub fn run(cx: &Context, args: &CheckArgs) -> Result<u8> {
         }
     }
     if by_rkbox && !network.disable_check {
-        found.extend(repair::missing_of(host, &handle.box_id())?);
+        let missing = repair::missing_of(host, &handle.box_id())?;
+        found.extend(missing.into_iter().filter(|phrase| !found.contains(phrase)).collect::<Vec<_>>());
     }
     if cx.format == Format::Json {
         output::json(&json!({ "differences": found }))?;

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::cmd::{Context, Format, carry, output};
 use crate::fault::{Context as _, Fault, Kind, Result};
+use crate::network::publish;
 use crate::plan::journal;
 use crate::script::Script;
 use crate::step::{Step, Tenure};
@@ -74,7 +75,7 @@ pub fn missing_of(host: &Host, box_id: &str) -> Result<Vec<String>> {
     let standing = of_box(host, box_id)?;
     let pieces: Vec<Piece> = standing.iter().map(|one| one.piece.clone()).collect();
     let missing = host.at_bridges(|| Ok(Nft::open()?.find_missing(&pieces)?))?;
-    let phrase = |nth: &usize| Some(format!("not in nftables any more: {}", standing.get(*nth)?.step));
+    let phrase = |nth: &usize| Some(publish::missing(&standing.get(*nth)?.step));
     Ok(missing.iter().filter_map(phrase).collect())
 }
 
@@ -88,7 +89,7 @@ fn all(host: &Host) -> Result<Vec<Standing>> {
     }
     let rank = |piece: &Piece| match piece {
         Piece::MasqueradeTable | Piece::PortTable | Piece::SpoofTable => 0,
-        Piece::MasqueradeNetwork { .. } | Piece::Fence(_) => 1,
+        Piece::MasqueradeNetwork { .. } | Piece::Fence(_) | Piece::Hairpin(_) => 1,
         _ => 2,
     };
     found.sort_by_key(|one| rank(&one.piece));

@@ -100,7 +100,8 @@ impl Entry {
         format!("delete element {} {} {{ {} }}", self.table, self.set, self.words)
     }
 
-    fn is_of(&self, found: &EntryFound) -> bool {
+    /// Whether what was found bears the owner of this element.
+    pub fn is_of(&self, found: &EntryFound) -> bool {
         comment_in(&comment(&self.owner)).filter(|text| !text.is_empty()) == found.comment
     }
 

@@ -7,6 +7,7 @@ use nix::errno::Errno;
 
 use super::entry::{Entry, Novelty};
 use super::error::NftError;
+use super::hairpin::Hairpin;
 use super::ports::{self, Fence};
 use super::spoof::{self, SpoofPort};
 use super::table::{Chain, Table, TableName};
@@ -39,6 +40,8 @@ pub enum Piece {
     PortTable,
     /// The fence of a network in it.
     Fence(Fence),
+    /// The way back into a subnet in it.
+    Hairpin(Hairpin),
     /// Published ports in it.
     Forwards {
         /// The ports.
@@ -57,6 +60,7 @@ impl Piece {
         match self {
             Piece::PortTable => Some(ports::port_table()),
             Piece::Fence(fence) => Some(fence.table()),
+            Piece::Hairpin(hairpin) => Some(hairpin.table()),
             Piece::SpoofTable => Some(spoof::spoof_table()),
             _ => None,
         }

@@ -10,13 +10,13 @@ use ipnetwork::{IpNetwork, Ipv4Network};
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::entry::{Entry, address_and_port, port_bytes};
+use super::entry::{Entry, EntryFound, address_and_port, port_bytes};
 use super::error::{NftError, NftRequest};
 use super::expr::{Family, Rule, octets};
 use super::table::{self, Chain, Hook, Kind, Set, Table, TableFamily, TableName};
 use super::{Batch, Gone, Nft, msg};
 use crate::ids::{IfName, NetworkName};
-use crate::ports::Forward;
+use crate::ports::{Forward, Protocol};
 
 /// The table.
 pub const PORT_TABLE: TableName = TableName { family: TableFamily::Inet, name: "rkbox_ports" };
@@ -26,7 +26,7 @@ const BASE: [&str; 5] = ["local", "postrouting", "prerouting", "output", PUBLISH
 
 const RAW: i32 = -300;
 const DSTNAT: i32 = -100;
-const SRCNAT: i32 = 100;
+pub(super) const SRCNAT: i32 = 100;
 
 const SETS: [Set; 4] = [
     Set { name: "ports", key: &[Kind::Protocol, Kind::Service], data: &[Kind::Ipv4, Kind::Service] },
@@ -165,6 +165,26 @@ impl Nft {
         self.delete_entries(&entries)
     }
 
+    /// Every published port with its owner, in no order.
+    pub fn published(&mut self) -> Result<Vec<(Forward, String)>, NftError> {
+        let mut all = Vec::new();
+        for set in SETS {
+            let found = self.entries(PORT_TABLE, set.name)?;
+            all.extend(found.into_iter().filter_map(|found| Some((forward_in(&found)?, found.comment.unwrap_or_default()))));
+        }
+        Ok(all)
+    }
+
+    /// Whether `owner` publishes any of `forwards`, wherever they lead.
+    pub fn is_publisher(&mut self, forwards: &[Forward], owner: &str) -> Result<bool, NftError> {
+        for entry in forwards.iter().map(|forward| entry_of(forward, owner)) {
+            if self.find_entry(&entry)?.is_some_and(|found| entry.is_of(&found)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Deletes the fence of a network.
     pub fn delete_fence(&mut self, fence: &Fence) -> Result<Gone, NftError> {
         let there = self.chains_of(PORT_TABLE)?;
@@ -215,6 +235,21 @@ impl Nft {
         }
         Err(NftError::Unsettled)
     }
+}
+
+/// Where an element leads: an address and a port.
+pub(super) fn target_in(data: &[u8]) -> Option<(IpAddr, u16)> {
+    let (address, port) = data.split_at_checked(data.len().checked_sub(4)?)?;
+    Some((address_of(address)?, u16::from_be_bytes([*port.first()?, *port.get(1)?])))
+}
+
+/// The published port of an element; `None` for one that rkbox does not write.
+fn forward_in(found: &EntryFound) -> Option<Forward> {
+    let (target, target_port) = target_in(&found.data)?;
+    let (address, tail) = found.key.split_at_checked(found.key.len().checked_sub(8)?)?;
+    let protocol = Protocol::ALL.into_iter().find(|protocol| Some(&protocol.number()) == tail.first())?;
+    let host_ip = if address.is_empty() { None } else { Some(address_of(address)?) };
+    Some(Forward { protocol, host_ip, host_port: u16::from_be_bytes([*tail.get(4)?, *tail.get(5)?]), target, target_port })
 }
 
 fn address_of(bytes: &[u8]) -> Option<IpAddr> {
