@@ -170,13 +170,6 @@ fn n14_a_link_of_somebody_else_under_our_name_is_refused_and_stays() {
     assert_ne!(lab.mac("host", &ours), "02:00:00:00:07:08");
 }
 
-/// docs/network-checks.md names the tests of every group: each is there.
-#[test]
-fn every_group_of_network_checks_has_its_tests() {
-    let wanted = (1..=17).map(|nth| format!("N{nth}")).chain(["residue".to_owned()]);
-    assert_eq!(common::rows_with_tests("docs/network-checks.md"), wanted.collect::<Vec<_>>());
-}
-
 #[test]
 fn n15_no_parameter_of_the_host_changes_but_forwarding() {
     let lab = Lab::new();

@@ -170,13 +170,6 @@ fn a_host_with_selinux_gets_the_labels_that_are_asked_for() {
     world.sh(&format!("umount -l /sys/fs; umount -l {DIR}/groups")).ok();
 }
 
-/// docs/attacks.md names tests: each is there.
-#[test]
-fn every_attack_of_the_list_has_its_tests() {
-    let rows = common::rows_with_tests("docs/attacks.md");
-    assert!(rows.len() >= 15 && rows.iter().all(|attack| attack.starts_with("CVE-")), "{rows:?}");
-}
-
 /// An image whose `/dev` is a link to a directory of the host, as CVE-2026-41579 has it: what the runtime makes of it alone, and under rkbox.
 #[test]
 fn links_of_an_image_lead_the_runtime_out_without_the_init_layer() {

@@ -48,8 +48,8 @@ pub struct Attach<'a> {
 pub struct Attached {
     /// The steps, in order.
     pub steps: Vec<Step>,
-    /// The locks of the address pools, one for each plugin that has a pool, to be held until the steps are done.
-    pub locks: Vec<Hold>,
+    /// The address pool's lock, to be held until the steps are done.
+    pub lock: Option<Hold>,
     /// The addresses with their prefixes; not known before the steps are done when another program gives them.
     pub addresses: Vec<IpNetwork>,
     /// The gateway of the first address.
@@ -152,7 +152,7 @@ fn in_process<'a>(host: &Host, attach: &Attach<'a>) -> Result<(Attached, &'a [Me
         };
         let planned = call::plan_add(&call, &built_in, result.as_ref(), None)?;
         attached.steps.extend(planned.steps);
-        attached.locks.extend(planned.lock);
+        attached.lock = attached.lock.or(planned.lock);
         attached.notes.extend(planned.notes);
         result = Some(planned.result);
     }

@@ -11,7 +11,6 @@ mod files;
 mod gate;
 mod images;
 mod kernel;
-mod named;
 mod normal;
 mod observation;
 mod output;
@@ -23,7 +22,6 @@ pub mod world;
 
 pub use gate::{Act, Gate, Request, apart};
 pub use images::images;
-pub use named::rows_with_tests;
 pub use normal::shapes;
 pub use observation::Observation;
 pub use output::Output;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use rkbox::cmd::network::attach::{self, Attach, Attached};
-use rkbox::cmd::network::networks::{self, Network};
+use rkbox::cmd::network::networks;
 use rkbox::cni::inject::Asked;
 use rkbox::fault::Fault;
 use rkbox::ids::{CgroupDriver, IfName};
@@ -157,14 +157,11 @@ impl Pool {
     }
 
     pub fn plan(&self, owner: &str) -> Result<Attached, Fault> {
-        self.plan_for(&networks::find_network(&self.host(), None)?, owner)
-    }
-
-    pub fn plan_for(&self, network: &Network, owner: &str) -> Result<Attached, Fault> {
         let host = self.host();
+        let network = networks::find_network(&host, None)?;
         let ifname: IfName = "eth0".parse().unwrap();
         let attach = Attach {
-            network,
+            network: &network,
             owner,
             ifname: &ifname,
             netns: Path::new("/x"),

@@ -12,7 +12,7 @@ use crate::plan::{Keep, Plan, Timings};
 use crate::record::life::Launch;
 use crate::record::{Attachment, ContainerRecord, SandboxRecord};
 use crate::step::Watched;
-use crate::sys::{Host, ns};
+use crate::sys::{Host, ns, proc};
 
 /// The sandbox to be joined, whose pause process runs.
 pub fn ready_sandbox(host: &Host, key: &str) -> Result<SandboxRecord> {
@@ -20,7 +20,10 @@ pub fn ready_sandbox(host: &Host, key: &str) -> Result<SandboxRecord> {
     let record = records::sandbox(host, &id)?;
     if sandbox::state(&record)?.pid().is_none() {
         let fault = Fault::new(Kind::FailedPrecondition, format!("sandbox {key} is not ready: its pause process does not run"));
-        return Err(fault.hint(format!("make it again: rkbox sandbox rm {key} && rkbox sandbox create {key}")));
+        return Err(fault.hint(match record.boot_id == proc::boot_id()? {
+            true => format!("make it again: rkbox sandbox rm {key} && rkbox sandbox create {key}"),
+            false => format!("make it ready again after the reboot: rkbox sandbox start {key}"),
+        }));
     }
     Ok(record)
 }
@@ -30,7 +33,9 @@ pub fn plan(cx: &Context, facts: &Facts<'_>, timings: &mut Timings) -> Result<(P
     let host = &cx.host;
     let mut attached = attach::Attached::default();
     let net = network(cx, facts, &mut attached).doing(|| "planning the network")?;
-    attached.locks.iter().for_each(|lock| timings.waited(lock.waited()));
+    if let Some(lock) = &attached.lock {
+        timings.waited(lock.waited());
+    }
     let record = request::record(cx, facts, net)?;
     let texts = oci::texts(host, facts, &record)?;
     let (mut all, network_end) = steps::steps(host, &record, texts, std::mem::take(&mut attached.steps));
@@ -42,7 +47,7 @@ pub fn plan(cx: &Context, facts: &Facts<'_>, timings: &mut Timings) -> Result<(P
     let keep = if record.auto_remove && facts.launch.is_none() { Keep::WhileOwned } else { Keep::UntilRemoved };
     let verb = if facts.launch == Some(Launch::Create) { "create a container of" } else { "run" };
     let mut plan = Plan::new(record.id.as_str(), format!("{verb} {} in {}", facts.image_name(), record.name), all).kept(keep);
-    for lock in attached.locks {
+    if let Some(lock) = attached.lock {
         plan = plan.release_after(network_end, lock);
     }
     Ok((plan, record))

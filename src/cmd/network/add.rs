@@ -81,11 +81,9 @@ pub fn plan_attachment(cx: &Context, what: &Attachable<'_>, explain: bool, timin
     let steps = std::mem::take(&mut attached.steps);
     let leases = steps.iter().rposition(|step| matches!(step, crate::step::Step::Lease(_)));
     let mut plan = Plan::new(handle.box_id(), format!("attach {} to {}", what.name, network.name), steps);
-    if let Some(index) = leases {
-        for lock in std::mem::take(&mut attached.locks) {
-            timings.waited(lock.waited());
-            plan = plan.release_after(index, lock);
-        }
+    if let (Some(lock), Some(index)) = (attached.lock.take(), leases) {
+        timings.waited(lock.waited());
+        plan = plan.release_after(index, lock);
     }
     Ok((plan, attached))
 }

@@ -132,7 +132,7 @@ fn attach_all<'p>(cx: &Context, found: Vec<Interface<'_>>, of: Box<'_>, ports: i
     for (nth, (interface, (mut attached, ports))) in found.iter().zip(planned.into_iter().flatten()).enumerate() {
         yield_default_routes(&mut attached.steps, nth);
         several.steps.append(&mut attached.steps);
-        several.locks.append(&mut attached.locks);
+        several.locks.extend(attached.lock);
         several.attachments.push(Attachment {
             network: interface.network.name.to_string(),
             ifname: interface.ifname.to_string(),
