@@ -170,6 +170,76 @@ fn prune_takes_only_what_the_filters_let_through() {
     world.rk("run --rm new:1 true").ok();
 }
 
+/// A run, a mount and a bundle are uses; a list, an inspection and a verification are none.
+#[test]
+fn when_an_image_was_used_last_is_known_and_filters_by_it() {
+    let world = world();
+    let used = |name: &str| json(&world, &format!("image inspect {name}"))[0]["LastUsed"].clone();
+    world.rk("image verify").ok();
+    assert!(used("new:1").is_null() && used("old:1").is_null());
+    let day_ago = "touch -d '-26 hours' $HOME/lib/images/blobs/sha256/$(rkbox image inspect new:1 | jq -r '.[0].Id' | cut -d: -f2)";
+    let mut last = String::new();
+    for (line, after) in [
+        ("run --name c new:1 true", "image ls"),
+        ("rm c", "image history new:1"),
+        ("run --rm --mount type=image,source=new:1,target=/m old:1 true", "image df"),
+        ("image mount new:1", "image unmount new:1"),
+        ("bundle create new:1 /tmp/rkbox-world/b", "bundle rm /tmp/rkbox-world/b"),
+    ] {
+        world.sh(day_ago).ok();
+        assert!(used("new:1").as_str().unwrap() < last.as_str() || last.is_empty(), "{line}");
+        world.rk(line).ok();
+        last = used("new:1").as_str().unwrap_or_else(|| panic!("{line}")).to_owned();
+        world.rk(after).ok();
+        assert_eq!(used("new:1"), last.as_str(), "{after}");
+        assert!(last.parse::<jiff::Timestamp>().unwrap() > jiff::Timestamp::now() - jiff::Span::new().hours(1), "{line}: {last}");
+    }
+    let row = json(&world, "image ls new:1");
+    assert_eq!(row[0]["last_used"], last.as_str());
+    // Neither a pull of the same image nor a use counts as damage.
+    world.rk("image verify").ok();
+    // All came just now, so that nothing is unused for an hour; of no time nobody was used.
+    assert!(names(&world, "-f unused-for=1h").is_empty());
+    world.sh("cd $HOME/lib/images; jq -c '(.manifests[].annotations[\"io.rkbox.image.pulled-at\"]) = \"2020-01-01T00:00:00Z\"' index.json >i; mv i index.json").ok();
+    assert_eq!(names(&world, "-f unused-for=1h"), [NONE], "the others were used just now");
+    world.sh(day_ago).ok();
+    assert_eq!(names(&world, "-f unused-for=24h"), [OTHER, NEW, NONE]);
+    assert_eq!(names(&world, "-f unused-for=48h"), [NONE]);
+    world.rk("image prune -a --filter unused-for=24h").ok();
+    assert_eq!(names(&world, ""), [OLD]);
+}
+
+/// What the index tells of the other images is enough: nothing of those is read that share nothing with the one that goes.
+#[test]
+fn a_removal_reads_only_images_that_may_share_something() {
+    let world = World::new();
+    let script = "cp -r LAYERS made; cd made; for n in 1 2 3 4 5; do
+            mkdir $HOME/f$n; echo $n >$HOME/f$n/f; tar -cf $HOME/l$n.tar -C $HOME/f$n f; umoci init --layout $HOME/o$n; umoci new --image $HOME/o$n:v
+            umoci raw add-layer --image $HOME/o$n:v $HOME/l$n.tar; rkbox image load oci:$HOME/o$n:v --name apart:$n
+        done
+        umoci config --image .:latest --tag one --config.cmd one; umoci config --image .:latest --tag two --config.cmd two
+        rkbox image load oci:$PWD:one --name shares:1; rkbox image load oci:$PWD:two --name shares:2";
+    world.sh(&format!("cd $HOME; {}", script.replace("LAYERS", &images().layout("layers")))).ok();
+    // The manifests of the others cannot be read any more; a list does not need them, and neither does a removal.
+    let documents = "for d in $(jq -r '.manifests[] | select(.annotations[\"org.opencontainers.image.ref.name\"] | test(\"apart:[2-5]\")).digest' \
+        $HOME/lib/images/index.json | cut -d: -f2); do echo >$HOME/lib/images/blobs/sha256/$d; done";
+    world.sh(documents).ok();
+    let layers = || world.sh("ls $HOME/lib/layers | wc -l").ok().stdout.trim().parse::<u32>().unwrap();
+    let before = layers();
+    world.rk("image rm apart:1").ok().quiet();
+    assert_eq!(layers(), before - 1, "its layer is gone");
+    // Images that share layers are read all the same, and nothing is taken from them.
+    world.rk("image rm shares:1").ok().quiet();
+    assert_eq!(layers(), before - 1);
+    world.rk("run --rm --net none --entrypoint /bin/sh shares:2 -c true").ok();
+    world.rk("image rm shares:2").ok().quiet();
+    assert_eq!(layers(), 4);
+    // An entry that tells nothing (of another tool, or of an older rkbox) is read, and what cannot be read keeps everything.
+    world.sh("cd $HOME/lib/images; jq -c 'del(.manifests[].annotations[\"io.rkbox.image.parts\"])' index.json >i; mv i index.json").ok();
+    world.rkbox(["image", "load", &images().oci_archive("busybox")]).ok();
+    world.rk("image rm busybox").ok().says("blobs and layers stay");
+}
+
 #[test]
 fn a_history_is_that_of_podman() {
     let world = world();

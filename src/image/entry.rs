@@ -1,5 +1,7 @@
 //! What rkbox notes of an image in its index entry, as annotations: enough to list an image without opening another file.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
 use super::layout::{Descriptor, REF_NAME};
@@ -19,6 +21,11 @@ const AT: &str = "io.rkbox.image.pulled-at";
 const SOURCE: &str = "io.rkbox.image.source";
 /// `repository@digest` under which its registry has it, separated by spaces.
 const REPO_DIGESTS: &str = "io.rkbox.image.repo-digests";
+/// The beginnings of the digests of the configuration and the layers, and of the chain ids, separated by spaces: enough to see that two
+/// images have nothing in common.
+const PARTS: &str = "io.rkbox.image.parts";
+/// The most layers of which [`PARTS`] tells, so that the index stays small; of a larger image it does not tell at all.
+const PARTS_LIMIT: usize = 64;
 /// Whether a removal needs `--force`.
 const PINNED: &str = "io.rkbox.image.pinned";
 
@@ -57,6 +64,11 @@ pub fn describe(manifest: &Manifest, config: &Config, origin: Option<&Origin>) -
     note(ID, id.as_str());
     note(OF, digest.as_str());
     note(SIZE, &size.to_string());
+    if manifest.layers.len() <= PARTS_LIMIT {
+        let (layers, chains) = (manifest.layers.iter().map(|layer| &layer.digest), config.chain_ids());
+        let parts: BTreeSet<&str> = layers.chain([&manifest.config.digest]).chain(&chains).map(Digest::short).collect();
+        note(PARTS, &parts.into_iter().collect::<Vec<_>>().join(" "));
+    }
     if let Some(created) = config.created() {
         note(CREATED, created);
     }
@@ -82,6 +94,13 @@ pub fn facts(entry: &Descriptor) -> Option<Facts> {
         return None;
     }
     Some(Facts { id: note(ID)?.parse().ok()?, size: note(SIZE)?.parse().ok()?, created: note(CREATED).cloned() })
+}
+
+/// The beginnings ([`Digest::short`]) of all digests below the manifest of an entry and of the chain ids of its layers; `None` when it does
+/// not tell them.
+pub fn parts(entry: &Descriptor) -> Option<BTreeSet<&str>> {
+    facts(entry)?;
+    Some(entry.annotations.get(PARTS)?.split(' ').collect())
 }
 
 /// When the image of an entry came into the store, from where, and under which digests.
@@ -115,14 +134,14 @@ pub fn with_name(mut entry: Value, name: Option<&str>) -> Value {
     entry
 }
 
-/// What makes two entries the same: all but when and whence the image came, and whether it is pinned.
+/// What makes two entries the same: all but when and whence the image came, whether it is pinned, and what older entries do not tell.
 pub fn essence(mut entry: Value) -> Value {
     remove(&mut entry, &PASSING);
     entry
 }
 
 /// The annotations that [`essence`] leaves out.
-pub const PASSING: [&str; 4] = [AT, SOURCE, REPO_DIGESTS, PINNED];
+pub const PASSING: [&str; 5] = [AT, SOURCE, REPO_DIGESTS, PINNED, PARTS];
 
 fn remove(entry: &mut Value, keys: &[&str]) {
     if let Some(annotations) = entry.get_mut("annotations").and_then(Value::as_object_mut) {
@@ -157,6 +176,8 @@ mod tests {
         let pinned = with_pin(with_name(entry.clone(), Some("x:1")), true);
         assert!(is_pinned(&manifest::descriptor(&pinned).unwrap()));
         assert_eq!(with_pin(with_name(pinned.clone(), None), false), entry);
-        assert_eq!(essence(with_name(pinned, None)), describe(&image, &config, None));
+        assert_eq!(parts(&parsed), Some([Digest::of(b"l").short(), config.id().short()].into()));
+        assert_eq!(parts(&manifest::descriptor(&moved).unwrap()), None);
+        assert_eq!(essence(with_name(pinned, None)), essence(describe(&image, &config, None)));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -60,16 +60,14 @@ impl Layers {
         judge: &(dyn Fn(&Layer, Result<()>) -> Result<()> + Sync),
     ) -> Result<()> {
         let ends = Mutex::new(BTreeMap::new());
-        let work = Work { several: self.layers.len() > 1, kept, ends, ended: Condvar::new(), stopped: AtomicBool::new(false) };
+        let work = Work { several: self.layers.len() > 1, kept, ends, ended: Condvar::new(), first: Mutex::new(None) };
         for (layer, before) in self.layers.iter().zip(self.all(befores)) {
             work.ends().insert(layer.path.clone(), before.present.then_some(true));
         }
-        let (next, first) = (AtomicUsize::new(0), Mutex::new(None));
+        let next = AtomicUsize::new(0);
         let turns = || {
             while let Some((layer, before)) = take(&next, &self.layers, befores) {
-                if let Err(fault) = work.one(layer, &before, open, judge) {
-                    first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(fault);
-                }
+                work.one(layer, &before, open, judge);
             }
         };
         std::thread::scope(|scope| {
@@ -77,7 +75,7 @@ impl Layers {
             turns();
         });
         signal::check()?;
-        first.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+        work.first.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
     }
 
     /// What came of one layer, named where there are several: one alone gives the step its name.
@@ -111,12 +109,17 @@ struct Work {
     /// Whether each layer is whole; absent while it is on its way.
     ends: Mutex<BTreeMap<PathBuf, Option<bool>>>,
     ended: Condvar,
-    stopped: AtomicBool,
+    /// What went wrong first: what goes wrong after it is its consequence.
+    first: Mutex<Option<Fault>>,
 }
 
 impl Work {
     fn ends(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Option<bool>>> {
         self.ends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn first(&self) -> MutexGuard<'_, Option<Fault>> {
+        self.first.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn one<'a>(
@@ -125,9 +128,9 @@ impl Work {
         before: &LayerBefore,
         open: &(dyn Fn(&Layer) -> Result<Bytes<'a>> + Sync),
         judge: &(dyn Fn(&Layer, Result<()>) -> Result<()> + Sync),
-    ) -> Result<()> {
+    ) {
         if before.present {
-            return Ok(());
+            return;
         }
         // Whatever happens, nobody waits for this layer for ever.
         let mut end = End { work: self, path: &layer.path, whole: false };
@@ -137,16 +140,22 @@ impl Work {
                 .and_then(|blob| layer.apply_from(before, Stoppable { blob, work: self }, Box::new(|| self.below(layer)), self.kept)),
         });
         let unpacked = judge(layer, unpacked);
-        end.whole = unpacked.is_ok();
         // One alone gives the step its name.
-        if self.several { unpacked.doing(|| layer.to_string()) } else { unpacked }
+        let unpacked = if self.several { unpacked.doing(|| layer.to_string()) } else { unpacked };
+        // Said before the layer's end is: who waits for it fails at once.
+        match unpacked {
+            Ok(()) => end.whole = true,
+            Err(fault) => {
+                self.first().get_or_insert(fault);
+            }
+        }
     }
 
     fn go_on(&self) -> Result<()> {
         signal::check()?;
-        match self.stopped.load(Ordering::Relaxed) {
-            true => Err(Fault::new(Kind::Cancelled, "another layer could not be unpacked")),
-            false => Ok(()),
+        match *self.first() {
+            Some(_) => Err(Fault::new(Kind::Cancelled, "another layer could not be unpacked")),
+            None => Ok(()),
         }
     }
 
@@ -175,9 +184,6 @@ struct End<'a> {
 
 impl Drop for End<'_> {
     fn drop(&mut self) {
-        if !self.whole {
-            self.work.stopped.store(true, Ordering::Relaxed);
-        }
         self.work.ends().insert(self.path.to_path_buf(), Some(self.whole));
         self.work.ended.notify_all();
     }

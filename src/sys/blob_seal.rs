@@ -3,6 +3,8 @@
 //! A blob is read once when it is written, and flushed before it gets its name. Whoever changes it afterwards, or puts another file
 //! in its place, moves its time; so do most copies. What a disk does by itself is not seen here but by `image verify`, which breaks the
 //! seal, as an unpacking does that finds the blob damaged: the next pull or load then reads it, and fetches it again.
+//!
+//! A configuration is small enough to be read each time, and needs no seal: its time tells when its image was used last.
 
 use std::fs::File;
 use std::path::Path;
@@ -32,12 +34,12 @@ pub fn is_sealed(path: &Path, digest: &Digest) -> bool {
     modified == Some(SystemTime::UNIX_EPOCH + Duration::from_secs(mark(digest)))
 }
 
-/// Whether the blob at `path` may be taken for good: it has `size` bytes, and is sealed or, if it is [`SMALL`], right.
+/// Whether the blob at `path` may be taken for good: it has `size` bytes, and is right if it is [`SMALL`], or else sealed.
 pub fn is_good(path: &Path, digest: &Digest, size: u64) -> Result<bool> {
-    if find_blob_size(path)? != Some(size) || !is_sealed(path, digest) {
+    if find_blob_size(path)? != Some(size) {
         return Ok(false);
     }
-    Ok(size > SMALL || digest_blob(path, digest.algorithm())? == *digest)
+    if size > SMALL { Ok(is_sealed(path, digest)) } else { Ok(digest_blob(path, digest.algorithm())? == *digest) }
 }
 
 /// As [`is_good`], but reads a blob that has lost its seal, or never had one, and seals it when it is right.
@@ -55,7 +57,22 @@ pub fn settle(path: &Path, digest: &Digest, size: u64) -> Result<bool> {
 
 /// Breaks the seal of a blob that was found damaged, if it is there: who needs it next reads it.
 pub fn break_seal(path: &Path) {
+    touch(path);
+}
+
+/// Notes that the image of a configuration is used now. Nothing is said when that cannot be noted: the image is used all the same.
+pub fn note_use(config: &Path) {
+    touch(config);
+}
+
+fn touch(path: &Path) {
     let _ = open_blob(path, 0).map(|blob| blob.set_modified(SystemTime::now()));
+}
+
+/// When the image of the configuration of `digest` at `path` was used last; `None` when it was not since it was stored.
+pub fn last_use(path: &Path, digest: &Digest) -> Option<SystemTime> {
+    let modified = std::fs::symlink_metadata(path).ok()?.modified().ok()?;
+    (modified != SystemTime::UNIX_EPOCH + Duration::from_secs(mark(digest))).then_some(modified)
 }
 
 #[cfg(test)]
@@ -72,11 +89,12 @@ mod tests {
             let _ = std::fs::remove_file(&path);
             assert!(!good() && !settle(&path, &digest, size).unwrap());
             std::fs::write(&path, &content).unwrap();
-            assert!(!good(), "whoever wrote it");
+            assert_eq!(good(), size <= SMALL, "whoever wrote it");
             assert!(settle(&path, &digest, size).unwrap() && good());
             assert!(!is_good(&path, &digest, size + 1).unwrap());
             break_seal(&path);
-            assert!(!good() && settle(&path, &digest, size).unwrap() && good());
+            assert_eq!(good(), size <= SMALL);
+            assert!(last_use(&path, &digest).is_some() && settle(&path, &digest, size).unwrap() && good());
             let mut other = content.clone();
             other[50] ^= 1;
             std::fs::write(&path, &other).unwrap();

@@ -13,7 +13,7 @@ use super::{blob_seal, file, lock};
 use crate::fault::{Context, Fault, Kind, Result, kind_of_errno};
 use crate::image::layout::{self, DEPTH_LIMIT, Descriptor, Index};
 use crate::image::manifest::{self, DOCUMENT_LIMIT, INDEX_LIMIT, Manifest};
-use crate::image::{Algorithm, Config, Digest, Hasher};
+use crate::image::{Algorithm, Config, Digest, Hasher, entry};
 use nix::errno::Errno;
 
 /// The content of `oci-layout`.
@@ -153,6 +153,16 @@ impl Reach {
             reach.broken[before..].iter_mut().for_each(|what| *what = format!("image {name}: {what}"));
         }
         Ok(reach)
+    }
+
+    /// As [`Reach::of`], but only of those entries that may lead to something of `other`. An entry that tells what it leads to, and that
+    /// this is something else, costs no file.
+    pub fn of_sharing(store: &Path, index: &Index, other: &Reach) -> Result<Self> {
+        let marks: BTreeSet<&str> = other.blobs.iter().chain(&other.chains).map(Digest::short).collect();
+        let is_apart =
+            |entry: &Descriptor| !other.blobs.contains(&entry.digest) && entry::parts(entry).is_some_and(|parts| parts.is_disjoint(&marks));
+        let raw = index.raw_entries().iter().zip(index.entries()).filter(|(_, entry)| !is_apart(entry)).map(|(raw, _)| raw.clone());
+        Reach::of(store, &index.with_entries(raw.collect())?)
     }
 
     fn follow(&mut self, store: &Path, entry: &Descriptor, depth: usize) -> Result<()> {

@@ -4,6 +4,7 @@ use super::place::{self, Place};
 use super::steps::{self, Texts};
 use super::{CreateArgs, request};
 use crate::bundle::etc;
+use crate::cmd::image::store::note_use;
 use crate::cmd::image::{Finding, Opening, PullPolicy, SourceImage, Talk, find_or_pull, open_source};
 use crate::cmd::{Context, carry, output, parse, records};
 use crate::fault::{Context as _, Fault, Kind, Result};
@@ -40,6 +41,7 @@ pub fn run(cx: &Context, args: &CreateArgs) -> Result<u8> {
     })?;
     let Some(carried) = carried else { return Ok(0) };
     carried.release();
+    note_use(&cx.host, image.config.id().as_str());
     match cx.format {
         output::Format::Json => output::json(&serde_json::json!({
             "path": place.path, "image_id": image.config.id(), "manifest_digest": image.manifest.digest(), "flat": args.flat,

@@ -6,11 +6,12 @@ use std::time::Duration;
 use clap::Args;
 
 use super::logs::moment;
+use crate::cmd::image::store;
 use crate::cmd::{Context, Format, output, records};
 use crate::fault::Result;
 use crate::ids::{Id, shorten};
-use crate::record::ContainerRecord;
 use crate::record::life::{Event, EventKind};
+use crate::record::{ContainerRecord, MountFrom};
 use crate::sys::changes::Changes;
 use crate::sys::log_reader::LogReader;
 use crate::sys::{Host, event_log, file, proc};
@@ -20,11 +21,19 @@ pub fn path(host: &Host) -> PathBuf {
     host.root.join("events").join(format!("{}.log", proc::boot_id().unwrap_or_default()))
 }
 
-/// Appends an event of a container. The container goes on without a line about it.
+/// Appends an event of a container, and notes that its images are used. The container goes on without a line about it.
 pub fn tell(host: &Host, record: &ContainerRecord, kind: EventKind) {
     let mut event = Event::new(proc::now_rfc3339(), kind, record.id.as_str(), record.name.as_ref());
     event.image = Some(record.image.requested.clone());
     let _ = event_log::append(&path(host), &event);
+    if matches!(kind, EventKind::Create | EventKind::Remove) {
+        store::note_use(host, &record.image_id);
+        let mounted = record
+            .mounts
+            .iter()
+            .filter_map(|mount| if let MountFrom::Image { image_id, .. } = &mount.from { Some(image_id) } else { None });
+        mounted.for_each(|id| store::note_use(host, id));
+    }
 }
 
 /// Appends an event with a detail.

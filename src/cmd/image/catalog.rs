@@ -38,6 +38,11 @@ impl Listed {
         self.id.get(7..19).unwrap_or(&self.id)
     }
 
+    /// When it was used last, by a container, a mount or a bundle; `None` when it was not since it came.
+    pub fn last_use(&self, host: &Host, catalog: &Catalog) -> Option<jiff::Timestamp> {
+        store::last_use(host, &self.id, self.entries.first().and_then(|&nth| catalog.index.entries().get(nth)))
+    }
+
     /// When it was made, in seconds since 1970; the epoch when nobody knows.
     pub fn age_mark(&self) -> i64 {
         self.created.as_deref().and_then(|text| text.parse::<jiff::Timestamp>().ok()).map_or(0, |time| time.as_second())

@@ -32,13 +32,15 @@ pub enum Filter {
     Since(String),
     /// `until=TIME`: made before that time.
     Until(Timestamp),
+    /// `unused-for=TIME`: neither used nor stored since.
+    UnusedFor(Timestamp),
 }
 
 impl std::str::FromStr for Filter {
     type Err = Fault;
 
     fn from_str(text: &str) -> Result<Self> {
-        let known = "reference, dangling, pinned, label, before, since, until";
+        let known = "reference, dangling, pinned, label, before, since, until, unused-for";
         let Some((key, value)) = text.split_once('=').filter(|(_, value)| !value.is_empty()) else {
             return Err(Fault::invalid(format!("filter {text:?} is not KEY=VALUE")).hint(format!("the keys are {known}")));
         };
@@ -53,6 +55,7 @@ impl std::str::FromStr for Filter {
             "before" => Filter::Before(value.to_owned()),
             "since" | "after" => Filter::Since(value.to_owned()),
             "until" => Filter::Until(time(value)?),
+            "unused-for" => Filter::UnusedFor(time(value)?),
             other => return Err(Fault::invalid(format!("filter {other:?} is not known")).hint(format!("the keys are {known}"))),
         })
     }
@@ -101,12 +104,19 @@ pub fn keep(host: &Host, catalog: &Catalog, filters: &[Filter], image: &Listed) 
             Filter::Before(other) => image.age_mark() < catalog.find(other)?.age_mark(),
             Filter::Since(other) => image.age_mark() > catalog.find(other)?.age_mark(),
             Filter::Until(time) => image.age_mark() < time.as_second(),
+            Filter::UnusedFor(time) => is_unused(host, catalog, image, *time),
         };
         if !holds {
             return Ok(false);
         }
     }
     Ok(true)
+}
+
+/// Whether an image was neither used nor stored since `time`; one of which nobody knows either was not.
+fn is_unused(host: &Host, catalog: &Catalog, image: &Listed, time: Timestamp) -> bool {
+    let stored = image.origin.as_ref().and_then(|origin| origin.at.parse::<Timestamp>().ok());
+    image.last_use(host, catalog).into_iter().chain(stored).all(|last| last < time)
 }
 
 /// An image that cannot be read has no labels.
@@ -134,6 +144,7 @@ mod tests {
         for text in ["until=2026-11-25", "until=2026-11-25T08:00:00Z", "until=24h", "until=1h30m", "until=0"] {
             assert!(matches!(text.parse::<Filter>().unwrap(), Filter::Until(_)), "{text}");
         }
+        assert!(matches!("unused-for=24h".parse::<Filter>().unwrap(), Filter::UnusedFor(_)));
         for text in ["", "a", "a=b", "reference=", "dangling=maybe", "until=yesterday", "until=9999999999999999999"] {
             assert_eq!(text.parse::<Filter>().unwrap_err().kind(), Kind::InvalidArgument, "{text}");
         }

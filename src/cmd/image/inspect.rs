@@ -8,7 +8,7 @@ use crate::cmd::{Context, output};
 use crate::fault::{Fault, Kind, Result};
 use crate::image::{Digest, Reference};
 use crate::step::layer::find_stamp;
-use crate::sys::Host;
+use crate::sys::{Host, blob_seal};
 
 /// Prints an array with one object for each image, in the members of `docker image inspect` where it has them.
 pub fn run(cx: &Context, args: &InspectArgs) -> Result<u8> {
@@ -20,7 +20,7 @@ pub fn run(cx: &Context, args: &InspectArgs) -> Result<u8> {
 
 fn describe(host: &Host, image: &Image) -> Result<Value> {
     let raw: Value = serde_json::from_slice(&image.config_raw).map_err(|error| Fault::from_error(Kind::DataLoss, error))?;
-    let origin = image.origin.as_ref();
+    let (origin, config) = (image.origin.as_ref(), &image.manifest.config.digest);
     let pulled: Vec<&String> = origin.iter().flat_map(|origin| &origin.repo_digests).collect();
     // A registry may have it under another digest than the store.
     let is_known = |repository: &str| pulled.iter().any(|known| known.split('@').next() == Some(repository));
@@ -50,6 +50,7 @@ fn describe(host: &Host, image: &Image) -> Result<Value> {
         "UnpackedSize": unpacked_size(host, image),
         "Pinned": image.pinned,
         "PulledAt": origin.map(|origin| &origin.at),
+        "LastUsed": blob_seal::last_use(&config.blob(&host.images()), config).and_then(|time| Some(jiff::Timestamp::try_from(time).ok()?.to_string())),
         "Source": origin.map(|origin| &origin.source),
         "Config": raw["config"],
         "RootFS": {"Type": "layers", "Layers": image.layers.iter().map(|layer| &layer.diff_id).collect::<Vec<_>>()},

@@ -18,7 +18,7 @@ pub struct LsArgs {
     pub name: Option<String>,
     /// Only images for which all of these hold: reference=PATTERN,
     /// dangling=BOOL, pinned=BOOL, label=KEY[=VALUE], before=IMAGE,
-    /// since=IMAGE, until=TIME
+    /// since=IMAGE, until=TIME, unused-for=TIME
     #[arg(short, long, value_name = "KEY=VALUE")]
     pub filter: Vec<Filter>,
     /// Print ids only, each once
@@ -55,7 +55,10 @@ pub fn run(cx: &Context, args: &LsArgs) -> Result<u8> {
     match (cx.format, args.quiet) {
         (Format::Json, true) => output::json(&images.iter().map(|image| &image.id).collect::<Vec<_>>())?,
         (Format::Json, false) => {
-            let objects = images.iter().flat_map(|image| names(image, &filters).into_iter().map(|name| object(image, name)));
+            let objects = images.iter().flat_map(|image| {
+                let used = image.last_use(&cx.host, &catalog).map(|time| time.to_string());
+                names(image, &filters).into_iter().map(move |name| object(image, name, used.as_deref()))
+            });
             output::json(&objects.collect::<Vec<_>>())?;
         }
         (Format::Table, true) => output::text(&images.iter().map(|image| format!("{}\n", shown_id(image, args))).collect::<String>()),
@@ -80,12 +83,13 @@ fn names<'a>(image: &'a Listed, filters: &[Filter]) -> Vec<Option<&'a Reference>
     image.references.iter().filter(fits).map(Some).collect()
 }
 
-fn object(image: &Listed, name: Option<&Reference>) -> serde_json::Value {
+fn object(image: &Listed, name: Option<&Reference>, last_used: Option<&str>) -> serde_json::Value {
     let origin = image.origin.as_ref();
     json!({
         "repository": name.map(Reference::repository), "tag": name.and_then(Reference::tag), "id": image.id, "digest": image.digest,
         "created": image.created, "size": image.size, "platform": image.platform.as_ref().map(ToString::to_string), "pinned": image.pinned,
         "pulled_at": origin.map(|origin| &origin.at), "source": origin.map(|origin| &origin.source),
+        "last_used": last_used,
     })
 }
 

@@ -136,6 +136,7 @@ fn one(cx: &Context, args: &MountArgs, text: &str) -> Result<(String, PathBuf)> 
     })?;
     if let Some(carried) = carried {
         carried.release();
+        store::note_use(host, &image.id);
     }
     carry::report(cx, args.plan, timings);
     Ok((image.id, path))

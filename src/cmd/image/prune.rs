@@ -22,7 +22,8 @@ pub struct PruneArgs {
     #[arg(short, long)]
     pub all: bool,
     /// Only images for which all of these hold: until=TIME, label=KEY[=VALUE],
-    /// label!=KEY[=VALUE], reference=PATTERN, before=IMAGE, since=IMAGE
+    /// label!=KEY[=VALUE], reference=PATTERN, before=IMAGE, since=IMAGE,
+    /// unused-for=TIME (such as 168h: no container, mount or bundle since)
     #[arg(long, value_name = "KEY=VALUE")]
     pub filter: Vec<Filter>,
     /// Taken for the sake of scripts: rkbox never asks

@@ -63,7 +63,7 @@ impl Removal {
         }
         let (kept, removed) = (index.with_entries(rest)?, index.with_entries(taken)?);
         let orphans = disk::Reach::of(&images, &removed)?;
-        let needed = disk::Reach::of(&images, &kept)?;
+        let needed = disk::Reach::of_sharing(&images, &kept, &orphans)?;
         let untagged = gone.iter().filter_map(|&nth| store::reference_of(&index.entries()[nth])).collect();
         let touched = |image: &&Listed| image.entries.iter().all(|nth| gone.contains(nth));
         let deleted = catalog.images.iter().filter(touched).map(|image| image.id.clone()).collect();

@@ -10,7 +10,7 @@ use crate::image::entry::{self, Origin};
 use crate::image::layout::{self, Descriptor, Index};
 use crate::image::{Config, Digest, Manifest, Platform, Reference};
 use crate::step::layer::overlay_lowers;
-use crate::sys::{Host, file, store};
+use crate::sys::{Host, blob_seal, file, store};
 
 /// One layer of an image.
 #[derive(Clone, Debug)]
@@ -128,6 +128,36 @@ fn stored(fault: Fault) -> Fault {
         Kind::NotFound | Kind::InvalidArgument => fault.of_kind(Kind::DataLoss).hint("load the image again"),
         _ => fault,
     }
+}
+
+/// Where the configuration of an image is, by the image's id and, if it has been read, by its manifest.
+///
+/// It goes by the id itself unless another tool gave it another digest.
+fn config_of(host: &Host, id: &str, entry: Option<&Descriptor>) -> Option<Digest> {
+    let id: Digest = id.parse().ok()?;
+    if file::exists(&id.blob(&host.images())).ok()? {
+        return Some(id);
+    }
+    Some(open(host, entry?).ok()?.manifest.config.digest)
+}
+
+/// Notes that an image is used now. One that is not in the store any more is passed over.
+pub fn note_use(host: &Host, id: &str) {
+    let catalog = || Catalog::read(host).ok();
+    let entry = |catalog: &Catalog| {
+        let image = catalog.images.iter().find(|image| image.id == id)?;
+        catalog.index.entries().get(*image.entries.first()?).cloned()
+    };
+    let config = config_of(host, id, None).or_else(|| config_of(host, id, catalog().as_ref().and_then(entry).as_ref()));
+    if let Some(config) = config {
+        blob_seal::note_use(&config.blob(&host.images()));
+    }
+}
+
+/// When an image was used last, by a container, a mount or a bundle; `None` when it was not since it came.
+pub fn last_use(host: &Host, id: &str, entry: Option<&Descriptor>) -> Option<jiff::Timestamp> {
+    let config = config_of(host, id, entry)?;
+    blob_seal::last_use(&config.blob(&host.images()), &config)?.try_into().ok()
 }
 
 /// The unpacked layers of `image` as overlayfs wants them: the topmost first, cut below one that hides all under it.
