@@ -125,3 +125,37 @@ fn a_missing_controller_is_told_and_what_asks_for_it_is_refused() {
     world.rk("doctor -q").ok().prints("missing").prints("memory").prints("pids");
     world.rk("rm c").ok();
 }
+
+/// `--cgroup-conf`: no word of it is a path or reaches a terminal as it is, and where there are no such files it is refused, not passed over.
+#[test]
+fn files_of_version_2_are_taken_by_their_names_only() {
+    let world = with_busybox();
+    for (bad, why) in [
+        ("../../memory.high=1", "is no file of a control group"),
+        ("memory.\u{1b}[2Jhigh=1", "is no file of a control group"),
+        ("memory.high=1\n2", "needs a value of one line"),
+        ("memory.high", "has no value"),
+        ("nothing.max=1", "belongs to no controller"),
+        ("cgroup.procs=1", "does not bound a group"),
+    ] {
+        let said = world
+            .rkbox(["run", "--rm", "--net", "none", "--cgroup-conf", bad, "busybox", "true"])
+            .fails(125)
+            .says("--cgroup-conf")
+            .says(why);
+        assert!(!said.stderr.contains('\u{1b}'), "{bad:?}: {}", said.stderr);
+        world.rkbox(["create", "--name", "c", "--net", "none", "--cgroup-conf", bad, "busybox", "true"]).fails(2).says(why);
+    }
+    if fs::exists("/sys/fs/cgroup/cgroup.controllers").unwrap() {
+        return;
+    }
+    // Version 2 is seen in scripts/vm-test.
+    world
+        .rk("create --name c --net none --cgroup-conf memory.high=64m busybox true")
+        .fails(5)
+        .says("control groups of version 1")
+        .says("--memory");
+    world.rk("create --name c --net none busybox true").ok();
+    world.rk("update --cgroup-conf memory.high=64m c").fails(5).says("--cgroup-conf memory.high cannot be held");
+    world.rk("rm c").ok();
+}

@@ -7,6 +7,7 @@
 mod common;
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use common::{World, wait_for, with_busybox_only};
@@ -236,4 +237,119 @@ fn a_sandbox_without_its_pause_process_is_not_ready_and_goes() {
     fs::remove_file(world.path("c.json")).unwrap();
     world.rk("gc").ok();
     before.assert_again(&world, "sandboxes without pause processes");
+}
+
+/// R18: a flood for half a minute, as fast as it can be written, in numbered lines.
+#[test]
+fn a_flood_of_log_lines_keeps_its_cap_and_loses_only_what_is_rotated() {
+    const LONG: Duration = Duration::from_secs(30);
+    const CAP: u64 = 10 << 20;
+    let world = with_busybox_only();
+    run(
+        &world,
+        &["--log-max-size", "10m", "--log-max-files", "3"],
+        "p=$(printf %04000d 0); while [ ! -e /done ]; do n=$((n+1)); echo $n $p; done; echo $n last",
+    );
+    let seen = inspect(&world);
+    let (log, monitor) = (seen["log_path"].as_str().unwrap().to_owned(), seen["monitor_pid"].clone());
+    let names = [format!("{log}.2"), format!("{log}.1"), log];
+    let began = Instant::now();
+    let mut most = 0;
+    while began.elapsed() < LONG {
+        most = most.max(names.iter().filter_map(|name| fs::metadata(name).ok()).map(|meta| meta.len()).sum());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(most > 2 * CAP && most <= 3 * CAP * 11 / 10, "{most} bytes at most");
+    assert!(most_rss(&monitor) < MOST_RSS, "{} KiB", most_rss(&monitor));
+    world.rk("exec c touch /done").ok();
+    assert_eq!(world.rk("wait c").ok().stdout, "0\n");
+    // What is left are the last lines, whole and each once.
+    let text: Vec<u8> = names.iter().flat_map(|name| fs::read(name).unwrap()).collect();
+    let lines: Vec<&[u8]> = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).collect();
+    let number = |line: &[u8]| -> (u64, usize) {
+        let text = std::str::from_utf8(line).unwrap();
+        let mut words = text.split(' ').skip(3);
+        assert!(text.contains(" stdout F "), "{}", &text[..text.len().min(60)]);
+        (words.next().unwrap().parse().unwrap(), words.next().unwrap().len())
+    };
+    let (last, whole) = lines.split_last().unwrap();
+    assert!(last.ends_with(b" last") && whole.len() > 4000, "{} lines", whole.len());
+    for pair in whole.windows(2) {
+        let (one, next) = (number(pair[0]), number(pair[1]));
+        assert!(next.0 == one.0 + 1 && one.1 == 4000 && next.1 == 4000, "{} is followed by {}", one.0, next.0);
+    }
+    // More than the list asks for: a gigabyte a minute.
+    let written = number(last).0 * 4000;
+    assert!(written > LONG.as_secs() * (1 << 30) / 60, "only {written} bytes in {LONG:?}");
+    world.rk("rm c").ok();
+}
+
+/// R19: a million files in its writable layer.
+#[test]
+fn a_million_files_are_removed_in_bounds() {
+    const EACH: u32 = 1000;
+    let world = with_busybox_only();
+    let before = world.observe();
+    world.rk("create --net none --name c busybox true").ok();
+    let upper = PathBuf::from(inspect(&world)["record"]["bundle"].as_str().unwrap()).join("upper");
+    // Names of a few inodes: what costs is each name.
+    for dir in 0..1_000_000 / EACH {
+        let dir = upper.join(format!("d{dir}"));
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("0"), "").unwrap();
+        (1..EACH).for_each(|file| fs::hard_link(dir.join("0"), dir.join(file.to_string())).unwrap());
+    }
+    // All that only reads of it does not count them.
+    let began = Instant::now();
+    world.rk("ps -a").ok().prints("created");
+    world.rk("start c").ok();
+    assert_eq!(world.rk("wait c").ok().stdout, "0\n");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    // One that is killed half-way is finished by the next.
+    let program = world.program.display();
+    let told = world.sh(&format!(
+        "{program} rm c >/dev/null & rm=$!; sleep 0.5; most=$(awk '/VmHWM/ {{ print $2 }}' /proc/$rm/status); kill -9 $rm; wait $rm || true; echo $most"
+    ));
+    let most: u64 = told.ok().stdout.trim().parse().unwrap();
+    assert!(most < MOST_RSS, "{most} KiB");
+    let began = Instant::now();
+    world.rk("gc").ok();
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    before.assert_again(&world, "a million files");
+}
+
+/// R20: the pause process is what the kernel kills for lack of memory.
+#[test]
+fn a_pause_process_killed_for_lack_of_memory_leaves_a_sandbox_that_goes() {
+    let world = with_busybox_only();
+    let before = world.observe();
+    world.rk("sandbox create --net none pod").ok();
+    world.rk("run -d --sandbox pod --name c busybox sleep 1000").ok();
+    let seen = world.rk("sandbox inspect pod").ok().json()[0].clone();
+    let (pause, group) = (seen["pid"].to_string(), seen["record"]["runtime"]["cgroups_path"].as_str().unwrap().to_owned());
+    // Others in its group want more together than there is; none of them is worth as much to the kernel as the pause process is made to be.
+    let script = format!(
+        "echo 1000 >/proc/{pause}/oom_score_adj
+        for dir in /sys/fs/cgroup/memory{group} /sys/fs/cgroup{group}; do
+            for limit in memory.limit_in_bytes memory.max; do [ ! -e $dir/$limit ] || {{ echo 16M >$dir/$limit; at=$dir; }}; done
+        done
+        hogs=
+        for n in 1 2 3; do
+            sh -c 'echo $$ >'$at'/cgroup.procs; exec dd if=/dev/zero of=/dev/null bs=6M count=1000000' 2>/dev/null & hogs=\"$hogs $!\"
+        done
+        n=0; while kill -0 {pause} 2>/dev/null && [ $n -lt 200 ]; do sleep 0.05; n=$((n+1)); done
+        kill -9 $hogs 2>/dev/null || true; wait
+        kill -0 {pause} 2>/dev/null || echo gone
+        cat $at/memory.oom_control $at/memory.events 2>/dev/null | grep 'oom_kill [1-9]'"
+    );
+    let told = world.sh(&script).ok().stdout;
+    assert!(told.starts_with("gone\noom_kill "), "{told}");
+    wait_for("the end of its namespaces' holder", || world.rk("sandbox ls").ok().stdout.contains("notready"));
+    // Its container has namespaces of its own for processes, and lives until it is told.
+    assert_eq!(inspect(&world)["state"], "running");
+    world.rk("run --rm --sandbox pod busybox true").fails(125).says("its pause process does not run");
+    world.rk("sandbox rm pod").fails(5).says("--force");
+    world.rk("sandbox rm -f pod").ok();
+    world.rk("gc").ok();
+    before.assert_again(&world, "a sandbox whose pause process was killed");
 }

@@ -112,3 +112,33 @@ fn a_start_that_is_over_at_once_is_a_start() {
         world.rk("rm c").ok();
     }
 }
+
+#[test]
+fn a_signal_right_after_the_start_is_heard() {
+    let world = with_busybox_only();
+    for round in 0..20 {
+        world.rk("create --init --net none --name c busybox sleep 1000").ok();
+        world.sh("rkbox start c; rkbox kill -s TERM c").ok();
+        wait_for(&format!("the end of round {round}"), || world.rkbox(["inspect", "c"]).ok().json()[0]["state"] == "exited");
+        assert_eq!(exit(&world, "c").0, 143);
+        world.rk("rm c").ok();
+    }
+}
+
+#[test]
+fn nothing_more_runs_in_a_container_that_is_full_and_the_error_says_so() {
+    let world = with_busybox_only();
+    let full = ["run", "-d", "--net", "none", "--name", "c", "--pids-limit", "2", "busybox", "sh", "-c", "sleep 1000 & exec sleep 1000"];
+    world.rkbox(full).ok();
+    wait_for("its processes", || world.rk("top c").ok().stdout.matches("sleep 1000").count() == 2);
+    let refused = world.rk("exec c true").fails(125);
+    let why = "it has 2 of the 2 processes and threads that it may have (--pids-limit), and another one takes 5";
+    assert_eq!(refused.stderr, format!("rkbox: cannot run in container c: {why}\nhint: rkbox update --pids-limit 7 c\n"));
+    world.rk("exec -d c true").fails(125).says("--pids-limit");
+    world.rk("update --pids-limit 7 c").ok();
+    assert_eq!(world.rkbox(["exec", "c", "echo", "room"]).ok().stdout, "room\n");
+    // Where the runtime would come half-way, it is not tried.
+    world.rk("update --pids-limit 6 c").ok();
+    world.rk("exec c true").fails(125).says("2 of the 6");
+    world.rk("rm -f c").ok();
+}

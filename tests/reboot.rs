@@ -203,3 +203,83 @@ fn two_starts_at_once_after_a_reboot_make_one() {
     world.rk("rm -f web").ok();
     assert_nothing_left(&world, &before);
 }
+
+#[test]
+fn files_of_a_container_that_a_reboot_ended_are_copied_and_seen_by_nobody_else() {
+    let world = with_busybox_only();
+    let before = world.observe();
+    std::fs::create_dir(world.path("shared")).unwrap();
+    std::fs::write(world.path("shared/note"), "of the host\n").unwrap();
+    let fill = "mkdir /w; echo one >/w/one; chown 7:8 /w/one; rm /bin/wget; echo kept >/vol/kept; sleep 1000";
+    let make = |name: &str, more: &[&str]| {
+        let words =
+            ["run", "-d", "--net", "none", "--name", name, "-v", "vol:/vol", "-v", "/tmp/rkbox-world/shared:/host", "--tmpfs", "/mem"];
+        world.rkbox(words.iter().chain(more).chain(&["busybox", "sh", "-c", fill])).ok();
+        wait_for("its files", || world.rk(&format!("exec {name} test -e /vol/kept")).code == 0);
+        world.rk(&format!("exec {name} rm /vol/kept")).ok();
+    };
+    make("plain", &[]);
+    make("mapped", &["--userns", "auto"]);
+    reboot(&world);
+    let asleep = world.observe();
+    for name in ["plain", "mapped"] {
+        let script = format!(
+            "cd $HOME; rm -rf got; mkdir got
+            rkbox export {name} | tar tvf - | awk '$NF ~ \"^w/|bin/wget|bin/busybox\" {{print $2, $NF}}' | sort -k2
+            rkbox cp -a {name}:/w - | tar tvf - | awk '{{print $2, $NF}}'
+            rkbox cp {name}:/host/note got/note; cat got/note
+            echo new >got/new; rkbox cp got/new {name}:/w/new; rkbox cp got/new {name}:/host/{name}; rkbox cp got/new {name}:/vol/{name}
+            rkbox cp {name}:/host/note {name}:/w/note; rkbox cp {name}:/w/one {name}:/host/one-{name}; rkbox diff {name} | grep ' /w'
+            cat shared/{name} shared/one-{name}; rm -r got shared/one-{name}"
+        );
+        let told = world.sh(&script).ok().stdout.replace("root/root", "0/0");
+        let own = "7/8 w/one\n";
+        let expected = format!("0/0 bin/busybox\n0/0 w/\n{own}0/0 w/\n{own}of the host\nA /w\nA /w/new\nA /w/note\nA /w/one\nnew\none\n");
+        assert_eq!(told, expected, "{name}");
+        world.rk(&format!("cp {name}:/mem/x /tmp/rkbox-world/x")).fails(5).says("is in memory");
+        world.rk(&format!("cp {name}:/none /tmp/rkbox-world/x")).fails(3).says("is not there");
+    }
+    // What was mounted went with each command: nothing is but what was written.
+    let made = asleep.difference(&world.observe());
+    let written = ["/work/work/", "/upper/w", "/w/new", "/w/note", "/shared", "/vol/"];
+    let strange: Vec<_> = made.iter().filter(|line| !written.iter().any(|part| line.contains(part))).collect();
+    assert!(strange.is_empty(), "{strange:#?}");
+    // From one that runs into one that does not, and the other way; and what was written is there after the start.
+    world.rk("start plain").ok();
+    world.sh("rkbox cp plain:/w/new mapped:/w/from; rkbox cp mapped:/w/from plain:/w/back").ok();
+    world.rk("start mapped").ok();
+    let shown = "exec mapped stat -c %u:%g:%n /w/new /w/from /w/one /vol/plain";
+    assert_eq!(world.rk(shown).ok().stdout, "0:0:/w/new\n0:0:/w/from\n7:8:/w/one\n0:0:/vol/plain\n");
+    assert_eq!(world.rk("exec plain cat /w/new /w/back /host/mapped").ok().stdout, "new\nnew\nnew\n");
+    world.rk("rm -f plain mapped").ok();
+    world.sh("rkbox volume rm vol; rm -r $HOME/shared").ok();
+    assert_nothing_left(&world, &before);
+}
+
+#[test]
+fn a_sandbox_without_containers_is_started_after_a_reboot() {
+    let world = with_busybox_only();
+    let before = world.observe();
+    world.rkbox(["sandbox", "create", "pod", "-p", "127.0.0.1:8080:80"]).ok();
+    world.rk("sandbox create bare --net none").ok();
+    let sandbox = |field: &str| world.rkbox(["sandbox", "inspect", "pod"]).ok().json()[0][field].clone();
+    let first = sandbox("record")["attachments"][0]["addresses"].clone();
+    assert_eq!(world.rk("sandbox start pod").ok().stdout, "pod\n", "one that is ready is fine");
+    reboot(&world);
+    assert_eq!(sandbox("pid"), Value::Null);
+    world.rk("run --rm --sandbox pod busybox true").fails(125).says("rkbox sandbox start pod");
+    world.rk("sandbox start nobody pod bare").fails(3).prints("pod\nbare\n").says("nobody");
+    world.rk("sandbox start pod").ok();
+    assert!(sandbox("pid").is_number());
+    assert_eq!(sandbox("record")["attachments"][0]["addresses"], first);
+    let serve =
+        ["run", "-d", "--sandbox", "pod", "--name", "web", "busybox", "sh", "-c", "echo hi >/hi; while :; do nc -l -p 80 </hi; done"];
+    world.rkbox(serve).ok();
+    wait_for("its server", || asked("127.0.0.1:8080").trim() == "hi");
+    // One that its user stopped in this boot is made anew, as before.
+    world.rk("sandbox rm -f pod").ok();
+    world.rk("sandbox stop bare").ok();
+    world.rk("sandbox start bare").fails(5).says("rkbox sandbox create bare");
+    world.rk("sandbox rm bare").ok();
+    assert_nothing_left(&world, &before);
+}

@@ -204,6 +204,9 @@ sweeps! {
     start_after_reboot: Before, "rkbox image load BUSYBOX; rkbox run -d -p 8080:80 -v cache:/c -v $HOME/made:/m --name c busybox sleep 1000
         REBOOT
         RKBOX_FAULT=settle:0:fail rkbox start c || true", "start c";
+    sandbox_start_after_reboot: Before, "rkbox sandbox create -p 8080:80 web
+        REBOOT
+        RKBOX_FAULT=settle:0:fail rkbox sandbox start web || true", "sandbox start web";
     rm_after_reboot: Either, "rkbox image load BUSYBOX; rkbox run -d --name c busybox sleep 1000
         REBOOT
         rkbox start c", "rm --force c";

@@ -23,5 +23,6 @@ pub mod size;
 pub mod spec;
 pub mod sysctl;
 pub mod ulimit;
+pub mod unified;
 pub mod usage;
 pub mod user;

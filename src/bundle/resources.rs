@@ -1,9 +1,11 @@
 //! What a container may use: options of the command line in, `linux.resources` out.
 
+use std::collections::{BTreeMap, HashMap};
+
 use oci_spec::runtime::{LinuxBlockIoBuilder, LinuxCpuBuilder, LinuxMemoryBuilder, LinuxPidsBuilder, LinuxResourcesBuilder};
 use serde::{Deserialize, Serialize};
 
-use super::{size, spec::internal};
+use super::{size, spec::internal, unified};
 use crate::fault::{Fault, Result};
 
 /// The most processes and threads of a container unless told otherwise. *Source:* podman.
@@ -46,6 +48,9 @@ pub struct Resources {
     /// Weight of its block device requests, 10 to 1000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub blkio_weight: Option<u16>,
+    /// Files of its group of version 2, and what is written to them after all the rest.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub unified: BTreeMap<String, String>,
 }
 
 /// The words of the command line, unread.
@@ -73,6 +78,8 @@ pub struct Words<'a> {
     pub pids: Option<i64>,
     /// `--blkio-weight`.
     pub blkio_weight: Option<u16>,
+    /// Each `--cgroup-conf`.
+    pub unified: &'a [String],
 }
 
 /// A bound, the controller that holds it, and whether it is set.
@@ -148,6 +155,7 @@ impl Resources {
             cpuset_mems: words.cpuset_mems.map(|text| cpuset("--cpuset-mems", text)).transpose()?,
             pids: words.pids.map(|pids| if pids <= 0 { -1 } else { pids }),
             blkio_weight: words.blkio_weight.filter(|weight| *weight != 0),
+            unified: unified::parse(words.unified)?,
         };
         read.check_ranges()?;
         Ok(read)
@@ -204,6 +212,7 @@ impl Resources {
         all.cpuset_mems = change.cpuset_mems.clone().or(all.cpuset_mems);
         all.pids = change.pids.or(all.pids);
         all.blkio_weight = change.blkio_weight.or(all.blkio_weight);
+        all.unified.extend(change.unified.clone());
         all
     }
 
@@ -226,6 +235,9 @@ impl Resources {
         }
         if let Some(weight) = self.blkio_weight {
             builder = builder.block_io(LinuxBlockIoBuilder::default().weight(weight).build().map_err(internal)?);
+        }
+        if !self.unified.is_empty() {
+            builder = builder.unified(self.unified.clone().into_iter().collect::<HashMap<_, _>>());
         }
         if self.cpu_shares.is_none()
             && self.cpu_quota.is_none()

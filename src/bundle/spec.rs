@@ -74,8 +74,6 @@ pub struct Limits {
     pub swap: Swap,
     /// Bounds of huge pages, by their size: `2MB`, in bytes.
     pub hugepages: Vec<(String, i64)>,
-    /// Files of its group of version 2, and what is written to them.
-    pub unified: BTreeMap<String, String>,
     /// Limits of its processes, in place of the default ones of the same names.
     pub ulimits: Vec<Ulimit>,
     /// How soon it is killed when the host has no memory, -1000 to 1000.
@@ -91,7 +89,6 @@ impl Limits {
             resources: Resources { pids: Some(DEFAULT_PIDS), ..Resources::default() },
             swap: Swap::default(),
             hugepages: Vec::new(),
-            unified: BTreeMap::new(),
             ulimits: Vec::new(),
             oom_score_adj: None,
             host_nofile,
@@ -270,9 +267,6 @@ fn resources(limits: &Limits, devices: &[LinuxDeviceCgroup]) -> Result<LinuxReso
             LinuxHugepageLimitBuilder::default().page_size(size.clone()).limit(*bytes).build().map_err(internal)
         };
         builder = builder.hugepage_limits(limits.hugepages.iter().map(page).collect::<Result<Vec<_>>>()?);
-    }
-    if !limits.unified.is_empty() {
-        builder = builder.unified(limits.unified.clone().into_iter().collect::<HashMap<_, _>>());
     }
     builder.build().map_err(internal)
 }

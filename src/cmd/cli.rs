@@ -331,7 +331,7 @@ impl Command {
     fn starts_a_process(&self) -> bool {
         match self {
             Command::Run(_) | Command::Exec(_) | Command::Create(_) | Command::Start(_) | Command::Restart(_) => true,
-            Command::Sandbox(command) => matches!(command, sandbox::Command::Create(_)),
+            Command::Sandbox(command) => matches!(command, sandbox::Command::Create(_) | sandbox::Command::Start(_)),
             _ => false,
         }
     }

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::CloneFlags;
 
-use super::mount::{MountError, Overlay, attach, failed, overlay_by_string, overlay_detached};
+use super::mount::{MountError, Overlay, attach, failed, leave, overlay_by_string, overlay_detached};
 use super::ns::holder::Holder;
 use super::ns::{self, NsKind};
 use super::tree::open_root;
@@ -83,19 +83,12 @@ pub fn overlay(overlay: Overlay<'_>, target: &Path, userns: &Path) -> Result<()>
     Ok(attach(&made?, target)?)
 }
 
-/// Gives this thread mounts of its own, which nobody else sees and which go with it; `target` is for errors.
-fn leave_mounts(target: &Path) -> std::result::Result<(), MountError> {
-    let none = None::<&str>;
-    unshare(CloneFlags::CLONE_NEWNS).map_err(failed("unshare", target))?;
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).map_err(failed("make private", target))
-}
-
 /// Copies what the layers, highest first, show together into the empty directory `to`; `owner` says whose each file becomes.
 ///
 /// The layers are merged only in a mount namespace of a thread that ends with the call.
 pub fn copy_merged(lowers: &[PathBuf], to: &Path, owner: &Owner<'_>) -> Result<()> {
     let copy = || -> Result<()> {
-        leave_mounts(to)?;
+        leave(to)?;
         let below = open_root(to)?;
         super::mount::overlay(Overlay { lowers, writable: None }, to)?;
         tree_clone::copy_open(open_root(to)?, below, owner)
@@ -104,7 +97,7 @@ pub fn copy_merged(lowers: &[PathBuf], to: &Path, owner: &Owner<'_>) -> Result<(
 }
 
 fn assemble(overlay: Overlay<'_>, target: &Path, userns: BorrowedFd<'_>) -> std::result::Result<OwnedFd, MountError> {
-    leave_mounts(target)?;
+    leave(target)?;
     mount(Some("rkbox"), target, Some("tmpfs"), MsFlags::empty(), Some("mode=0700")).map_err(failed("mount tmpfs", target))?;
     let mut lowers = Vec::new();
     for (nth, lower) in overlay.lowers.iter().enumerate() {
@@ -134,6 +127,8 @@ mod tests {
     use super::*;
     use crate::sys::mount as mounts;
     use std::os::unix::fs::MetadataExt;
+
+    use nix::sched::unshare;
 
     #[test]
     fn layers_show_the_ids_of_a_namespace_and_the_disk_stays() {

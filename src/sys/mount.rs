@@ -195,6 +195,13 @@ pub fn bind(source: &Path, target: &Path) -> Result<()> {
         .map_err(failed(format!("bind {} on", source.display()), target))
 }
 
+/// Gives this thread mounts of its own, which nobody else sees and which go with it; `target` is for errors.
+pub fn leave(target: &Path) -> Result<()> {
+    let none = None::<&str>;
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).map_err(failed("unshare", target))?;
+    nix::mount::mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).map_err(failed("make private", target))
+}
+
 /// Takes the topmost mount off `target` and lets its last users finish; false when nothing is mounted there.
 pub fn unmount(target: &Path) -> Result<bool> {
     match nix::mount::umount2(target, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {

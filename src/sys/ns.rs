@@ -1,6 +1,6 @@
 //! Namespaces: entered by throw-away threads, made and pinned by bind mounts, recognised for what they are.
 
-pub(super) mod holder;
+pub mod holder;
 mod pin;
 mod root;
 

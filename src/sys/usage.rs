@@ -31,6 +31,36 @@ pub fn find(cgroups_path: &str, pid: i32) -> Option<Usage> {
     }))
 }
 
+/// The processes and threads of a control group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tasks {
+    /// How many there are.
+    pub used: u64,
+    /// How many there may be.
+    pub limit: Option<u64>,
+    /// How many were refused since the group was made.
+    pub refused: u64,
+}
+
+impl Tasks {
+    /// Reads those of the group `cgroups_path`; nothing of a group that is not there.
+    pub fn of(cgroups_path: &str) -> Self {
+        let dirs = cgroup::directories(cgroups_path);
+        let text = |name: &str| dirs.iter().find_map(|dir| file::read_kernel(&dir.join(name)).ok()).unwrap_or_default();
+        let refused = text("pids.events").lines().find_map(|line| line.strip_prefix("max ")?.trim().parse().ok());
+        Tasks {
+            used: text("pids.current").trim().parse().unwrap_or(0),
+            limit: text("pids.max").trim().parse().ok(),
+            refused: refused.unwrap_or(0),
+        }
+    }
+
+    /// How many more there may be; `None` without a limit.
+    pub fn room(&self) -> Option<u64> {
+        self.limit.map(|limit| limit.saturating_sub(self.used))
+    }
+}
+
 /// The memory of the host, in bytes.
 pub fn host_memory() -> u64 {
     let text = file::read_kernel(Path::new("/proc/meminfo")).unwrap_or_default();

@@ -10,7 +10,7 @@ pub const SCRIPT: &str = r#"
     umount -R /run/netns/* 2>/dev/null || true
     for mount in $(awk -v home=$HOME/ '$5 ~ "^" home {print $5}' /proc/self/mountinfo | sort -r); do umount -l $mount; done
     umount /run/netns 2>/dev/null || true
-    rm -rf $HOME/run /run/netns
+    rm -rf $HOME/run $HOME/run-userns /run/netns
     for link in $(ip -j link show type bridge | jq -r '.[].ifname'); do ip link delete $link; done
     nft flush ruleset
     sysctl -q net.ipv4.ip_forward=0

@@ -20,6 +20,7 @@ use crate::sys::file::{self, Durable};
 use crate::sys::pty::ConsoleSocket;
 use crate::sys::runc::ExecRequest;
 use crate::sys::subgroup::Subgroup;
+use crate::sys::usage::Tasks;
 use crate::sys::{Host, proc, reaper, runc, runc_log, signal};
 
 /// How long the processes of a session may take to go after SIGKILL.
@@ -84,6 +85,10 @@ impl Drop for Session {
     }
 }
 
+/// So many processes and threads the runtime makes in the container while it enters: with fewer it mostly fails, and prints the traces of all
+/// its threads (measured: runc 1.1 never did with five).
+const NEEDED: u64 = 5;
+
 /// Runs a process in a container; answers its exit status.
 pub fn run(cx: &Context, args: &ExecArgs) -> Result<u8> {
     if args.tty && !std::io::stdin().is_terminal() {
@@ -98,6 +103,10 @@ pub fn run(cx: &Context, args: &ExecArgs) -> Result<u8> {
             return Err(fault.hint(format!("rkbox unpause {}", record.name)));
         }
         _ => return Err(Fault::new(Kind::FailedPrecondition, format!("container {} does not run", record.name))),
+    }
+    let tasks = Tasks::of(&record.runtime.cgroups_path);
+    if tasks.room().is_some_and(|room| room < NEEDED) {
+        return Err(no_room(&record, tasks).doing(format!("cannot run in container {}", record.name)));
     }
     let session = prepare(&cx.host, &record, args)?;
     let mark = runc_log::length(&session.log);
@@ -121,7 +130,7 @@ pub fn run(cx: &Context, args: &ExecArgs) -> Result<u8> {
     let started = runc::wait_forwarding(&mut runtime)?.success();
     let pid = file::find(&session.pid_file, 64)?.and_then(|text| String::from_utf8_lossy(&text).trim().parse::<i32>().ok());
     match pid.filter(|pid| started && *pid > 1) {
-        None => not_started(&session, mark, &record, args.detach),
+        None => not_started(&session, (mark, tasks.refused), &record, args.detach),
         Some(_) if args.detach => Ok(0),
         Some(pid) => match console {
             Some(console) => in_terminal(&console, pid, &session, args),
@@ -143,8 +152,24 @@ fn in_terminal(console: &ConsoleSocket, pid: i32, session: &Session, args: &Exec
     }
 }
 
-fn not_started(session: &Session, mark: u64, record: &ContainerRecord, detached: bool) -> Result<u8> {
-    let fault = runc_log::failure(&session.log, mark, "the runtime started nothing");
+/// A container in which there may not be enough processes more.
+fn no_room(record: &ContainerRecord, tasks: Tasks) -> Fault {
+    let limit = tasks.limit.unwrap_or(tasks.used);
+    let used = tasks.used;
+    let message =
+        format!("it has {used} of the {limit} processes and threads that it may have (--pids-limit), and another one takes {NEEDED}");
+    Fault::new(Kind::ResourceExhausted, message).hint(format!("rkbox update --pids-limit {} {}", limit.max(used) + NEEDED, record.name))
+}
+
+/// `before`: the length of the runtime's log, and how many processes the container was refused, before the runtime began.
+fn not_started(session: &Session, before: (u64, u64), record: &ContainerRecord, detached: bool) -> Result<u8> {
+    let tasks = Tasks::of(&record.runtime.cgroups_path);
+    if tasks.refused > before.1 {
+        return foreground::failed_start(foreground::start_fault(
+            no_room(record, tasks).doing(format!("cannot run in container {}", record.name)),
+        ));
+    }
+    let fault = runc_log::failure(&session.log, before.0, "the runtime started nothing");
     if detached {
         return foreground::failed_start(foreground::start_fault(fault.doing(format!("cannot run in container {}", record.name))));
     }

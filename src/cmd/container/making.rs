@@ -12,7 +12,7 @@ use crate::plan::{Keep, Plan, Timings};
 use crate::record::life::Launch;
 use crate::record::{Attachment, ContainerRecord, SandboxRecord};
 use crate::step::Watched;
-use crate::sys::{Host, ns};
+use crate::sys::{Host, ns, proc};
 
 /// The sandbox to be joined, whose pause process runs.
 pub fn ready_sandbox(host: &Host, key: &str) -> Result<SandboxRecord> {
@@ -20,7 +20,10 @@ pub fn ready_sandbox(host: &Host, key: &str) -> Result<SandboxRecord> {
     let record = records::sandbox(host, &id)?;
     if sandbox::state(&record)?.pid().is_none() {
         let fault = Fault::new(Kind::FailedPrecondition, format!("sandbox {key} is not ready: its pause process does not run"));
-        return Err(fault.hint(format!("make it again: rkbox sandbox rm {key} && rkbox sandbox create {key}")));
+        return Err(fault.hint(match record.boot_id == proc::boot_id()? {
+            true => format!("make it again: rkbox sandbox rm {key} && rkbox sandbox create {key}"),
+            false => format!("make it ready again after the reboot: rkbox sandbox start {key}"),
+        }));
     }
     Ok(record)
 }

@@ -49,6 +49,7 @@ pub use exec::{ExecArgs, run as exec};
 pub use inspect::{InspectArgs, run as inspect};
 pub use kill::{FreezeArgs, KillArgs, pause, run as kill, unpause};
 pub use logs::{LogsArgs, run as logs};
+pub use mounts::steps_of as mount_steps;
 pub use options::{ContainerArgs, GroupArgs, Owns, SecurityArgs, fitting, swap};
 pub use ps::{PsArgs, run as ps};
 pub use remove::{RmArgs, end, reclaim, remove, run as rm};
@@ -56,6 +57,7 @@ pub use rename::{RenameArgs, reclaim as reclaim_names, run as rename};
 pub use restart::run as restart;
 pub use run::{RunArgs, run};
 pub use start::{StartArgs, run as start};
+pub use steps::of_root as root_steps;
 pub use stop::{StopArgs, run as stop};
 pub use wait::{WaitArgs, run as wait};
 

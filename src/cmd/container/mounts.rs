@@ -209,6 +209,18 @@ pub fn steps(host: &Host, record: &ContainerRecord) -> Vec<Step> {
     all
 }
 
+/// The steps that mount the `nth` mount of `record` where the runtime is told to find it.
+pub fn steps_of(host: &Host, record: &ContainerRecord, nth: usize) -> Vec<Step> {
+    let held = held(&record.bundle, nth);
+    let is_its = |step: &Step| match step {
+        Step::Directory(step) => step.path.starts_with(&held),
+        Step::Mount(step) => step.target.starts_with(&held),
+        Step::Pin(step) => step.target.starts_with(&held),
+        _ => false,
+    };
+    steps(host, record).into_iter().filter(is_its).collect()
+}
+
 /// An image is mounted as a root file system is, its writable layer the container's own.
 fn image_steps(held: &Path, lowers: &[PathBuf], below: Option<&String>, userns: Option<&UserNs>, all: &mut Vec<Step>) {
     let [upper, work, rootfs] = ["upper", "work", "rootfs"].map(|name| held.join(name));

@@ -40,6 +40,13 @@ fn joined_pids(host: &Host, record: &ContainerRecord) -> Option<Step> {
     Some(step.into())
 }
 
+/// The step that mounts the root file system of `record`.
+pub fn of_root(host: &Host, record: &ContainerRecord) -> Vec<Step> {
+    let rootfs = record.bundle.join("rootfs");
+    let (all, _) = steps(host, record, Texts::default(), Vec::new());
+    all.into_iter().filter(|step| matches!(step, Step::Mount(mount) if mount.target == rootfs)).collect()
+}
+
 /// Puts the steps of `record` in order; answers also the index of the last one of its network.
 pub fn steps(host: &Host, record: &ContainerRecord, texts: Texts, network: Vec<Step>) -> (Vec<Step>, usize) {
     let dir = &record.bundle;

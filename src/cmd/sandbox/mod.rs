@@ -9,8 +9,8 @@ mod wishes;
 
 use clap::{Args, Subcommand};
 
-use super::{Context, PlanArgs, output, records};
-use crate::fault::Result;
+use super::{Context, PlanArgs, carry, output, records};
+use crate::fault::{Context as _, Result};
 
 pub use create::CreateArgs;
 pub use ls::{State, state};
@@ -27,6 +27,8 @@ pub enum Command {
     Ls(LsArgs),
     /// Print everything known of sandboxes as JSON
     Inspect(KeysArgs),
+    /// Make sandboxes ready again after a reboot; one that is ready is fine
+    Start(KeysArgs),
     /// End the processes and free the network; the record stays
     Stop(RemoveArgs),
     /// Remove sandboxes
@@ -72,9 +74,21 @@ pub fn run(cx: &Context, command: Command) -> Result<u8> {
         Command::Create(args) => create::run(cx, &args),
         Command::Ls(args) => ls::run(cx, &args),
         Command::Inspect(args) => inspect(cx, &args),
+        Command::Start(args) => start(cx, &args),
         Command::Stop(args) => remove::run(cx, &args, remove::Extent::Stop),
         Command::Rm(args) => remove::run(cx, &args, remove::Extent::All),
     }
+}
+
+/// Makes each sandbox named ready again, with its names, its ports and, where they are free, its addresses; its containers are started
+/// by themselves.
+fn start(cx: &Context, args: &KeysArgs) -> Result<u8> {
+    carry::each(&args.keys, |key| {
+        let id = records::find(&cx.host, records::BoxKind::Sandbox, key)?;
+        renew(cx, &id).doing(|| format!("cannot start sandbox {key}"))?;
+        output::line(key);
+        Ok(())
+    })
 }
 
 fn inspect(cx: &Context, args: &KeysArgs) -> Result<u8> {

@@ -23,15 +23,19 @@ pub fn run(cx: &Context, args: &CpArgs) -> Result<u8> {
     let doing = || format!("cannot copy {} to {}", args.source, args.destination);
     match (source, destination) {
         (End::Container(key, path), End::Host(to)) => {
-            copy(args, &Place::in_container(cx, &key, &path)?, &Place::on_host(&to)?).doing(doing)?
+            copy(args, &Place::in_container(cx, &key, &path, None).doing(doing)?, &Place::on_host(&to)?).doing(doing)?
         }
         (End::Host(path), End::Container(key, to)) => {
-            copy(args, &Place::on_host(&path)?, &Place::in_container(cx, &key, &to)?).doing(doing)?
+            copy(args, &Place::on_host(&path)?, &Place::in_container(cx, &key, &to, None).doing(doing)?).doing(doing)?
         }
-        (End::Container(key, path), End::Stream) => to_stream(args, &Place::in_container(cx, &key, &path)?).doing(doing)?,
-        (End::Stream, End::Container(key, to)) => from_stream(&Place::in_container(cx, &key, &to)?).doing(doing)?,
+        (End::Container(key, path), End::Stream) => {
+            to_stream(args, &Place::in_container(cx, &key, &path, None).doing(doing)?).doing(doing)?
+        }
+        (End::Stream, End::Container(key, to)) => from_stream(&Place::in_container(cx, &key, &to, None).doing(doing)?).doing(doing)?,
         (End::Container(from, path), End::Container(into, to)) => {
-            copy(args, &Place::in_container(cx, &from, &path)?, &Place::in_container(cx, &into, &to)?).doing(doing)?
+            let from = Place::in_container(cx, &from, &path, None).doing(doing)?;
+            let into = Place::in_container(cx, &into, &to, Some(&from)).doing(doing)?;
+            copy(args, &from, &into).doing(doing)?
         }
         _ => return Err(Fault::invalid("neither end is in a container").hint("the form is CONTAINER:PATH; use cp(1) on the host")),
     }

@@ -2,7 +2,7 @@
 
 use std::io::{BufWriter, Write, stdout};
 
-use super::{ExportArgs, place};
+use super::{ExportArgs, former};
 use crate::cmd::{Context, output, records};
 use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::idmap::IdMap;
@@ -14,7 +14,8 @@ use crate::sys::transfer::{Bounds, Root, Shifted, Sink, TarSink, Towards, walk};
 pub fn run(cx: &Context, args: &ExportArgs) -> Result<u8> {
     let id = records::find(&cx.host, records::BoxKind::Container, &args.key)?;
     let record = records::container(&cx.host, &id)?;
-    let rootfs = place::rootfs(&record)?;
+    let _former = former::mount_for_now(&cx.host, &record, None, None)?;
+    let rootfs = record.bundle.join("rootfs");
     let map = record.userns.as_ref().map(|userns| &userns.map);
     let doing = || format!("exporting container {}", args.key);
     match &args.output {

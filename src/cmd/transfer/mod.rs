@@ -3,6 +3,7 @@
 mod copy;
 mod diff;
 mod export;
+mod former;
 mod place;
 
 use std::path::PathBuf;

@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use super::former::{self, Former};
 use crate::bundle::mounts;
 use crate::cmd::{Context, records};
 use crate::fault::{Fault, Kind, Result};
 use crate::idmap::IdMap;
-use crate::ids::Id;
 use crate::record::{ContainerRecord, MountFrom};
-use crate::sys::mount;
+use crate::sys::Host;
 use crate::sys::transfer::{Found, Root};
 
 /// One end of a copy.
@@ -49,33 +49,38 @@ pub struct Place {
     /// Whether it is in a container.
     pub inside: bool,
     map: Option<IdMap>,
+    /// Its mounts, where they are for this command alone.
+    former: Option<Former>,
 }
 
 impl Place {
     /// Opens a place of the host.
     pub fn on_host(path: &Path) -> Result<Self> {
-        Ok(Place { root: Root::of_path(Path::new("/"))?, path: path.to_path_buf(), inside: false, map: None })
+        Ok(Place { root: Root::of_path(Path::new("/"))?, path: path.to_path_buf(), inside: false, map: None, former: None })
     }
 
-    /// Opens the container's root: that of its process, or, when it does not run, what is mounted for it.
-    pub fn in_container(cx: &Context, key: &str, path: &Path) -> Result<Self> {
+    /// Opens the container's root: that of its process, or, when it does not run, what is mounted for it. `beside` is the other end of the
+    /// copy, when that is open already.
+    pub fn in_container(cx: &Context, key: &str, path: &Path, beside: Option<&Place>) -> Result<Self> {
         let id = records::find(&cx.host, records::BoxKind::Container, key)?;
         let record = records::container(&cx.host, &id)?;
         if let Some(pid) = records::running_pid(&record.runtime, &record.boot_id, &id)? {
             let root = Root::of_process(pid)?;
             // Asked again once it is open: the number may have been given to another process in between.
             if records::running_pid(&record.runtime, &record.boot_id, &id)? == Some(pid) {
-                return Ok(Place { root, path: path.to_path_buf(), inside: true, map: map_of(&record) });
+                return Ok(Place { root, path: path.to_path_buf(), inside: true, map: map_of(&record), former: None });
             }
         }
-        Self::of_stopped(&record, path)
+        Self::of_stopped(&cx.host, &record, path, beside.and_then(|place| place.former.as_ref()))
     }
 
-    fn of_stopped(record: &ContainerRecord, path: &Path) -> Result<Self> {
+    fn of_stopped(host: &Host, record: &ContainerRecord, path: &Path, beside: Option<&Former>) -> Result<Self> {
         let clean = mounts::clean(&path.to_string_lossy());
-        let mounted = record.mounts.iter().filter(|mount| Path::new(&clean).starts_with(&mount.destination));
-        let Some(mount) = mounted.max_by_key(|mount| mount.destination.len()) else {
-            return Ok(Place { root: Root::of_path(&rootfs(record)?)?, path: PathBuf::from(clean), inside: true, map: map_of(record) });
+        let mounted = record.mounts.iter().enumerate().filter(|(_, mount)| Path::new(&clean).starts_with(&mount.destination));
+        let Some((nth, mount)) = mounted.max_by_key(|(_, mount)| mount.destination.len()) else {
+            let former = former::mount_for_now(host, record, None, beside)?;
+            let root = Root::of_path(&record.bundle.join("rootfs"))?;
+            return Ok(Place { root, path: PathBuf::from(clean), inside: true, map: map_of(record), former });
         };
         if matches!(mount.from, MountFrom::Tmpfs) {
             return Err(Fault::new(
@@ -85,7 +90,9 @@ impl Place {
             .hint("start it first"));
         }
         let below = Path::new(&clean).strip_prefix(&mount.destination).unwrap_or(Path::new(""));
-        Ok(Place { root: Root::of_path(&mount.source)?, path: Path::new("/").join(below), inside: true, map: map_of(record) })
+        let former = former::mount_for_now(host, record, Some(nth), beside)?;
+        let root = Root::of_path(&mount.source)?;
+        Ok(Place { root, path: Path::new("/").join(below), inside: true, map: map_of(record), former })
     }
 
     /// The ids of the container that it is in.
@@ -106,16 +113,6 @@ impl Place {
 
 fn map_of(record: &ContainerRecord) -> Option<IdMap> {
     record.userns.as_ref().map(|userns| userns.map.clone())
-}
-
-/// The merged root file system of a container, mounted.
-pub fn rootfs(record: &ContainerRecord) -> Result<PathBuf> {
-    let rootfs = record.bundle.join("rootfs");
-    if mount::is_mountpoint(&rootfs)? {
-        return Ok(rootfs);
-    }
-    Err(Fault::new(Kind::FailedPrecondition, format!("the files of container {} are not mounted since a reboot", Id::short(&record.id)))
-        .hint(format!("start it first: rkbox start {}", record.name)))
 }
 
 #[cfg(test)]

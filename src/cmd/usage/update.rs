@@ -1,5 +1,7 @@
 //! `rkbox update`: other bounds and another restart policy for a container, while it runs too.
 
+use std::collections::BTreeMap;
+
 use oci_spec::runtime::LinuxResourcesBuilder;
 use serde_json::Value;
 
@@ -15,7 +17,7 @@ use crate::record::life::RestartPolicy;
 use crate::step::Step;
 use crate::step::bounds::{self, Bounds};
 use crate::step::setting::{Change, Setting};
-use crate::sys::{Host, file};
+use crate::sys::{Host, cgroup, file};
 
 /// Changes what each container named may use; one that fails does not stop the others.
 pub fn run(cx: &Context, args: &UpdateArgs) -> Result<u8> {
@@ -114,13 +116,24 @@ fn bounds(cx: &Context, record: &ContainerRecord, change: &Resources) -> Result<
         bundle: record.bundle.clone(),
         running: records::running_pid(&record.runtime, &record.boot_id, id)?.is_some(),
         change: as_json(&change, swap())?,
-        revert: as_json(&reverting(&old, &change), swap())?,
+        revert: as_json(&reverting(&old, &change, unified_now(record, &change)), swap())?,
         recorded: serde_json::to_value(&new).map_err(|error| Fault::from_error(Kind::Internal, error))?,
     })
 }
 
+/// What the files that `change` names hold now; of a file of several lines that which begins with the same word, such as a device.
+fn unified_now(record: &ContainerRecord, change: &Resources) -> BTreeMap<String, String> {
+    let dirs = cgroup::directories(&record.runtime.cgroups_path);
+    let find = |key: &str, value: &str| {
+        let text = dirs.iter().find_map(|dir| file::read_kernel(&dir.join(key)).ok())?;
+        let is_same = |line: &&str| line.split_whitespace().next() == value.split_whitespace().next();
+        if text.contains(['\n', ':']) { text.lines().find(is_same).map(str::to_owned) } else { Some(text) }
+    };
+    change.unified.iter().filter_map(|(key, value)| Some((key.clone(), find(key, value)?))).collect()
+}
+
 /// The old value of everything that `change` names; what had none is unbounded again.
-fn reverting(old: &Resources, change: &Resources) -> Resources {
+fn reverting(old: &Resources, change: &Resources, unified: BTreeMap<String, String>) -> Resources {
     Resources {
         memory: change.memory.map(|_| old.memory.unwrap_or(-1)),
         memory_reservation: change.memory_reservation.map(|_| old.memory_reservation.unwrap_or(-1)),
@@ -132,6 +145,7 @@ fn reverting(old: &Resources, change: &Resources) -> Resources {
         cpuset_mems: change.cpuset_mems.as_ref().and(old.cpuset_mems.clone()),
         pids: change.pids.map(|_| old.pids.unwrap_or(-1)),
         blkio_weight: change.blkio_weight.and(old.blkio_weight),
+        unified,
     }
 }
 

@@ -27,6 +27,15 @@ impl Holder {
         Ok(Holder(Pid::from_raw(pid)))
     }
 
+    /// Begins a process in a user namespace with the ids of `map`.
+    ///
+    /// *Errors:* as [`Holder::map_ids`].
+    pub fn of_ids(map: &IdMap) -> Result<Self, NsError> {
+        let holder = Self::begin(CloneFlags::CLONE_NEWUSER).map_err(NsError::call("clone", Path::new("/proc/self/ns/user")))?;
+        holder.map_ids(map)?;
+        Ok(holder)
+    }
+
     /// As [`Holder::begin`], for one that is kept: it has none of our streams and ends with no thread.
     pub fn begin_lasting(flags: CloneFlags) -> nix::Result<Self> {
         let pid = Errno::result(clone(flags))?;

@@ -1,12 +1,17 @@
 //! The other verbs of the runtime: start, pause, resume, exec.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::{MOVES_WITHIN, Runc, START_LIMIT};
 use crate::fault::{Context as _, Result};
 use crate::sys::cgroup_lock;
 use crate::sys::exec::{Captured, Exec};
 use crate::sys::subgroup::Subgroup;
+
+/// How long the runtime's init may take to execute the program of a container that was started.
+const EXEC_LIMIT: Duration = Duration::from_secs(2);
 
 /// A process to be added to a container.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +40,22 @@ impl Runc {
             Err(fault) if fault.to_string().contains("exec.fifo: no such file") && !self.is_created(id) => Ok(()),
             other => other,
         }
+    }
+
+    /// Opens the first process of a container, once it runs its own program; `None` when there is none.
+    ///
+    /// The runtime's `start` returns before its init has executed the program, and the kernel drops what that is sent as the first process
+    /// of a pid namespace without a handler. One that was only created stays the runtime's, and is not waited for.
+    #[allow(clippy::disallowed_methods)] // the kernel tells nobody of an execve(2) but a tracer
+    pub fn open_program(&self, id: &str) -> Result<Option<OwnedFd>> {
+        let Some(process) = self.open_process(id)? else { return Ok(None) };
+        let pid = self.running_pid(id)?.unwrap_or(0);
+        let began = Instant::now();
+        let is_init = || std::fs::read(format!("/proc/{pid}/comm")).is_ok_and(|name| name == b"runc:[2:INIT]\n");
+        while !self.is_created(id) && is_init() && began.elapsed() < EXEC_LIMIT {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(Some(process))
     }
 
     /// Freezes the processes of a container.

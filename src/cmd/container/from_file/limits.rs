@@ -3,6 +3,7 @@
 use super::ContainerFile;
 use crate::bundle::resources::{DEFAULT_PIDS, Resources, Swap};
 use crate::bundle::spec::Limits;
+use crate::bundle::unified;
 use crate::cmd::container::options::{fitting, spared, swap};
 use crate::fault::{Context as _, Fault, Kind, Result};
 use crate::pod::cri::LinuxResources;
@@ -24,6 +25,7 @@ fn asked(said: &LinuxResources) -> Resources {
         cpu_period: set(said.cpu_period).map(i64::unsigned_abs),
         cpuset_cpus: text(&said.cpuset_cpus),
         cpuset_mems: text(&said.cpuset_mems),
+        unified: said.unified.clone(),
         ..Resources::default()
     }
 }
@@ -49,6 +51,7 @@ pub fn limits(file: &ContainerFile) -> Result<Limits> {
     if !said.unified.is_empty() && cgroup::layout() == cgroup::Layout::V1 {
         return Err(lacking("unified", "this host has control groups of version 1"));
     }
+    unified::check(&said.unified).doing(|| format!("{PATH}.unified"))?;
     let mut hugepages = Vec::new();
     for (nth, page) in said.hugepage_limits.iter().enumerate() {
         if !cgroup::bounds_hugepages(&page.page_size) {
@@ -61,7 +64,6 @@ pub fn limits(file: &ContainerFile) -> Result<Limits> {
         resources: fitting(bounds(file), &asked(said)).doing(|| PATH)?,
         swap: swap(),
         hugepages,
-        unified: said.unified.clone(),
         oom_score_adj: score.map(|score| spared("linux.resources.oom_score_adj", score)).transpose()?,
         ..Limits::new(proc::nofile_limit()?)
     })

@@ -5,6 +5,7 @@ use clap::Args;
 use crate::bundle::resources::{DEFAULT_PIDS, Resources, Swap, Words};
 use crate::bundle::spec::Limits;
 use crate::bundle::ulimit::Ulimit;
+use crate::bundle::unified;
 use crate::cmd::output;
 use crate::fault::{Fault, Kind, Result};
 use crate::sys::rootless::is_rootless;
@@ -47,6 +48,9 @@ pub struct GroupArgs {
     /// Weight of block device requests, 10 to 1000
     #[arg(long, value_name = "NUMBER")]
     pub blkio_weight: Option<u16>,
+    /// A file of its control group of version 2, such as memory.high=1g
+    #[arg(long = "cgroup-conf", value_name = "KEY=VALUE")]
+    pub unified: Vec<String>,
 }
 
 impl GroupArgs {
@@ -64,6 +68,7 @@ impl GroupArgs {
             cpuset_mems: self.cpuset_mems.as_deref(),
             pids: self.pids_limit,
             blkio_weight: self.blkio_weight,
+            unified: &self.unified,
         })
     }
 }
@@ -123,6 +128,7 @@ pub fn swap() -> Swap {
 pub fn fitting(mut bounds: Resources, asked: &Resources) -> Result<Resources> {
     let there = cgroup::controllers();
     let is_missing = |name: &str| !there.iter().any(|known| known == name);
+    unified_held(asked, is_missing)?;
     if let Some((option, controller, _)) = asked.held().into_iter().find(|(_, controller, set)| *set && is_missing(controller)) {
         let way = if is_rootless() {
             "run rkbox as root"
@@ -144,6 +150,27 @@ pub fn fitting(mut bounds: Resources, asked: &Resources) -> Result<Resources> {
         bounds.blkio_weight = None;
     }
     Ok(bounds)
+}
+
+/// Refuses files of version 2 that no group of this host has.
+fn unified_held(asked: &Resources, is_missing: impl Fn(&str) -> bool) -> Result<()> {
+    let refuse = |key: &str, why: String, way: &str| {
+        Err(Fault::new(Kind::FailedPrecondition, format!("--cgroup-conf {key} cannot be held: {why}")).hint(way.to_owned()))
+    };
+    for key in asked.unified.keys() {
+        let controller = unified::controller(key);
+        if is_rootless() {
+            return refuse(key, lacking(controller), "leave --cgroup-conf out, or run rkbox as root");
+        }
+        if cgroup::layout() == cgroup::Layout::V1 {
+            let why = "this host has control groups of version 1, which have no such files".to_owned();
+            return refuse(key, why, "give --memory, --cpus and the others, or boot with systemd.unified_cgroup_hierarchy=1");
+        }
+        if controller != "cgroup" && is_missing(controller) {
+            return refuse(key, lacking(controller), "leave it out; rkbox doctor tells which controllers there are");
+        }
+    }
+    Ok(())
 }
 
 fn lacking(controller: &str) -> String {
