@@ -170,39 +170,6 @@ fn a_host_with_selinux_gets_the_labels_that_are_asked_for() {
     world.sh(&format!("umount -l /sys/fs; umount -l {DIR}/groups")).ok();
 }
 
-/// The rows of a document that name tests, each there: `file::name` in `tests/`, `src/file.rs::name` beside the code. Answers how many.
-#[track_caller]
-fn rows_with_their_tests(document: &str, is_row: impl Fn(&str) -> bool) -> usize {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let table = fs::read_to_string(root.join(document)).unwrap();
-    let rows: Vec<&str> = table.lines().filter(|line| is_row(line)).collect();
-    for row in &rows {
-        let tests: Vec<(&str, &str)> = row.split('`').filter_map(|word| word.split_once("::")).collect();
-        assert!(!tests.is_empty(), "no test: {row}");
-        for (file, name) in tests {
-            let path = if file.starts_with("src/") { root.join(file) } else { root.join("tests").join(format!("{file}.rs")) };
-            let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{file}: {error}"));
-            let lines: Vec<&str> = text.lines().map(str::trim_start).collect();
-            let is_test = |pair: &[&str]| pair[0] == "#[test]" && pair[1].starts_with(&format!("fn {name}()"));
-            // The sweeps of tests/unwinds.rs and tests/explain.rs are rows of one macro.
-            let is_row = |line: &&str| matches!(file, "unwinds" | "explain") && line.starts_with(&format!("{name}: "));
-            assert!(lines.windows(2).any(is_test) || lines.iter().any(is_row), "{file}::{name} is not there: {row}");
-        }
-    }
-    rows.len()
-}
-
-#[test]
-fn every_attack_of_the_list_has_its_tests() {
-    assert!(rows_with_their_tests("docs/attacks.md", |line| line.starts_with("| CVE-")) >= 15);
-}
-
-#[test]
-fn every_promise_about_images_has_its_tests() {
-    let is_row = |line: &str| line.starts_with("| ") && !["| promise |", "| of |"].iter().any(|head| line.starts_with(head));
-    assert!(rows_with_their_tests("docs/images.md", is_row) >= 50);
-}
-
 /// An image whose `/dev` is a link to a directory of the host, as CVE-2026-41579 has it: what the runtime makes of it alone, and under rkbox.
 #[test]
 fn links_of_an_image_lead_the_runtime_out_without_the_init_layer() {
