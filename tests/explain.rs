@@ -4,7 +4,7 @@
 mod common;
 
 use common::world::DIR;
-use common::{Observation, World, images, reboot, registry};
+use common::{Observation, World, images, portmap, reboot, registry};
 
 /// A pod as crictl takes it, for `POD_FILE`.
 const POD: &str = r#"{"metadata": {"name": "web", "namespace": "a", "uid": "u"}, "hostname": "web", "dns_config": {"servers": ["192.0.2.1"]},
@@ -22,6 +22,7 @@ fn assert_the_script_does_the_same(prepare: &str, command: &str) {
     let fill = |text: &str| {
         text.replace("POD_FILE", &format!("cat >$HOME/pod.json <<'EOF'\n{POD}\nEOF\n"))
             .replace("CONTAINER_FILE", &format!("cat >$HOME/c.json <<'EOF'\n{CONTAINER}\nEOF\n"))
+            .replace("PORTMAP", portmap::CONFIGURE)
             .replace("BUSYBOX", &images().oci_archive("busybox"))
             .replace("LAYERED", &images().oci_archive("layers"))
             .replace("LAYERS", &images().layout("layers"))
@@ -122,6 +123,11 @@ explains! {
     net_create: "true", "net create mine";
     net_add_second: "ip netns add one; ip netns add two; rkbox net add connet one", "net add connet two";
     net_del: "ip netns add connet; rkbox net add connet connet", "net del connet connet";
+    net_add_ports: "ip netns add connet", "net add -p 8080:80 -p 127.0.0.1:5353:53/udp connet connet";
+    net_del_ports: "ip netns add connet; rkbox net add -p 8080:80 -p 127.0.0.1:5353:53/udp connet connet", "net del connet connet";
+    net_add_portmap: "ip netns add web; PORTMAP", "net add -p 8080:80 -p 5353:53/udp chain web";
+    net_del_portmap: "ip netns add web; PORTMAP rkbox net add -p 8080:80 -p 5353:53/udp chain web", "net del chain web";
+    sandbox_create_portmap: "PORTMAP", "sandbox create --net chain -p 8080:80 web";
     sandbox_create: "true", "sandbox create -p 8080:80 -p 5353:53/udp -p 127.0.0.1:9090-9091:90-91 web";
     sandbox_create_userns: "true", "sandbox create --userns auto web";
     sandbox_rm_userns: "rkbox sandbox create --userns auto web", "sandbox rm web";

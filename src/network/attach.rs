@@ -40,6 +40,8 @@ pub struct Attach<'a> {
     pub acting: bool,
     /// What is asked beside the configuration.
     pub asked: &'a Asked,
+    /// Port mappings that rkbox publishes itself, for libcni's cache: a removal without a journal reads them there.
+    pub published: Option<&'a Value>,
     /// Addresses of before, given again where they are free.
     pub preferred: &'a [IpAddr],
 }
@@ -112,6 +114,7 @@ fn plan_here(host: &Host, attach: &Attach<'_>) -> Result<Attached> {
     let mut entry = cache::Attachment::new(&network.name, attach.owner, attach.ifname, &network.text);
     entry.netns = attach.netns.to_string_lossy().into_owned();
     entry.note_asked(attach.asked);
+    entry.note_published(attach.published);
     attached.steps.push(step::Home { dirs: vec![host.cni_state.join("results")] }.into());
     if rest.is_empty() {
         let result = result.unwrap_or_default();

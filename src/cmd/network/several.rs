@@ -122,10 +122,12 @@ fn attach_all<'p>(cx: &Context, found: Vec<Interface<'_>>, of: Box<'_>, ports: i
     for at in order {
         let Interface { network, ifname, asked, preferred } = &found[at];
         let (owner, netns) = (of.owner, of.netns);
-        let ask = attach::Attach { network, owner, ifname, netns, own_netns: true, acting: of.acting, asked, preferred };
+        let wanted = publish::hand_over(network, asked, ports(at))?;
+        let (asked, published) = (&wanted.asked, None);
+        let ask = attach::Attach { network, owner, ifname, netns, own_netns: true, acting: of.acting, asked, published, preferred };
         let mut attached = attach::plan_attach(&cx.host, &ask).doing(|| format!("planning network {}", network.name))?;
         super::tell(&attached);
-        let forwards = publish::secure(cx, network, &mut attached, of.owner, ports(at))?;
+        let forwards = publish::secure(cx, network, &mut attached, of.owner, &wanted)?;
         planned[at] = Some((attached, forwards));
     }
     let mut several = Several::default();
