@@ -4,7 +4,7 @@
 mod common;
 
 use common::world::DIR;
-use common::{Observation, World, images, portmap, registry};
+use common::{Observation, World, images, portmap, reboot, registry};
 
 /// A pod as crictl takes it, for `POD_FILE`.
 const POD: &str = r#"{"metadata": {"name": "web", "namespace": "a", "uid": "u"}, "hostname": "web", "dns_config": {"servers": ["192.0.2.1"]},
@@ -26,6 +26,7 @@ fn assert_the_script_does_the_same(prepare: &str, command: &str) {
             .replace("BUSYBOX", &images().oci_archive("busybox"))
             .replace("LAYERED", &images().oci_archive("layers"))
             .replace("LAYERS", &images().layout("layers"))
+            .replace("REBOOT", reboot::SCRIPT)
             .replace("REGISTRY", &registry::script(&images().layout("layers")))
     };
     let (prepare, command) = (fill(prepare), fill(command));
@@ -136,6 +137,8 @@ explains! {
     sandbox_create_from_file: "POD_FILE", "sandbox create --config /tmp/rkbox-world/pod.json";
     run_from_file: "rkbox image load BUSYBOX; CONTAINER_FILE POD_FILE rkbox sandbox create --config $HOME/pod.json",
         "run --rm --sandbox web_a_u_0 --config /tmp/rkbox-world/c.json";
+    sandbox_start_after_reboot: "rkbox sandbox create -p 8080:80 web
+        REBOOT", "sandbox start web";
     sandbox_stop: "rkbox sandbox create web", "sandbox stop web";
     sandbox_rm: "rkbox sandbox create -p 8080:80 -p 5353:53/udp -p 127.0.0.1:9090-9091:90-91 web", "sandbox rm --force web";
     run: "rkbox image load BUSYBOX", "run --rm busybox echo hi";

@@ -270,3 +270,23 @@ fn of_several_networks_the_first_one_has_the_ports() {
     lab.world.rk("sandbox create --help").ok().prints("-p leads to the first");
     assert_eq!(published(&lab), [""; 0]);
 }
+
+#[test]
+fn a_container_of_a_former_boot_has_its_ports_again() {
+    let lab = Lab::new();
+    with_portmap(&lab, json!({}));
+    lab.world.rk(&format!("image load {}", images().oci_archive("busybox"))).ok();
+    for (net, ports) in [("n", 5), ("connet", 3)] {
+        lab.world.rk(&format!("run -d --net {net} -p 8080:80 -p 127.0.0.1:8081:80 -p 53/udp --name c busybox sleep 1000")).ok();
+        let before = published(&lab);
+        assert_eq!(before.len(), ports, "{before:?}");
+        let shown = lab.world.rk("port c").ok().stdout;
+        common::reboot(&lab.world);
+        assert_eq!(published(&lab), [""; 0]);
+        lab.world.rk("start c").ok();
+        assert_eq!(published(&lab), before, "{net}");
+        assert_eq!(lab.world.rk("port c").ok().stdout, shown);
+        lab.world.rk("rm --force c").ok();
+        assert_eq!(published(&lab), [""; 0], "{net}");
+    }
+}

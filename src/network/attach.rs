@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use ipnetwork::IpNetwork;
 use serde_json::Value;
 
+use super::addresses;
 use super::call::{self, Call};
 use super::foreign;
 use super::networks::Network;
@@ -97,7 +98,7 @@ fn lead_out(path: &Path, attached: &mut Attached) -> Result<()> {
 fn plan_here(host: &Host, attach: &Attach<'_>) -> Result<Attached> {
     refuse_bad_owner(attach.owner)?;
     let cached = cache_path(host, attach);
-    if file::exists(&cached)? {
+    if file::exists(&cached)? && !addresses::is_told_again(attach.acting, attach.preferred) {
         return Err(Fault::new(
             Kind::AlreadyExists,
             format!("{} of {} is attached to {} already", attach.ifname, attach.netns.display(), attach.network.name),

@@ -161,7 +161,14 @@ pub struct Former {
 
 /// Takes the attachments of a former boot back: leases and cache entries. Answers what is needed to make them again.
 pub fn release_former(host: &Host, attachments: &[Attachment], netns: Option<&Path>) -> Result<Vec<Former>> {
-    let mut former = Vec::new();
+    let (former, plans) = former_of(host, attachments, netns)?;
+    plans.into_iter().try_for_each(|plan| plan::unwind_plan(plan, host))?;
+    Ok(former)
+}
+
+/// What is needed to make the attachments of a former boot again, and the plans whose undo takes them back.
+pub fn former_of(host: &Host, attachments: &[Attachment], netns: Option<&Path>) -> Result<(Vec<Former>, Vec<Plan>)> {
+    let (mut former, mut plans) = (Vec::new(), Vec::new());
     for attachment in attachments {
         let asked = detach::handle_of(attachment)?.find_cached(host)?.map(|cached| cached.asked()).unwrap_or_default();
         let steps = detach::steps_of(host, attachment, netns)?;
@@ -170,10 +177,10 @@ pub fn release_former(host: &Host, attachments: &[Attachment], netns: Option<&Pa
         if addresses.is_empty() {
             addresses = attachment.addresses.iter().map(ipnetwork::IpNetwork::ip).collect();
         }
-        plan::unwind_plan(Plan::new(&attachment.owner, "take back an attachment of a former boot", steps), host)?;
+        plans.push(Plan::new(&attachment.owner, "take back an attachment of a former boot", steps));
         former.push(Former { attachment: attachment.clone(), asked, addresses });
     }
-    Ok(former)
+    Ok((former, plans))
 }
 
 /// Lets default routes give way to the `nth` that there are already: they are there for when those go.
