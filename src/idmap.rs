@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::fault::{Fault, Kind, Result};
+use crate::fault::{Context as _, Fault, Kind, Result};
 
 /// How many ids a namespace of `auto` has.
 pub const AUTO_SIZE: u32 = 65_536;
@@ -130,27 +130,36 @@ impl IdMap {
         next.checked_sub(1)
     }
 
-    /// Checks what the kernel would refuse without saying why.
-    fn checked(self) -> Result<Self> {
-        let bad = |why: String| Err(Fault::invalid(format!("--userns: {why}")).hint("give CONTAINER:HOST:SIZE, such as 0:100000:65536"));
-        if self.0.len() > MOST_RANGES {
-            return bad(format!("{} ranges are more than {MOST_RANGES}", self.0.len()));
+    /// As `--userns` takes it: `0:100000:65536,…`.
+    pub fn words(&self) -> String {
+        let words = self.0.iter().map(|range| format!("{}:{}:{}", range.inside, range.outside, range.size));
+        words.collect::<Vec<_>>().join(",")
+    }
+
+    /// The map of these ranges, checked for what the kernel would refuse without saying why.
+    ///
+    /// *Errors:* `InvalidArgument`.
+    pub fn checked(ranges: Vec<IdRange>) -> Result<Self> {
+        let bad = |why: String| Err(Fault::invalid(why).hint("such as 0:100000:65536: the first inside, the first on the host, how many"));
+        if ranges.len() > MOST_RANGES {
+            return bad(format!("{} ranges are more than {MOST_RANGES}", ranges.len()));
         }
-        for (nth, range) in self.0.iter().enumerate() {
+        for (nth, range) in ranges.iter().enumerate() {
             let spans = |range: &IdRange| [range.inside, range.outside].map(|start| Span { start, count: range.size });
             if range.size == 0 || spans(range).iter().any(|span| span.end() > u64::from(u32::MAX)) {
                 return bad(format!("range {}:{}:{} does not fit", range.inside, range.outside, range.size));
             }
-            for other in &self.0[..nth] {
+            for other in &ranges[..nth] {
                 if spans(range).iter().zip(spans(other)).any(|(one, other)| one.meets(other)) {
                     return bad("two ranges overlap".to_owned());
                 }
             }
         }
-        if self.outside(0).is_none() {
+        let map = IdMap(ranges);
+        if map.outside(0).is_none() {
             return bad("root (0) is not mapped, and the runtime needs it".to_owned());
         }
-        Ok(self)
+        Ok(map)
     }
 }
 
@@ -178,7 +187,7 @@ pub fn parse(text: &str) -> Result<Mode> {
         let [inside, outside, size] = numbers[..] else { return Err(bad()) };
         ranges.push(IdRange { inside, outside, size });
     }
-    IdMap(ranges).checked().map(Mode::Map)
+    IdMap::checked(ranges).map(Mode::Map).doing(|| "--userns")
 }
 
 /// The ranges that a file such as `/etc/subuid` gives to `user`, and those of all others.

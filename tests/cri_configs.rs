@@ -134,7 +134,14 @@ fn what_a_pod_cannot_be_is_refused_by_its_path_and_leaves_nothing() {
             "linux.security_context.apparmor: this host has no AppArmor",
         ),
         (security(json!({"seccomp": {"profile_type": 2, "localhost_ref": "/no/such.json"}})), 3, "/no/such.json"),
-        (security(json!({"namespace_options": {"userns_options": {"mode": 0, "uids": [{"length": 9}]}}})), 9, "userns_options.uids: "),
+        (security(json!({"namespace_options": {"userns_options": {"mode": 0, "uids": [{"length": 9}]}}})), 9, "userns_options: groups"),
+        (security(json!({"namespace_options": {"userns_options": {"mode": 0}}})), 2, "userns_options: POD needs uids and gids"),
+        (
+            security(json!({"namespace_options": {"pid": 2, "userns_options": {"uids": [{"length": 9}], "gids": [{"length": 9}]}}})),
+            2,
+            "NODE",
+        ),
+        (security(json!({"namespace_options": {"userns_options": {"uids": [{"lenght": 9}]}}})), 2, "did you mean length?"),
     ] {
         make_pod(&world, &config).fails(code).says(says).says("pod.json");
     }

@@ -259,3 +259,40 @@ fn streams_and_terminals_are_those_of_the_file() {
     assert_eq!(log_of(&world, &config).trim(), "tty xterm");
     world.rkbox(["sandbox", "rm", NAME]).ok();
 }
+
+#[test]
+fn a_pod_with_ids_of_its_own_has_those_that_its_file_says() {
+    let range = json!([{"host_id": 100_000, "container_id": 0, "length": 65_536}]);
+    let users = |uids: &serde_json::Value| json!({"namespace_options": {"userns_options": {"mode": "POD", "uids": uids, "gids": uids}}});
+    let world = with_pod(json!({"linux": {"security_context": users(&range), "sysctls": {"net.ipv4.ip_default_ttl": "17"}}}));
+    let pause = sandbox(&world, NAME)["pid"].clone();
+    std::fs::create_dir(world.path("data")).unwrap();
+    std::fs::write(world.path("data/of-host"), "").unwrap();
+    let mounts = json!([{"container_path": "/data", "host_path": world.path("data")}]);
+    for more in [json!({}), users(&range)] {
+        let mut config = in_security(more);
+        config["mounts"] = mounts.clone();
+        let id = start(&world, &config);
+        let pid = seen(&world, &id)["pid"].clone();
+        assert_eq!((namespace(&pid, "user"), namespace(&pid, "pid")), (namespace(&pause, "user"), namespace(&pause, "pid")));
+        assert_ne!(namespace(&pid, "user"), own("user"));
+        assert_eq!(status(&pid, "Uid"), "100000 100000 100000 100000");
+        let told = inside(
+            &world,
+            &id,
+            "tr -s ' ' </proc/self/uid_map; tr -s ' ' </proc/self/gid_map; stat -c %u:%g /bin/busybox /etc/hosts /proc/1 /data/of-host; cat /proc/sys/net/ipv4/ip_default_ttl; touch /w; chown 7:8 /w; stat -c %u:%g /w",
+        );
+        assert_eq!(told, "0 100000 65536\n 0 100000 65536\n0:0\n0:0\n0:0\n65534:65534\n17\n7:8", "{told}");
+        world.rkbox(["rm", "-f", &id]).ok();
+    }
+    let other = json!([{"host_id": 300_000, "container_id": 0, "length": 65_536}]);
+    for bad in [users(&other), json!({"namespace_options": {"userns_options": {"mode": 2}}})] {
+        create(&world, &in_security(bad)).fails(5).says("userns_options: the ids of the sandbox are others: 0:100000:65536");
+    }
+    std::fs::remove_dir_all(world.path("data")).unwrap();
+    world.rkbox(["sandbox", "rm", NAME]).ok();
+    // One on the host's ids has no other container.
+    make_pod(&world, &pod(json!({"linux": {"security_context": {"namespace_options": {"userns_options": {"mode": "NODE"}}}}}))).ok();
+    create(&world, &in_security(users(&range))).fails(5).says("those of the host");
+    world.rkbox(["sandbox", "rm", NAME]).ok();
+}

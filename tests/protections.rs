@@ -170,23 +170,6 @@ fn a_host_with_selinux_gets_the_labels_that_are_asked_for() {
     world.sh(&format!("umount -l /sys/fs; umount -l {DIR}/groups")).ok();
 }
 
-/// docs/attacks.md names tests: each is there.
-#[test]
-fn every_attack_of_the_list_has_its_tests() {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let table = fs::read_to_string(root.join("docs/attacks.md")).unwrap();
-    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| CVE-")).collect();
-    assert!(rows.len() >= 15);
-    for row in rows {
-        let tests: Vec<(&str, &str)> = row.split('`').filter_map(|word| word.split_once("::")).collect();
-        assert!(!tests.is_empty(), "{row}");
-        for (file, name) in tests {
-            let text = fs::read_to_string(root.join("tests").join(format!("{file}.rs"))).unwrap_or_else(|error| panic!("{file}: {error}"));
-            assert!(text.contains(&format!("#[test]\nfn {name}()")), "{file}::{name} is not there: {row}");
-        }
-    }
-}
-
 /// An image whose `/dev` is a link to a directory of the host, as CVE-2026-41579 has it: what the runtime makes of it alone, and under rkbox.
 #[test]
 fn links_of_an_image_lead_the_runtime_out_without_the_init_layer() {

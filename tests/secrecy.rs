@@ -122,3 +122,33 @@ fn a_container_on_the_hosts_network_reaches_none_of_them() {
     }
     remove(&world);
 }
+
+/// What a container is told in its environment may be a secret: an argument of a process is everybody's to read.
+#[test]
+fn no_word_of_an_environment_is_an_argument_of_a_process() {
+    let world = with_busybox();
+    std::fs::write(world.path("token"), "hunter-of-words").unwrap();
+    // Everything that is started meanwhile is asked for its words, again and again: the runtime lives for milliseconds only.
+    let watch = |line: &str| {
+        let script = format!(
+            "export TOKEN=$(cat $HOME/token)
+             (while [ ! -e $HOME/over ]; do cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' >>$HOME/seen; done) & watcher=$!
+             {line}
+             touch $HOME/over; wait $watcher"
+        );
+        let _ = (std::fs::remove_file(world.path("over")), std::fs::remove_file(world.path("seen")));
+        world.sh(&script).ok();
+        String::from_utf8_lossy(&std::fs::read(world.path("seen")).unwrap()).into_owned()
+    };
+    let seen = watch(
+        "rkbox sandbox create s; rkbox run -d --name c --sandbox s -e TOKEN busybox sleep 1000; rkbox exec -e TOKEN c sleep 0.3; \
+        rkbox run --rm --net none -e TOKEN busybox sh -c 'test ${#TOKEN} = 15 && sleep 0.3'; rkbox restart -t 0 c",
+    );
+    assert!(seen.contains("rkbox-monitor") && seen.contains("runc"), "the test saw too little");
+    assert!(!seen.contains("hunter-of-words"), "the secret is an argument");
+    assert_eq!(world.rkbox(["exec", "c", "sh", "-c", "echo $TOKEN"]).ok().stdout.trim(), "hunter-of-words");
+    // The search finds one that is there.
+    assert!(watch("busybox sh -c 'sleep 0.4; :' $TOKEN").contains("hunter-of-words"));
+    world.rk("rm --force c").ok();
+    world.rk("sandbox rm --force s").ok();
+}

@@ -78,7 +78,7 @@ fn own_sysctls(modes: Modes) -> BTreeMap<String, String> {
 
 fn of_words(name: &Name, args: &CreateArgs) -> Result<Wishes> {
     let modes = Modes { host_network: args.is_on_host()?, ..Modes::default() };
-    args.ports.refuse_without_network(args.networks.first().map(String::as_str))?;
+    args.ports.refuse_without_network(false, args.networks.first().map(String::as_str))?;
     let pairs = |pairs: &[(String, String)]| pairs.iter().cloned().collect::<Pairs>();
     Ok(Wishes {
         name: name.clone(),
@@ -115,10 +115,6 @@ fn of_file(cx: &Context, path: &Path, args: &CreateArgs) -> Result<Wishes> {
     if let Some(parent) = &parent {
         cgroup::path(cx.host.cgroup_driver, parent, "pod").doing(|| "linux.cgroup_parent")?;
     }
-    if args.userns.as_deref().is_some_and(|mode| mode != "host") && (modes.host_pid || modes.host_ipc) {
-        return Err(Fault::invalid("--userns: the file says NODE for pid or ipc, which a user namespace of its own cannot show")
-            .hint("leave --userns out, or give it POD there"));
-    }
     let security = &config.linux.security_context;
     Ok(Wishes {
         name: files::sandbox_name(&who)?,
@@ -133,7 +129,7 @@ fn of_file(cx: &Context, path: &Path, args: &CreateArgs) -> Result<Wishes> {
         cgroup_parent: parent,
         identity: identity(security)?,
         confinement: confinement(security)?,
-        userns: args.userns.clone(),
+        userns: security.namespace_options.users()?.map(|map| map.words()),
         sysctls: sysctls(&config, modes)?,
         metadata: Metadata { name: who.name, namespace: who.namespace, uid: who.uid, attempt: who.attempt },
         config: cri::raw(document),

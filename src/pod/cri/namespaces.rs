@@ -2,7 +2,8 @@
 
 use serde::Deserialize;
 
-use crate::fault::{Fault, Kind, Result};
+use crate::fault::{Context as _, Fault, Kind, Result};
+use crate::idmap::{IdMap, IdRange};
 
 /// `NamespaceMode`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -46,15 +47,58 @@ pub struct NamespaceOption {
     /// The container of the mode TARGET.
     pub target_id: String,
     /// User ids.
-    pub userns_options: UserNamespace,
+    pub userns_options: Option<UserNamespace>,
 }
 
-/// `UserNamespace`; its mappings are refused by the table.
+/// `UserNamespace`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct UserNamespace {
     /// Whose.
     pub mode: NamespaceMode,
+    /// Users, of the mode POD.
+    pub uids: Vec<IdMapping>,
+    /// Groups, the same.
+    pub gids: Vec<IdMapping>,
+}
+
+/// `IDMapping`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct IdMapping {
+    /// The first on the host.
+    pub host_id: u32,
+    /// The first inside.
+    pub container_id: u32,
+    /// How many.
+    pub length: u32,
+}
+
+impl UserNamespace {
+    /// The ids; `None` are the host's.
+    ///
+    /// *Errors:* `InvalidArgument` for a mode that is none for ids, and a map that the kernel would refuse; `Unimplemented` for groups that
+    /// are mapped otherwise than users. *Source:* containerd, `parseUsernsIDs`.
+    pub fn map(&self) -> Result<Option<IdMap>> {
+        let said = !self.uids.is_empty() || !self.gids.is_empty();
+        match self.mode {
+            NamespaceMode::Node if said => {
+                Err(refuse("userns_options.mode", "NODE has the ids of the host").hint("use POD, or leave uids and gids out"))
+            }
+            NamespaceMode::Node => Ok(None),
+            NamespaceMode::Pod if !said => Err(refuse("userns_options", "POD needs uids and gids")
+                .hint("such as {\"container_id\": 0, \"host_id\": 100000, \"length\": 65536} in both, or NODE for the ids of the host")),
+            NamespaceMode::Pod if self.uids != self.gids => {
+                let why = format!("{PATH}.userns_options: groups that are mapped otherwise than users are not done");
+                Err(Fault::new(Kind::Unimplemented, why).hint("say the same in uids and gids, as a kubelet does"))
+            }
+            NamespaceMode::Pod => {
+                let range = |one: &IdMapping| IdRange { inside: one.container_id, outside: one.host_id, size: one.length };
+                IdMap::checked(self.uids.iter().map(range).collect()).map(Some).doing(|| format!("{PATH}.userns_options"))
+            }
+            other => Err(refuse("userns_options.mode", &format!("{} is not for user ids", other.word())).hint("use POD or NODE")),
+        }
+    }
 }
 
 /// The modes of a sandbox.
@@ -79,7 +123,10 @@ impl NamespaceOption {
     ///
     /// *Errors:* `InvalidArgument` for a mode that a sandbox cannot have.
     pub fn of_sandbox(&self) -> Result<Modes> {
-        self.check_users()?;
+        let map = self.users()?;
+        if map.is_some() && (self.pid == NamespaceMode::Node || self.ipc == NamespaceMode::Node) {
+            return Err(refuse("userns_options", "a user namespace of its own cannot show the pid or ipc of NODE").hint("use POD for them"));
+        }
         if self.network == NamespaceMode::Container {
             return Err(refuse("network", "CONTAINER is not for a sandbox: its containers share its network").hint("use POD or NODE"));
         }
@@ -99,7 +146,7 @@ impl NamespaceOption {
     ///
     /// *Errors:* `InvalidArgument` for a mode that a container cannot have, `FailedPrecondition` for one that its sandbox does not have.
     pub fn in_sandbox(&self, modes: Modes) -> Result<()> {
-        self.check_users()?;
+        self.users()?;
         for (name, mode, host) in
             [("network", self.network, modes.host_network), ("pid", self.pid, modes.host_pid), ("ipc", self.ipc, modes.host_ipc)]
         {
@@ -121,10 +168,21 @@ impl NamespaceOption {
         }
     }
 
-    fn check_users(&self) -> Result<()> {
-        match self.userns_options.mode {
-            NamespaceMode::Pod | NamespaceMode::Node => Ok(()),
-            other => Err(refuse("userns_options.mode", &format!("{} is not for user ids", other.word())).hint("use NODE, or leave it out")),
+    /// The ids that are asked for; `None` are the host's, or of a container that says nothing those of its sandbox.
+    pub fn users(&self) -> Result<Option<IdMap>> {
+        self.userns_options.as_ref().map_or(Ok(None), UserNamespace::map)
+    }
+
+    /// Checks the ids of a container against those of its sandbox; one that says nothing has them.
+    ///
+    /// *Errors:* `FailedPrecondition` for others. *Source:* containerd, which refuses a container that says another thing.
+    pub fn fit_users(&self, of_sandbox: Option<&IdMap>) -> Result<()> {
+        let Some(said) = &self.userns_options else { return Ok(()) };
+        if said.map()?.as_ref() == of_sandbox {
+            return Ok(());
         }
+        let theirs = of_sandbox.map_or("those of the host".to_owned(), |map| format!("{} (CONTAINER:HOST:SIZE)", map.words()));
+        Err(Fault::new(Kind::FailedPrecondition, format!("{PATH}.userns_options: the ids of the sandbox are others: {theirs}"))
+            .hint("the containers of a sandbox share its user namespace: say the same, or leave it out"))
     }
 }

@@ -80,10 +80,12 @@ const POLICY: Form = Form::Choice(&["Merge", "Strict"]);
 static NAMESPACES: [Field; 5] =
     [("network", MODES), ("pid", MODES), ("ipc", MODES), ("target_id", Form::Text), ("userns_options", Form::One(&USERNS))];
 
-const NO_USERNS: &str = "user namespaces come with a later version; only the mode NODE is done";
-const NO_IDMAP: &str = "mounts with mapped ids come with user namespaces";
+const NO_IDMAP: &str = "rkbox maps the ids of no single mount; a pod has them by userns_options";
 
-static USERNS: [Field; 3] = [("mode", MODES), ("uids", Form::Refused(NO_USERNS)), ("gids", Form::Refused(NO_USERNS))];
+static USERNS: [Field; 3] = [("mode", MODES), ("uids", MAPPINGS), ("gids", MAPPINGS)];
+
+/// `IDMapping`.
+const MAPPINGS: Form = Form::List(&Form::One(&[("host_id", U32), ("container_id", U32), ("length", U32)]));
 
 static SELINUX: [Field; 4] = [("user", Form::Text), ("role", Form::Text), ("type", Form::Text), ("level", Form::Text)];
 

@@ -103,7 +103,7 @@ fn what_the_table_takes_is_in_the_types() {
         "port_mappings": [{"protocol": "UDP", "container_port": 1, "host_port": "2", "host_ip": "127.0.0.1"}],
         "labels": {"a": "b"}, "annotations": {"c": "d"},
         "linux": {"cgroup_parent": "/p", "sysctls": {"net.core.somaxconn": "8"}, "overhead": {"cpu_shares": 2}, "resources": {"cpu_quota": "-1"},
-            "security_context": {"namespace_options": {"network": 0, "pid": "CONTAINER", "ipc": 2, "userns_options": {"mode": 2}},
+            "security_context": {"namespace_options": {"network": 0, "pid": "CONTAINER", "ipc": 2, "userns_options": {"mode": 2, "uids": [], "gids": []}},
                 "selinux_options": {"user": "u", "role": "r", "type": "t", "level": "l"}, "run_as_user": {"value": "1"},
                 "run_as_group": {"value": 2}, "readonly_rootfs": true, "supplemental_groups": [3, "4"], "supplemental_groups_policy": 1,
                 "privileged": true, "seccomp": {"profile_type": 1}, "apparmor": {"profile_type": 2, "localhost_ref": "p"}}}
@@ -298,4 +298,37 @@ fn a_container_has_only_the_modes_that_its_sandbox_has() {
         assert_eq!(check(bad, own).unwrap_err().kind(), Kind::InvalidArgument);
     }
     assert!(check(json!({"pid": 3, "target_id": "x"}), own).is_ok());
+}
+
+#[test]
+fn the_ids_of_a_container_are_those_of_its_sandbox() {
+    let options = |userns: Value| {
+        let more = json!({"linux": {"security_context": {"namespace_options": {"userns_options": userns}}}});
+        container(&box_of(more)).unwrap().linux.security_context.namespace_options
+    };
+    let range = |host: u32| json!([{"container_id": 0, "host_id": host, "length": "65536"}]);
+    let given = |host: u32| options(json!({"mode": "POD", "uids": range(host), "gids": range(host)}));
+    let map = crate::idmap::IdMap::contiguous(100_000, 65_536);
+    assert_eq!((given(100_000).users().unwrap(), map.words().as_str()), (Some(map.clone()), "0:100000:65536"));
+    assert_eq!(options(json!({"mode": 2})).users().unwrap(), None);
+    assert!(given(100_000).fit_users(Some(&map)).is_ok() && options(json!({"mode": 2})).fit_users(None).is_ok());
+    for (options, of_sandbox) in [(given(100_000), None), (given(7), Some(&map)), (options(json!({"mode": "NODE"})), Some(&map))] {
+        assert_eq!(options.fit_users(of_sandbox).unwrap_err().kind(), Kind::FailedPrecondition);
+    }
+    let two = json!([{"host_id": 1, "length": 2}, {"container_id": 1, "host_id": 9, "length": 2}]);
+    for (bad, kind, part) in [
+        (json!({}), Kind::InvalidArgument, "needs uids and gids"),
+        (json!({"mode": 2, "uids": range(1)}), Kind::InvalidArgument, "NODE has the ids of the host"),
+        (json!({"mode": 3}), Kind::InvalidArgument, "TARGET is not for user ids"),
+        (json!({"uids": range(1)}), Kind::Unimplemented, "otherwise than users"),
+        (json!({"uids": two, "gids": two}), Kind::InvalidArgument, "overlap"),
+        (
+            json!({"uids": [{"container_id": 1, "length": 1}], "gids": [{"container_id": 1, "length": 1}]}),
+            Kind::InvalidArgument,
+            "root (0)",
+        ),
+    ] {
+        let fault = options(bad).users().unwrap_err();
+        assert!(fault.kind() == kind && fault.to_string().contains(part) && fault.to_string().contains("userns_options"), "{fault}");
+    }
 }

@@ -56,6 +56,7 @@ fn one(host: &Host, path: &Path, sandbox: &SandboxRecord) -> Result<ContainerFil
     let modes = pod.as_ref().map_or(Ok(own), files::PodSandboxConfig::modes)?;
     let security = &config.linux.security_context;
     security.namespace_options.in_sandbox(modes)?;
+    security.namespace_options.fit_users(sandbox.userns.as_ref().map(|userns| &userns.map))?;
     if security.privileged && pod.as_ref().is_some_and(|pod| !pod.linux.security_context.privileged) {
         return Err(Fault::new(
             Kind::FailedPrecondition,
