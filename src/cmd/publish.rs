@@ -14,7 +14,7 @@ use crate::network::attach::Attached;
 use crate::network::networks::Network;
 use crate::network::publish::{self, Request};
 use crate::ports::Forward;
-use crate::sys::{Host, rootless};
+use crate::sys::Host;
 
 /// The published ports of a sandbox or container.
 #[derive(Clone, Debug, Default, Args)]
@@ -56,13 +56,13 @@ pub fn secure(
     owner: &str,
     (asks, force): (&[PortAsk], bool),
 ) -> Result<Vec<Forward>> {
-    if !asks.is_empty() {
-        rootless::refuse("publishing a port", "lead one there yourself: rkbox port-forward BOX PORT; or --net host")?;
-    }
+    let relay = cx.host.rootless_netns.as_deref();
     let addresses: Vec<IpAddr> = attached.addresses.iter().map(ipnetwork::IpNetwork::ip).collect();
     let name_of = |owner: &str| name_of(&cx.host, owner);
-    let forwards = publish::choose(Request { asks, addresses: &addresses, force, holder: None, name_of: &name_of })?;
+    let forwards =
+        publish::choose(Request { asks, addresses: &addresses, force, holder: None, relayed: relay.is_some(), name_of: &name_of })?;
     publish::secure(attached, network, owner, &forwards)?;
+    publish::relay(&mut attached.steps, relay);
     Ok(forwards)
 }
 

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::poll::PollFd;
 use nix::sys::socket::SockType;
 
-use super::{Inside, watch};
+use super::{Inside, Remote, watch};
 
 /// What one direction may hold back.
 const ROOM: usize = 64 * 1024;
@@ -77,7 +77,7 @@ impl Stream {
 pub(super) struct Pair {
     near: TcpStream,
     far: TcpStream,
-    remote: u16,
+    remote: Remote,
     /// Whether the service has not answered yet, and whether it is asked by IPv4.
     connecting: Option<bool>,
     there: Stream,
@@ -86,7 +86,7 @@ pub(super) struct Pair {
 
 impl Pair {
     /// Begins a connection for a client; none when nobody listens inside.
-    pub fn open(near: TcpStream, inside: &mut Inside, remote: u16, note: &mut dyn FnMut(String)) -> Option<Pair> {
+    pub fn open(near: TcpStream, inside: &mut Inside, remote: Remote, note: &mut dyn FnMut(String)) -> Option<Pair> {
         let _ = (near.set_nonblocking(true), near.set_nodelay(true));
         let mut failed = None;
         for v4 in [true, false] {
@@ -99,7 +99,7 @@ impl Pair {
                 Err(errno) => failed = failed.or(Some(errno)),
             }
         }
-        note(format!("cannot connect to port {remote} inside: {}", failed.unwrap_or(Errno::ECONNREFUSED).desc()));
+        note(format!("cannot connect to {remote} inside: {}", failed.unwrap_or(Errno::ECONNREFUSED).desc()));
         None
     }
 
@@ -124,7 +124,7 @@ impl Pair {
                 failed if v4 => {
                     let Ok(fd) = inside.connect(SockType::Stream, self.remote, false) else {
                         let why = failed.ok().flatten().map_or("connection refused".to_owned(), |error| error.to_string());
-                        note(format!("cannot connect to port {} inside: {why}", self.remote));
+                        note(format!("cannot connect to {} inside: {why}", self.remote));
                         return false;
                     };
                     self.far = TcpStream::from(fd);
@@ -132,7 +132,7 @@ impl Pair {
                     return true;
                 }
                 _ => {
-                    note(format!("cannot connect to port {} inside: connection refused", self.remote));
+                    note(format!("cannot connect to {} inside: connection refused", self.remote));
                     return false;
                 }
             }
