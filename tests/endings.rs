@@ -59,8 +59,8 @@ fn who_is_killed_for_lack_of_memory_is_told_apart() {
 fn signalled(world: &World, options: &str, signal: &str) -> String {
     let inside = "for s in TERM INT HUP QUIT; do trap \"echo got $s; exit 9\" $s; done; echo up; while :; do sleep 0.05; done";
     let script = format!(
-        "rkbox run --net none --name c {options} busybox sh -c '{inside}' >$HOME/out & run=$!
-        until grep -q up $HOME/out; do kill -0 $run; sleep 0.05; done
+        "rm -f $HOME/out; rkbox run --net none --name c {options} busybox sh -c '{inside}' >$HOME/out & run=$!
+        until grep -qs up $HOME/out; do kill -0 $run; sleep 0.05; done
         kill -{signal} $run; code=0; wait $run || code=$?; grep got $HOME/out || true; echo $code; rkbox ps -a"
     );
     let program = world.program.display();

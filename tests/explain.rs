@@ -4,7 +4,7 @@
 mod common;
 
 use common::world::DIR;
-use common::{Observation, World, images, registry};
+use common::{Observation, World, images, portmap, reboot, registry};
 
 /// A pod as crictl takes it, for `POD_FILE`.
 const POD: &str = r#"{"metadata": {"name": "web", "namespace": "a", "uid": "u"}, "hostname": "web", "dns_config": {"servers": ["192.0.2.1"]},
@@ -22,9 +22,11 @@ fn assert_the_script_does_the_same(prepare: &str, command: &str) {
     let fill = |text: &str| {
         text.replace("POD_FILE", &format!("cat >$HOME/pod.json <<'EOF'\n{POD}\nEOF\n"))
             .replace("CONTAINER_FILE", &format!("cat >$HOME/c.json <<'EOF'\n{CONTAINER}\nEOF\n"))
+            .replace("PORTMAP", portmap::CONFIGURE)
             .replace("BUSYBOX", &images().oci_archive("busybox"))
             .replace("LAYERED", &images().oci_archive("layers"))
             .replace("LAYERS", &images().layout("layers"))
+            .replace("REBOOT", reboot::SCRIPT)
             .replace("REGISTRY", &registry::script(&images().layout("layers")))
     };
     let (prepare, command) = (fill(prepare), fill(command));
@@ -121,6 +123,11 @@ explains! {
     net_create: "true", "net create mine";
     net_add_second: "ip netns add one; ip netns add two; rkbox net add connet one", "net add connet two";
     net_del: "ip netns add connet; rkbox net add connet connet", "net del connet connet";
+    net_add_ports: "ip netns add connet", "net add -p 8080:80 -p 127.0.0.1:5353:53/udp connet connet";
+    net_del_ports: "ip netns add connet; rkbox net add -p 8080:80 -p 127.0.0.1:5353:53/udp connet connet", "net del connet connet";
+    net_add_portmap: "ip netns add web; PORTMAP", "net add -p 8080:80 -p 5353:53/udp chain web";
+    net_del_portmap: "ip netns add web; PORTMAP rkbox net add -p 8080:80 -p 5353:53/udp chain web", "net del chain web";
+    sandbox_create_portmap: "PORTMAP", "sandbox create --net chain -p 8080:80 web";
     sandbox_create: "true", "sandbox create -p 8080:80 -p 5353:53/udp -p 127.0.0.1:9090-9091:90-91 web";
     sandbox_create_userns: "true", "sandbox create --userns auto web";
     sandbox_rm_userns: "rkbox sandbox create --userns auto web", "sandbox rm web";
@@ -130,6 +137,8 @@ explains! {
     sandbox_create_from_file: "POD_FILE", "sandbox create --config /tmp/rkbox-world/pod.json";
     run_from_file: "rkbox image load BUSYBOX; CONTAINER_FILE POD_FILE rkbox sandbox create --config $HOME/pod.json",
         "run --rm --sandbox web_a_u_0 --config /tmp/rkbox-world/c.json";
+    sandbox_start_after_reboot: "rkbox sandbox create -p 8080:80 web
+        REBOOT", "sandbox start web";
     sandbox_stop: "rkbox sandbox create web", "sandbox stop web";
     sandbox_rm: "rkbox sandbox create -p 8080:80 -p 5353:53/udp -p 127.0.0.1:9090-9091:90-91 web", "sandbox rm --force web";
     run: "rkbox image load BUSYBOX", "run --rm busybox echo hi";

@@ -1,4 +1,4 @@
-//! Documents that name tests: docs/isolation.md and docs/attacks.md. Each test is there, and is one that is run.
+//! Documents that name tests: docs/isolation.md, docs/images.md and docs/attacks.md. Each test is there, and is one that is run.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::fs;
@@ -17,8 +17,9 @@ fn read(path: &str) -> String {
 
 /// The rows of a document's tables, without their heads.
 fn rows(document: &str) -> Vec<String> {
-    let lines =
-        document.lines().filter(|line| line.starts_with("| ") && !["| promise ", "| attack "].iter().any(|head| line.starts_with(head)));
+    let lines = document
+        .lines()
+        .filter(|line| line.starts_with("| ") && !["| promise ", "| attack ", "| limit "].iter().any(|head| line.starts_with(head)));
     lines.map(str::to_owned).collect()
 }
 
@@ -32,7 +33,7 @@ fn flaw(row: &str) -> Option<String> {
         let is_run = match *file {
             "vm" => is_checked_in_the_machine(name),
             inside if inside.starts_with("src/") => is_test(&read(inside), name),
-            "laws" => is_law(name),
+            "laws" | "unwinds" | "explain" => is_law(file, name),
             outside => is_test(&read(&format!("tests/{outside}.rs")), name),
         };
         (!is_run).then(|| format!("{file}::{name} is not there"))
@@ -51,9 +52,9 @@ fn is_test(text: &str, name: &str) -> bool {
             .any(|line| line.starts_with("#[ignore") || (line.starts_with("#[cfg") && !line.starts_with("#[cfg(target_arch")))
 }
 
-/// A row of the table of laws, or a test beside it.
-fn is_law(name: &str) -> bool {
-    let text = read("tests/laws.rs");
+/// A row of a table of laws, of unwindings or of explained commands, or a test beside it.
+fn is_law(file: &str, name: &str) -> bool {
+    let text = read(&format!("tests/{file}.rs"));
     is_test(&text, name) || text.lines().any(|line| line.trim().starts_with(&format!("{name}:")))
 }
 
@@ -67,6 +68,14 @@ fn is_checked_in_the_machine(name: &str) -> bool {
 #[test]
 fn every_promise_of_isolation_has_its_tests() {
     let rows = rows(&read("docs/isolation.md"));
+    assert!(rows.len() >= 50, "{}", rows.len());
+    let flaws: Vec<String> = rows.iter().filter_map(|row| Some(format!("{}: {row}", flaw(row)?))).collect();
+    assert_eq!(flaws, Vec::<String>::new());
+}
+
+#[test]
+fn every_promise_about_images_has_its_tests() {
+    let rows = rows(&read("docs/images.md"));
     assert!(rows.len() >= 50, "{}", rows.len());
     let flaws: Vec<String> = rows.iter().filter_map(|row| Some(format!("{}: {row}", flaw(row)?))).collect();
     assert_eq!(flaws, Vec::<String>::new());

@@ -183,3 +183,16 @@ fn who_waits_takes_over_from_the_dead() {
     assert!(killed.elapsed() < Duration::from_secs(30) && asked() == 2);
     assert_whole(&world, &gate.name("layers:1"));
 }
+
+/// A server that falls silent in the middle of a blob is given up after a while, and asked for the rest.
+#[test]
+fn a_silent_server_is_asked_again() {
+    let (world, registry, _) = world();
+    let gate = gate_for_big(5001, &registry, vec![Act::Stall(400_000)]);
+    let started = Instant::now();
+    world.rkbox(["image", "pull", &gate.name("layers:1")]).ok().says("no answer in time");
+    assert!(started.elapsed() >= Duration::from_secs(20), "it was not given any time");
+    let ranges: Vec<String> = gate.seen().iter().filter(|one| is_big(one)).map(|one| one.header("range").to_owned()).collect();
+    assert_eq!(ranges, ["", "bytes=400000-"]);
+    assert_whole(&world, &gate.name("layers:1"));
+}

@@ -283,3 +283,39 @@ fn a_sandbox_without_containers_is_started_after_a_reboot() {
     world.rk("sandbox rm bare").ok();
     assert_nothing_left(&world, &before);
 }
+
+#[test]
+fn a_start_after_a_reboot_is_told_before_it_is_made() {
+    let world = with_busybox_only();
+    let count = "echo x >>/lives; sleep 1000";
+    world.rkbox(["run", "-d", "--name", "alone", "-p", "127.0.0.1:8080:80", "-v", "vol:/v", "busybox", "sh", "-c", count]).ok();
+    world.rk("sandbox create pod").ok();
+    world.rkbox(["run", "-d", "--sandbox", "pod", "--name", "member", "busybox", "sh", "-c", count]).ok();
+    let pod = || world.rk("sandbox inspect pod").ok().json()[0].clone();
+    let lives = |name: &str| world.rk(&format!("exec {name} wc -l /lives")).stdout.trim().to_owned();
+    for name in ["alone", "member"] {
+        wait_for("its first life", || lives(name) == "1 /lives");
+    }
+    let (first, of_pod) = (address(&world, "alone"), pod()["record"]["attachments"][0]["addresses"].clone());
+    reboot(&world);
+    let asleep = world.observe();
+    let told: Vec<String> = ["alone", "member"].map(|name| world.rk(&format!("start --explain {name}")).ok().stdout).to_vec();
+    asleep.assert_again(&world, "start --explain");
+    assert!(told[1].contains("make sandbox pod ready again after a reboot"), "{}", told[1]);
+    for (name, script) in ["alone", "member"].iter().zip(&told) {
+        std::fs::write(world.path("script"), script).unwrap();
+        world.sh("sh -eu $HOME/script").ok();
+        wait_for("its second life", || lives(name) == "2 /lives");
+    }
+    std::fs::remove_file(world.path("script")).unwrap();
+    assert_eq!((address(&world, "alone"), pod()["record"]["attachments"][0]["addresses"].clone()), (first, of_pod));
+    world.sh("nft list map inet rkbox_ports ports4 2>/dev/null | grep -q 8080 || nft list ruleset | grep -q 8080").ok();
+    // What a script made is taken back by the records; what is shared it noted nowhere.
+    world.rk("rm -f alone member").ok();
+    world.rk("sandbox rm -f pod").ok();
+    world.rk("volume rm vol").ok();
+    let left = "ls $RKBOX_ROOT/containers $RKBOX_ROOT/sandboxes $RKBOX_RUN/containers /run/netns 2>/dev/null; ls $RKBOX_CNI_STATE_DIR/networks/connet | grep 10.88 || true
+        nft list ruleset | grep 8080 || true";
+    let left = world.sh(left).stdout;
+    assert!(left.lines().all(|line| line.is_empty() || line.ends_with(':')), "{left}");
+}

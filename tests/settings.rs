@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{World, reboot, wait_for, with_busybox, with_busybox_only};
+use common::{World, wait_for, with_busybox, with_busybox_only};
 use serde_json::Value;
 
 fn seen(world: &World, key: &str) -> Value {
@@ -209,8 +209,6 @@ fn a_start_is_told_before_it_is_made() {
     assert!(told.stdout == "c\n" && told.stderr.contains("ms  start the container"), "{told}");
     lives(3);
     world.rk("start --attach --explain c").fails(2);
-    reboot(&world);
-    world.rk("start --explain c").fails(5).says("after a reboot").says("hint:");
     world.sh("export RKBOX_TEST_BACKOFF_MS=60000; rkbox run -d --net none --name r --restart always busybox true").ok();
     wait_for("the wait", || seen(&world, "r")["state"] == "restarting");
     world.rk("start --explain r").fails(5).says("by its monitor");

@@ -8,7 +8,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Observation, World, images, reboot, registry};
+use common::{Observation, World, images, portmap, reboot, registry};
 
 /// The points that differ from their neighbours: before each step (`started`) and after it (`applied`), the same for undos, and the ends.
 /// `before` and `done` are the same world as `started` and as the next step's.
@@ -59,6 +59,7 @@ impl Row {
     fn filled(&self, text: &str) -> String {
         text.replace("CONTAINER_FILE", &format!("cat >$HOME/c.json <<'EOF'\n{CONTAINER}\nEOF\n"))
             .replace("POD_FILE", &format!("cat >$HOME/pod.json <<'EOF'\n{POD}\nEOF\n"))
+            .replace("PORTMAP", portmap::CONFIGURE)
             .replace("BUSYBOX", &images().oci_archive("busybox"))
             .replace("LAYERED", &images().oci_archive("layers"))
             .replace("LAYERS", &images().layout("layers"))
@@ -179,6 +180,10 @@ sweeps! {
     net_connect: Before, "rkbox net create mine --subnet 10.61.0.0/24; rkbox sandbox create --net connet web", "net connect mine web";
     net_disconnect: Either, "rkbox net create mine --subnet 10.61.0.0/24; rkbox sandbox create --net connet web; rkbox net connect mine web", "net disconnect mine web";
     net_del: Either, "ip netns add connet; rkbox net add connet connet", "net del connet connet";
+    net_add_ports: Before, "ip netns add connet", "net add -p 8080:80 -p 127.0.0.1:5353:53/udp connet connet";
+    net_del_ports: Either, "ip netns add connet; rkbox net add -p 8080:80 -p 127.0.0.1:5353:53/udp connet connet", "net del connet connet";
+    net_add_portmap: Before, "ip netns add web; PORTMAP", "net add -p 8080:80 -p 5353:53/udp chain web";
+    net_del_portmap: Either, "ip netns add web; PORTMAP rkbox net add -p 8080:80 -p 5353:53/udp chain web", "net del chain web";
     sandbox_create: Before, "true", "sandbox create -p 8080:80 -p 5353:53/udp -p 127.0.0.1:9090-9091:90-91 web";
     sandbox_create_userns: Before, "true", "sandbox create --userns auto web";
     sandbox_create_second: Before, "rkbox sandbox create db", "sandbox create web";

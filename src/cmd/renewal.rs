@@ -1,13 +1,14 @@
 //! Boxes of a former boot made ready again: the same planner, from the record, for what a reboot takes.
 
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::fault::Result;
-use crate::plan::Plan;
+use crate::plan::{Plan, explain};
 use crate::record::{Attachment, Renewal};
+use crate::script::Script;
 use crate::step::pool::Hold;
-use crate::step::{File, Step};
+use crate::step::{File, HostsLines, Step};
 use crate::sys::{Host, file, proc};
 
 /// The largest of a box's own files.
@@ -51,11 +52,16 @@ pub fn note(dir: &Path, attachments: Vec<Attachment>) -> Result<Step> {
 
 /// Removes what boots before this one wrote down of the box in `dir`.
 pub fn forget_former(dir: &Path) -> Result<()> {
-    let ours = Renewal::file_name(&proc::boot_id()?);
-    for name in file::list(dir)?.iter().filter(|name| Renewal::is_name(name) && **name != ours) {
-        file::remove_file(&dir.join(name))?;
+    for path in former_notes(dir)? {
+        file::remove_file(&path)?;
     }
     Ok(())
+}
+
+fn former_notes(dir: &Path) -> Result<Vec<PathBuf>> {
+    let ours = Renewal::file_name(&proc::boot_id()?);
+    let names = file::list(dir)?.into_iter().filter(|name| Renewal::is_name(name) && *name != ours);
+    Ok(names.map(|name| dir.join(name)).collect())
 }
 
 /// One of the files of a box, empty when it is not there.
@@ -63,16 +69,42 @@ pub fn text(dir: &Path, name: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&file::find(&dir.join(name), LIMIT)?.unwrap_or_default()).into_owned())
 }
 
-/// Writes the box's own new addresses into its `hosts`, in place.
-pub fn move_hosts(path: &Path, hostname: &str, attachments: &[Attachment]) -> Result<()> {
-    let Some(old) = file::find(path, LIMIT)? else { return Ok(()) };
+/// The lines of the box's own addresses in its `hosts`, as they are and with the new ones.
+pub fn moved_lines(path: &Path, hostname: &str, attachments: &[Attachment]) -> Result<HostsLines> {
+    let old = file::find(path, LIMIT)?.unwrap_or_default();
     let old = String::from_utf8_lossy(&old).into_owned();
     let addresses: Vec<IpAddr> = attachments.iter().flat_map(|one| &one.addresses).map(ipnetwork::IpNetwork::ip).collect();
     let new = moved(&old, hostname, &addresses);
-    if new != old {
-        file::write_in_place(path, new.as_bytes())?;
+    let both = old.lines().zip(new.lines()).filter(|(old, new)| old != new);
+    Ok(HostsLines { path: path.to_path_buf(), lines: both.map(|(old, new)| (old.to_owned(), new.to_owned())).collect() })
+}
+
+/// How a box is made ready again: what is taken back before, and the plan.
+#[derive(Debug)]
+pub struct Told {
+    /// The attachments of the former boot, taken back by their undo.
+    pub former: Vec<Plan>,
+    /// The new addresses in its `hosts`.
+    pub hosts: HostsLines,
+    /// The plan, planned for `--explain`.
+    pub plan: Plan,
+}
+
+/// Appends the script that makes a box ready again; `dir` holds its record.
+pub fn append(host: &Host, dir: &Path, told: &Told, script: &mut Script) -> Result<()> {
+    script.comment(&told.plan.command);
+    for plan in &told.former {
+        explain::append_removal(plan, host, script)?;
     }
-    Ok(())
+    script.blank();
+    let hosts: Step = told.hosts.clone().into();
+    script.comment(&hosts.to_string());
+    explain::print(&hosts, None, host, script)?;
+    let mut gone = vec!["rm".to_owned(), "-rf".to_owned(), "--one-file-system".to_owned(), dir.join(MOUNTS).display().to_string()];
+    gone.extend(former_notes(dir)?.iter().map(|path| path.display().to_string()));
+    script.run(gone);
+    script.blank();
+    explain::append(&told.plan, host, script)
 }
 
 /// The text with the lines of `hostname` leading to `addresses`, in their order; there are as many as before.

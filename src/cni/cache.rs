@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::args::CniArgs;
 use super::base64;
 use super::inject::Asked;
+use super::portmap::CAPABILITY;
 use crate::fault::{Fault, Kind, Result};
 use crate::ids::{IfName, NetworkName};
 
@@ -67,6 +68,15 @@ impl Attachment {
     pub fn note_asked(&mut self, asked: &Asked) {
         self.cni_args = asked.args.to_pairs();
         self.capability_args = (!asked.capabilities.is_empty()).then(|| Value::Object(asked.capabilities.clone()));
+    }
+
+    /// Notes port mappings that no plugin was handed.
+    pub fn note_published(&mut self, mappings: Option<&Value>) {
+        if let Some(mappings) = mappings {
+            let mut told = self.asked().capabilities;
+            told.insert(CAPABILITY.to_owned(), mappings.clone());
+            self.capability_args = Some(Value::Object(told));
+        }
     }
 
     /// The name of its file in `results/`.

@@ -70,7 +70,10 @@ impl Index {
     ///
     /// *Errors:* `InvalidArgument` when it is too large, no JSON, or has an entry without a valid digest or size.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
-        let raw = manifest::document(bytes, Role::Index)?;
+        Index::of(manifest::document(bytes, Role::Index)?)
+    }
+
+    fn of(raw: Value) -> Result<Self> {
         let list = raw.get("manifests").and_then(Value::as_array).ok_or_else(|| Fault::invalid("index has no list of manifests"))?;
         if list.len() > ENTRY_LIMIT {
             return Err(Fault::invalid(format!("index has {} entries, more than {ENTRY_LIMIT}", list.len())));
@@ -94,10 +97,18 @@ impl Index {
     }
 
     /// The same index with other entries; unknown members of the index stay.
+    ///
+    /// *Errors:* `InvalidArgument` when it would be too large, or an entry is not valid.
     pub fn with_entries(&self, entries: Vec<Value>) -> Result<Self> {
         let mut raw = self.raw.clone();
         raw["manifests"] = Value::Array(entries);
-        Index::parse(raw.to_string().as_bytes())
+        let new = Index::of(raw)?;
+        // What is written must be read again.
+        let size = new.to_text().len() as u64;
+        if size > manifest::INDEX_LIMIT {
+            return Err(Fault::invalid(format!("index of {size} bytes is larger than {}", manifest::INDEX_LIMIT)));
+        }
+        Ok(new)
     }
 
     /// As JSON in one line with sorted keys (as `jq -cS` prints it).

@@ -122,13 +122,14 @@ fn choose(call: &Call<'_>, ipam: &HostLocal) -> Result<Chosen> {
         Some(hold) => lease_search::find_held(call.host, hold, &dir, (call.owner, call.ifname))?,
         None => held_by(call.host, &dir, call.owner, call.ifname)?,
     };
-    let contents = Contents { dir: dir.clone() };
+    let again = is_told_again(call.acting, call.preferred);
+    let contents = Contents { dir: dir.clone(), given_back: if again { own.clone() } else { Vec::new() } };
     let mut requested = ipam.requested.clone();
     let mut steps: Vec<Step> = vec![Pool { dir: dir.clone() }.into()];
     let (mut choices, mut notes) = (Vec::new(), Vec::new());
     for (index, set) in ipam.sets.iter().enumerate() {
         let wanted = requested.iter().position(|address| set.find(*address).is_some()).map(|at| requested.remove(at));
-        if let Some(address) = own.iter().find(|address| set.find(**address).is_some()) {
+        if let Some(address) = own.iter().find(|address| !again && set.find(**address).is_some()) {
             return Err(duplicate(index, *address, call.owner));
         }
         let preferred = call.preferred.iter().copied().find(|address| set.find(*address).is_some()).filter(|_| wanted.is_none());
@@ -153,6 +154,12 @@ fn choose(call: &Call<'_>, ipam: &HostLocal) -> Result<Chosen> {
     Ok(Chosen { steps, lock, choices, notes })
 }
 
+/// Whether an attachment of a former boot is only told to be made again: its lease and entry are there, and the same script takes them back
+/// first.
+pub fn is_told_again(acting: bool, preferred: &[IpAddr]) -> bool {
+    !acting && !preferred.is_empty()
+}
+
 fn duplicate(index: usize, address: IpAddr, owner: &str) -> Fault {
     let message =
         format!("failed to allocate for range {index}: {address} has been allocated to {owner}, duplicate allocation is not allowed");
@@ -162,6 +169,8 @@ fn duplicate(index: usize, address: IpAddr, owner: &str) -> Fault {
 /// The files of a pool.
 struct Contents {
     dir: PathBuf,
+    /// Addresses whose leases go before others are made.
+    given_back: Vec<IpAddr>,
 }
 
 impl Contents {
@@ -172,7 +181,7 @@ impl Contents {
     }
 
     fn holds(&self, address: IpAddr) -> bool {
-        file::exists(&self.dir.join(address.to_string())).unwrap_or(true)
+        !self.given_back.contains(&address) && file::exists(&self.dir.join(address.to_string())).unwrap_or(true)
     }
 
     fn next(&self, set: &RangeSet, index: usize, wanted: Option<IpAddr>) -> std::result::Result<Choice, Refusal> {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use ipnetwork::IpNetwork;
 use serde_json::Value;
 
+use super::addresses;
 use super::call::{self, Call};
 use super::foreign;
 use super::networks::Network;
@@ -39,6 +40,8 @@ pub struct Attach<'a> {
     pub acting: bool,
     /// What is asked beside the configuration.
     pub asked: &'a Asked,
+    /// Port mappings that rkbox publishes itself, for libcni's cache: a removal without a journal reads them there.
+    pub published: Option<&'a Value>,
     /// Addresses of before, given again where they are free.
     pub preferred: &'a [IpAddr],
 }
@@ -95,7 +98,7 @@ fn lead_out(path: &Path, attached: &mut Attached) -> Result<()> {
 fn plan_here(host: &Host, attach: &Attach<'_>) -> Result<Attached> {
     refuse_bad_owner(attach.owner)?;
     let cached = cache_path(host, attach);
-    if file::exists(&cached)? {
+    if file::exists(&cached)? && !addresses::is_told_again(attach.acting, attach.preferred) {
         return Err(Fault::new(
             Kind::AlreadyExists,
             format!("{} of {} is attached to {} already", attach.ifname, attach.netns.display(), attach.network.name),
@@ -111,6 +114,7 @@ fn plan_here(host: &Host, attach: &Attach<'_>) -> Result<Attached> {
     let mut entry = cache::Attachment::new(&network.name, attach.owner, attach.ifname, &network.text);
     entry.netns = attach.netns.to_string_lossy().into_owned();
     entry.note_asked(attach.asked);
+    entry.note_published(attach.published);
     attached.steps.push(step::Home { dirs: vec![host.cni_state.join("results")] }.into());
     if rest.is_empty() {
         let result = result.unwrap_or_default();

@@ -8,7 +8,7 @@ use super::call::{Call, Planned};
 use super::publish::{self, Request, Ways};
 use crate::cni::built_in::without_previous;
 use crate::cni::portmap::{self, PortmapConf};
-use crate::cni::ports::{self, PortAsk};
+use crate::cni::ports;
 use crate::cni::result::{CniResult, Ip};
 use crate::fault::{Fault, Kind, Result};
 use crate::ids::{IfName, NetworkName};
@@ -51,18 +51,7 @@ pub fn plan_del(call: &Call<'_>, conf: &PortmapConf, previous: Option<&CniResult
 /// The ports of a configuration, each at the address that is known or at none.
 fn told_forwards(call: &Call<'_>, conf: &PortmapConf, previous: Option<&CniResult>) -> Vec<Forward> {
     let networks = previous.map(|result| networks_of(call, result)).unwrap_or_default();
-    let known = |v4: bool| networks.iter().map(IpNetwork::ip).find(|address| address.is_ipv4() == v4);
-    let targets = [known(true).unwrap_or(IpAddr::from([0; 4])), known(false).unwrap_or(IpAddr::from([0_u16; 8]))];
-    let of = |ask: &PortAsk| {
-        let (protocol, host, family) = (ask.protocol, ask.host.clone(), ask.host_ip.map(|address| address.is_ipv4()));
-        let host_ip = ask.host_ip.filter(|address| !address.is_unspecified());
-        let target_port = *ask.container.start();
-        let targets = targets.into_iter().filter(move |target| family.is_none_or(|v4| v4 == target.is_ipv4()));
-        targets.flat_map(move |target| {
-            host.clone().into_iter().flatten().map(move |host_port| Forward { protocol, host_ip, host_port, target, target_port })
-        })
-    };
-    conf.asks.iter().flat_map(of).collect()
+    publish::forwards_of(&conf.asks, &networks.iter().map(IpNetwork::ip).collect::<Vec<_>>())
 }
 
 /// Whether any of the ports of a configuration bears the mark of this attachment.

@@ -9,7 +9,9 @@ use serde_json::Value;
 use super::attach::Attached;
 use super::networks::Network;
 use super::wiring;
+use crate::cni::cache::Attachment;
 use crate::cni::list::List;
+use crate::cni::portmap;
 use crate::cni::ports::{self, PortAsk};
 use crate::cni::result::CniResult;
 use crate::fault::{Fault, Kind, Result};
@@ -63,18 +65,21 @@ pub fn choose(request: Request<'_>) -> Result<Vec<Forward>> {
             && let Some(holder) = sockets::find_holder(forward)?
             && !request.holder.is_some_and(|owner| holder.serves(owner))
         {
-            return Err(Fault::new(Kind::AlreadyExists, format!("{port} is in use by {holder}"))
-                .hint("choose another port, or one address that is free: -p IP:PORT:CONTAINER_PORT")
-                .hint("--force publishes it all the same; others then reach the container and not that process"));
+            let fault = Fault::new(Kind::AlreadyExists, format!("{port} is in use by {holder}"))
+                .hint("choose another port, or one address that is free: -p IP:PORT:CONTAINER_PORT");
+            return Err(match request.relayed {
+                true => fault,
+                false => fault.hint("--force publishes it all the same; others then reach the container and not that process"),
+            });
         }
     }
     Ok(forwards)
 }
 
 /// Chooses the ports of the host, for an attachment whose addresses are not known yet: they are free in both families.
-pub fn resolve(asks: &[PortAsk]) -> Result<Vec<Forward>> {
+pub fn resolve(asks: &[PortAsk], relayed: bool) -> Result<Vec<Forward>> {
     let any = [IpAddr::from([0; 4]), IpAddr::from([0_u16; 8])];
-    ports::wanted(asks, &any, &mut |ask, chosen| pick(ask, chosen, false))
+    ports::wanted(asks, &any, &mut |ask, chosen| pick(ask, chosen, relayed))
 }
 
 /// The ports that rules publish; an ordinary user has none.
@@ -114,6 +119,31 @@ pub fn relay(steps: &mut Vec<Step>, netns: Option<&Path>) {
             *step = step::PortRelay { netns: netns.to_path_buf(), forwards, owner }.into();
         }
     }
+}
+
+/// The ports of mappings, for an undo: each leads to the first address of its family, or to none that is known.
+pub fn forwards_of(asks: &[PortAsk], addresses: &[IpAddr]) -> Vec<Forward> {
+    let known = |v4: bool| addresses.iter().copied().find(|address| address.is_ipv4() == v4);
+    let targets = [known(true).unwrap_or(IpAddr::from([0; 4])), known(false).unwrap_or(IpAddr::from([0_u16; 8]))];
+    let of = |ask: &PortAsk| {
+        let (protocol, host, family) = (ask.protocol, ask.host.clone(), ask.host_ip.map(|address| address.is_ipv4()));
+        let host_ip = ask.host_ip.filter(|address| !address.is_unspecified());
+        let target_port = *ask.container.start();
+        let targets = targets.into_iter().filter(move |target| family.is_none_or(|v4| v4 == target.is_ipv4()));
+        targets.flat_map(move |target| {
+            host.clone().into_iter().flatten().map(move |host_port| Forward { protocol, host_ip, host_port, target, target_port })
+        })
+    };
+    asks.iter().flat_map(of).collect()
+}
+
+/// The ports that rkbox itself has published for an attachment, as libcni's cache tells them; those of a plugin bear another mark.
+pub fn noted(cached: &Attachment) -> Result<Vec<Forward>> {
+    let asked = cached.asked();
+    let Some(mappings) = asked.capabilities.get(portmap::CAPABILITY) else { return Ok(Vec::new()) };
+    let result = CniResult::from_json(&cached.result).unwrap_or_default();
+    let addresses: Vec<IpAddr> = result.ips.iter().map(|ip| ip.address.ip()).collect();
+    Ok(forwards_of(&portmap::read_mappings(mappings)?, &addresses))
 }
 
 /// Picks a free port: the first of a given range, any of the host's range for clients otherwise.

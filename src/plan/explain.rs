@@ -14,21 +14,27 @@ use crate::sys::Host;
 /// The script that does what carrying out `plan` would do. A shared thing that stands already is a comment.
 pub fn explain(plan: &Plan, host: &Host) -> Result<Script> {
     let mut script = Script::new();
+    append(plan, host, &mut script)?;
+    Ok(script)
+}
+
+/// Appends what [`explain`] writes; what the plan finds made is left out.
+pub fn append(plan: &Plan, host: &Host, script: &mut Script) -> Result<()> {
     script.comment(&plan.command);
-    tell_where(host, &mut script);
+    tell_where(host, script);
     if plan.steps.iter().any(Step::shows_other_ids) {
-        need_mapped_mounts(&mut script);
+        need_mapped_mounts(script);
     }
-    for step in &plan.steps {
+    for (_, step) in plan.steps.iter().enumerate().filter(|(index, _)| !plan.adopted.contains(index)) {
         script.blank();
         if step.tenure() == Tenure::Shared && step.look(host).and_then(|before| step.already(&before)).unwrap_or(false) {
             script.comment(&shorten(&format!("{step}: already so")));
             continue;
         }
         script.comment(&shorten(&step.to_string()));
-        print(step, None, host, &mut script)?;
+        print(step, None, host, script)?;
     }
-    Ok(script)
+    Ok(())
 }
 
 /// The script that does what removing a box would do, from its journal, down to step `down_to`.

@@ -63,7 +63,7 @@ impl Action for Publish {
             if let Some(publisher) = nft.find_publisher(forward)? {
                 let at = publisher.host_ip.map_or("all addresses".to_owned(), |address| address.to_string());
                 let message = format!("port {}/{} is published already, on {at} for {}", forward.host_port, forward.protocol, publisher.owner);
-                return Err(Fault::new(Kind::AlreadyExists, message).hint("choose another port; if its owner is gone: rkbox gc"));
+                return Err(Fault::new(Kind::AlreadyExists, message).hint("choose another port; if its owner is gone: rkbox gc, or rkbox net gc"));
             }
         }
         Ok(())

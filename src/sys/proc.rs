@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
 
-use super::file;
+use super::{file, signal::waits_for_signals};
 use crate::fault::{Fault, Kind, Result as FaultResult, kind_of_errno};
 
 /// What a call on processes answered.
@@ -156,20 +156,20 @@ pub fn send_kill(pidfd: BorrowedFd<'_>) -> Result<()> {
     send_signal(pidfd, libc::SIGKILL)
 }
 
-/// What an opened process runs, and whether that would see a signal: has a handler for it or blocks it.
+/// What an opened process runs, and whether that would see a signal: has a handler for it, blocks it, or waits for one.
 #[derive(PartialEq, Eq)]
-struct Attention {
+pub(super) struct Attention {
     program: Option<PathBuf>,
-    sees: bool,
+    pub(super) sees: bool,
 }
 
-fn attention(pidfd: BorrowedFd<'_>, signal: i32) -> Attention {
+pub(super) fn attention(pidfd: BorrowedFd<'_>, signal: i32) -> Attention {
     let info = std::fs::read_to_string(format!("/proc/thread-self/fdinfo/{}", pidfd.as_raw_fd())).unwrap_or_default();
     let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse::<i32>().ok()).filter(|pid| *pid > 0);
     let Some(pid) = pid else { return Attention { program: None, sees: false } };
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let set = |name: &str| status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix(name)?.trim(), 16).ok()).unwrap_or(0);
-    let sees = (set("SigBlk:") | set("SigCgt:")) & (1_u64 << (signal - 1).clamp(0, 63)) != 0;
+    let sees = waits_for_signals(pid) || (set("SigBlk:") | set("SigCgt:")) & (1_u64 << (signal - 1).clamp(0, 63)) != 0;
     Attention { program: std::fs::read_link(format!("/proc/{pid}/exe")).ok(), sees }
 }
 

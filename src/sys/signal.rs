@@ -117,6 +117,12 @@ fn set(signal: Signal, action: &SigAction) -> Result<SigAction> {
     unsafe { sigaction(signal, action) }.map_err(|errno| Fault::new(kind_of_errno(errno), format!("sigaction {signal}: {errno}")))
 }
 
+/// Whether process `pid` waits in rt_sigtimedwait(2): the kernel shows none of the signals that it waits for as blocked (seen on 6.1).
+pub fn waits_for_signals(pid: i32) -> bool {
+    let call = std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+    call.split(' ').next() == Some(&libc::SYS_rt_sigtimedwait.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

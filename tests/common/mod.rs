@@ -14,6 +14,7 @@ mod kernel;
 mod normal;
 mod observation;
 mod output;
+pub mod portmap;
 mod process;
 pub mod reboot;
 pub mod registry;

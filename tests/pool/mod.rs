@@ -168,6 +168,7 @@ impl Pool {
             own_netns: true,
             acting: true,
             asked: &Asked::default(),
+            published: None,
             preferred: &[],
         };
         attach::plan_attach(&host, &attach)

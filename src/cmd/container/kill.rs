@@ -50,7 +50,7 @@ fn found(host: &Host, key: &str) -> Result<ContainerRecord> {
 
 fn send(host: &Host, record: &ContainerRecord, signal: i32) -> Result<()> {
     let runtime = records::runtime(&record.runtime);
-    let process = runtime.open_program(record.id.as_str())?.ok_or_else(|| not_running(record))?;
+    let process = runtime.open_attentive(record.id.as_str(), signal)?.ok_or_else(|| not_running(record))?;
     // As with Docker: what is meant to end it ends it for good, whatever its restart policy.
     if signal == parse_signal("KILL")? || Ok(signal) == parse_signal(&record.stop_signal).map_err(drop) {
         drop(stop::hold(&run_dir(host, &record.id))?);

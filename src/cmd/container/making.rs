@@ -64,7 +64,7 @@ fn network(cx: &Context, facts: &Facts<'_>, attached: &mut attach::Attached) -> 
         require_netns(&path)?;
         return Ok(joined(Some(path)));
     }
-    args.network.ports.refuse_without_network(args.network.network.as_deref())?;
+    args.network.ports.refuse_without_network(args.network.publish_all, args.network.network.as_deref())?;
     if args.network.network.as_deref() == Some("host") {
         return Ok(joined(None));
     }
@@ -77,6 +77,7 @@ fn network(cx: &Context, facts: &Facts<'_>, attached: &mut attach::Attached) -> 
     let wanted = args.network.network.as_deref().map(str::parse).transpose()?;
     let conf = networks::find_network(host, wanted.as_ref())?;
     let ifname: IfName = "eth0".parse()?;
+    let wanted = publish::hand_over(&conf, &Asked::default(), (&port_asks(facts)?, args.network.ports.force_publish))?;
     let ask = attach::Attach {
         network: &conf,
         owner: facts.id.as_str(),
@@ -84,13 +85,13 @@ fn network(cx: &Context, facts: &Facts<'_>, attached: &mut attach::Attached) -> 
         netns: &netns,
         own_netns: true,
         acting: facts.acting,
-        asked: &Asked::default(),
+        asked: &wanted.asked,
+        published: None,
         preferred: &[],
     };
     *attached = attach::plan_attach(host, &ask)?;
     network::tell(attached);
-    let asks = port_asks(facts)?;
-    let ports = publish::secure(cx, &conf, attached, facts.id.as_str(), (&asks, args.network.ports.force_publish))?;
+    let ports = publish::secure(cx, &conf, attached, facts.id.as_str(), &wanted)?;
     let attachment = Attachment {
         network: conf.name.to_string(),
         ifname: ifname.to_string(),

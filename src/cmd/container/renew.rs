@@ -1,5 +1,7 @@
 //! A container of a former boot, made ready and started again from its record.
 
+use std::path::Path;
+
 use super::{launch, steps, stop};
 use crate::cmd::network::several;
 use crate::cmd::{Context, renewal, sandbox};
@@ -8,7 +10,8 @@ use crate::plan::journal::Journal;
 use crate::plan::{self, Keep, Plan, Timings};
 use crate::record::ContainerRecord;
 use crate::record::life::Launch;
-use crate::step::Watched;
+use crate::script::Script;
+use crate::step::{Action as _, HostsLines, Watched};
 use crate::sys::dir_lock::{self, Beside};
 use crate::sys::{Host, file, ns};
 
@@ -43,27 +46,63 @@ fn prepare(host: &Host, record: &ContainerRecord) -> Result<Vec<several::Former>
     Ok(former)
 }
 
+/// Appends the script that starts a container that a reboot has ended; its sandbox first.
+///
+/// *Errors:* as [`start`], where nothing has to be made for them to show.
+pub fn tell(cx: &Context, record: &ContainerRecord, script: &mut Script) -> Result<()> {
+    let host = &cx.host;
+    let mut joins = record.netns.as_deref();
+    if let Some(id) = &record.sandbox_id
+        && sandbox::tell_renewal(cx, id, script)?
+    {
+        // The script makes it.
+        joins = None;
+    }
+    let (former, plans) = several::former_of(host, &record.attachments, record.netns.as_deref())?;
+    let (plan, hosts) = planned(cx, record, &former, How { acting: false, awaits_client: false, joins })?;
+    let told = renewal::Told { former: plans, hosts, plan };
+    renewal::append(host, &record.bundle, &told, script)?;
+    script.run(["rm", "-f", &record.bundle.join(stop::MARK).to_string_lossy()]);
+    Ok(())
+}
+
 fn plan(cx: &Context, record: &ContainerRecord, former: &[several::Former], awaits_client: bool) -> Result<Plan> {
+    let how = How { acting: true, awaits_client, joins: record.netns.as_deref() };
+    let (plan, hosts) = planned(cx, record, former, how)?;
+    hosts.apply(&(), &cx.host)?;
+    Ok(plan)
+}
+
+/// How a start is planned.
+#[derive(Clone, Copy)]
+struct How<'a> {
+    /// False for `--explain`.
+    acting: bool,
+    awaits_client: bool,
+    /// The namespace of somebody else that has to be there.
+    joins: Option<&'a Path>,
+}
+
+fn planned(cx: &Context, record: &ContainerRecord, former: &[several::Former], how: How<'_>) -> Result<(Plan, HostsLines)> {
     let host = &cx.host;
     let mut network = several::Several::default();
-    match &record.netns {
-        Some(netns) if !record.owns_netns => {
-            ns::open(netns, ns::NsKind::Net).doing(|| "joining a network namespace")?;
-        }
-        Some(netns) => {
-            let of = several::Box { owner: record.id.as_str(), netns, acting: true };
+    match (&record.netns, how.joins) {
+        (Some(netns), _) if record.owns_netns => {
+            let of = several::Box { owner: record.id.as_str(), netns, acting: how.acting };
             network = several::plan_again(cx, former, of).doing(|| "planning the network")?;
         }
-        None => {}
+        (Some(_), Some(netns)) => {
+            ns::open(netns, ns::NsKind::Net).doing(|| "joining a network namespace")?;
+        }
+        _ => {}
     }
     let attachments = std::mem::take(&mut network.attachments);
-    let hostname = hostname(record)?;
-    renewal::move_hosts(&record.bundle.join("hosts"), &hostname, &attachments)?;
+    let hosts = renewal::moved_lines(&record.bundle.join("hosts"), &hostname(record)?, &attachments)?;
     let (mut all, network_end) = steps::steps(host, record, steps::Texts::default(), std::mem::take(&mut network.steps));
-    all.push(Watched { order: Box::new(launch::order(host, record, Launch::Run, awaits_client)) }.into());
+    all.push(Watched { order: Box::new(launch::order(host, record, Launch::Run, how.awaits_client)) }.into());
     let plan = Plan::new(record.id.as_str(), format!("start {} again after a reboot", record.name), all).kept(Keep::UntilRemoved);
     let note = renewal::note(&record.bundle, attachments)?;
-    Ok(renewal::plan(host, plan, note, network_end, network.locks))
+    Ok((renewal::plan(host, plan, note, network_end, network.locks), hosts))
 }
 
 /// The host name that its runtime configuration gives it.

@@ -1,7 +1,7 @@
 //! The lives of a container as scripts: in the foreground, made, run, and with `--rm` taken back; and started once it is made.
 
 use super::state::{self, Phase};
-use super::{launch, run_dir, start as starting, stop};
+use super::{launch, renew, run_dir, start as starting, stop};
 use crate::cmd::{Context, records};
 use crate::fault::{Fault, Kind, Result};
 use crate::plan::{Plan, explain, journal};
@@ -35,20 +35,19 @@ pub fn foreground(cx: &Context, plan: &Plan, record: &ContainerRecord) -> Result
     Ok(script)
 }
 
-/// Writes the script that starts a container of this boot. No script has a monitor: nobody keeps what is printed by one that is started
+/// Writes the script that starts a container, also after a reboot. No script has a monitor: nobody keeps what is printed by one that is started
 /// again, or sees its end.
 ///
-/// *Errors:* `FailedPrecondition` after a reboot: its network is chosen while what is left of the former one is taken back.
+/// *Errors:* `FailedPrecondition` for one without a journal in this boot, and one that its monitor starts again.
 pub fn start(cx: &Context, record: &ContainerRecord) -> Result<Script> {
     let (host, name) = (&cx.host, &record.name);
     if !file::exists(&journal::path(host, record.id.as_str()))? {
         if record.boot_id == proc::boot_id()? {
             return Err(starting::unprepared(record));
         }
-        let why = format!(
-            "the start of container {name} after a reboot cannot be told before it is made: it takes back what is left of its network"
-        );
-        return Err(Fault::new(Kind::FailedPrecondition, why).hint(format!("rkbox start --timings {name} tells what it did")));
+        let mut script = Script::new();
+        renew::tell(cx, record, &mut script)?;
+        return Ok(script);
     }
     let mut script = Script::new();
     script.comment(&format!("start container {name}"));

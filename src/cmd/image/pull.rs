@@ -30,7 +30,8 @@ Credentials: --creds, else --authfile or REGISTRY_AUTH_FILE, else the auth.json
 of podman and skopeo and the config.json of docker, with their helpers.
 Proxies: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY.
 What a failed or killed pull has fetched is kept: the next one goes on from
-there, and rkbox gc takes it away.";
+there, and rkbox gc takes it away. Layers leave --keep-free of the file system
+free (5%): the one that would take more is refused.";
 
 /// Arguments of `rkbox image pull`.
 #[derive(Debug, Args)]

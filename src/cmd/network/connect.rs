@@ -62,10 +62,10 @@ pub fn connect(cx: &Context, args: &ConnectArgs) -> Result<u8> {
         None => next_interface(&netns)?,
     };
     let handle = Handle { network: args.network.clone(), owner: record.id.to_string(), ifname };
-    let what = Attachable { handle: &handle, netns: &netns, asked: &args.asked.read()?, name: record.name.as_ref() };
+    let what = Attachable { handle: &handle, netns: &netns, asked: &args.asked.read()?, ports: (&[], false), name: record.name.as_ref() };
     let mut made = attach::Attached::default();
     let carried = carry::carry(cx, args.plan, &mut timings, |timings| {
-        let (mut plan, attached) = super::plan_attachment(cx, &what, args.plan.explain, timings)?;
+        let (mut plan, attached, _) = super::plan_attachment(cx, &what, args.plan.explain, timings)?;
         let routes = Netlink::open_in(&netns)?.routes()?;
         super::several::yield_default_routes(&mut plan.steps, routes.iter().filter(|route| route.dst.prefix() == 0).count());
         made = attached;

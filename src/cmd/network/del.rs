@@ -7,6 +7,7 @@ use clap::Args;
 use super::detach::{self, Handle};
 use super::{Target, networks};
 use crate::cmd::{Context, PlanArgs, carry, output};
+use crate::cni::cache::Attachment;
 use crate::fault::{Context as _, Result};
 use crate::network::publish;
 use crate::plan::{self, Plan, Timings, explain, journal};
@@ -46,9 +47,7 @@ pub fn run(cx: &Context, args: &DelArgs) -> Result<u8> {
 /// The steps of an attachment that another tool made, or whose journal is gone.
 fn written_down(host: &Host, handle: &Handle) -> Result<Vec<Step>> {
     if let Some(cached) = handle.find_cached(host)? {
-        let mut steps = publish::private_steps(&cached.result, &handle.owner, &[]);
-        steps.extend(detach::steps_of_cached(host, handle, &cached)?);
-        return Ok(steps);
+        return told_by(host, handle, &cached);
     }
     // Without a cache only leases can be left, in the pool that the network has now; without the network, in its usual place.
     let dirs: Vec<PathBuf> = match networks::find_network(host, Some(&handle.network)) {
@@ -57,6 +56,14 @@ fn written_down(host: &Host, handle: &Handle) -> Result<Vec<Step>> {
     };
     let leases = dirs.iter().map(|dir| detach::lease_steps(host, dir, handle)).collect::<Result<Vec<_>>>()?;
     Ok(leases.into_iter().flatten().collect())
+}
+
+/// The private steps of an attachment that libcni's cache tells of, with what rkbox adds to the plugins' work.
+pub fn told_by(host: &Host, handle: &Handle, cached: &Attachment) -> Result<Vec<Step>> {
+    let ports = publish::noted(cached).doing(|| "reading the cached port mappings")?;
+    let mut steps = publish::private_steps(&cached.result, &handle.owner, &ports);
+    steps.extend(detach::steps_of_cached(host, handle, cached)?);
+    Ok(steps)
 }
 
 /// Takes back steps, and when all are gone the entry that tells of them.

@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::del;
-use super::detach::{self, Handle};
+use super::detach::Handle;
 use super::networks::{self, Network};
 use crate::cmd::records::BoxKind;
 use crate::cmd::{Context, Format, output};
@@ -149,7 +149,7 @@ pub fn run(cx: &Context, args: &GcArgs) -> Result<u8> {
 fn take_attachment(cx: &Context, args: &GcArgs, entry: &Attachment) -> Result<Option<String>> {
     let handle = Handle { network: entry.network_name.parse()?, owner: entry.container_id.clone(), ifname: entry.if_name.parse()? };
     if !args.dry_run && !plan::unwind(&handle.box_id(), &cx.host, 0)? {
-        let steps = detach::steps_of_cached(&cx.host, &handle, entry)?;
+        let steps = del::told_by(&cx.host, &handle, entry)?;
         del::take_back(&cx.host, &handle, "take back an attachment", steps)?;
     }
     Ok(Some(format!("attachment of {} to {}, whose namespace is gone", entry.netns, handle.network)))

@@ -7,7 +7,6 @@ use super::detach::{self, Handle};
 use super::networks;
 use crate::cni::cache;
 use crate::fault::{Context as _, Faults, Result};
-use crate::network::publish;
 use crate::plan::journal;
 use crate::sys::ns::{self, NsKind};
 use crate::sys::{Host, file, lease_index};
@@ -44,8 +43,7 @@ fn one(host: &Host, name: &str) -> Result<Option<String>> {
     if is_there || file::exists(&journal::path(host, &handle.box_id()))? {
         return Ok(None);
     }
-    let mut steps = publish::private_steps(&cached.result, &handle.owner, &[]);
-    steps.extend(detach::steps_of_cached(host, &handle, &cached)?);
+    let steps = del::told_by(host, &handle, &cached)?;
     del::take_back(host, &handle, "take back an attachment", steps)?;
     Ok(Some(format!("attachment of {} to {}, whose namespace is gone", cached.netns, handle.network)))
 }

@@ -122,10 +122,12 @@ fn attach_all<'p>(cx: &Context, found: Vec<Interface<'_>>, of: Box<'_>, ports: i
     for at in order {
         let Interface { network, ifname, asked, preferred } = &found[at];
         let (owner, netns) = (of.owner, of.netns);
-        let ask = attach::Attach { network, owner, ifname, netns, own_netns: true, acting: of.acting, asked, preferred };
+        let wanted = publish::hand_over(network, asked, ports(at))?;
+        let (asked, published) = (&wanted.asked, None);
+        let ask = attach::Attach { network, owner, ifname, netns, own_netns: true, acting: of.acting, asked, published, preferred };
         let mut attached = attach::plan_attach(&cx.host, &ask).doing(|| format!("planning network {}", network.name))?;
         super::tell(&attached);
-        let forwards = publish::secure(cx, network, &mut attached, of.owner, ports(at))?;
+        let forwards = publish::secure(cx, network, &mut attached, of.owner, &wanted)?;
         planned[at] = Some((attached, forwards));
     }
     let mut several = Several::default();
@@ -159,7 +161,14 @@ pub struct Former {
 
 /// Takes the attachments of a former boot back: leases and cache entries. Answers what is needed to make them again.
 pub fn release_former(host: &Host, attachments: &[Attachment], netns: Option<&Path>) -> Result<Vec<Former>> {
-    let mut former = Vec::new();
+    let (former, plans) = former_of(host, attachments, netns)?;
+    plans.into_iter().try_for_each(|plan| plan::unwind_plan(plan, host))?;
+    Ok(former)
+}
+
+/// What is needed to make the attachments of a former boot again, and the plans whose undo takes them back.
+pub fn former_of(host: &Host, attachments: &[Attachment], netns: Option<&Path>) -> Result<(Vec<Former>, Vec<Plan>)> {
+    let (mut former, mut plans) = (Vec::new(), Vec::new());
     for attachment in attachments {
         let asked = detach::handle_of(attachment)?.find_cached(host)?.map(|cached| cached.asked()).unwrap_or_default();
         let steps = detach::steps_of(host, attachment, netns)?;
@@ -168,10 +177,10 @@ pub fn release_former(host: &Host, attachments: &[Attachment], netns: Option<&Pa
         if addresses.is_empty() {
             addresses = attachment.addresses.iter().map(ipnetwork::IpNetwork::ip).collect();
         }
-        plan::unwind_plan(Plan::new(&attachment.owner, "take back an attachment of a former boot", steps), host)?;
+        plans.push(Plan::new(&attachment.owner, "take back an attachment of a former boot", steps));
         former.push(Former { attachment: attachment.clone(), asked, addresses });
     }
-    Ok(former)
+    Ok((former, plans))
 }
 
 /// Lets default routes give way to the `nth` that there are already: they are there for when those go.

@@ -30,7 +30,7 @@ pub struct CreateArgs {
           conflicts_with_all = ["name", "PortArgs", "hostname", "userns", "NamesArgs", "labels", "annotations"])]
     pub config: Option<PathBuf>,
     /// CNI network to attach to, may be repeated: NAME[:ip=,mac=,ifname=];
-    /// `none` for only lo, `host` for the host's
+    /// `none` for only lo, `host` for the host's; -p leads to the first
     #[arg(long = "net", alias = "network", value_name = "NETWORK")]
     pub networks: Vec<String>,
     /// What of it is reachable from outside.

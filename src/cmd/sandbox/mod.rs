@@ -11,11 +11,12 @@ use clap::{Args, Subcommand};
 
 use super::{Context, PlanArgs, carry, output, records};
 use crate::fault::{Context as _, Result};
+use crate::script::Script;
 
 pub use create::CreateArgs;
 pub use ls::{State, state};
 pub use remove::{reclaim, remove};
-pub use renew::renew;
+pub use renew::{renew, tell_renewal};
 pub use steps::cgroup_parent;
 
 /// The verbs.
@@ -28,7 +29,7 @@ pub enum Command {
     /// Print everything known of sandboxes as JSON
     Inspect(KeysArgs),
     /// Make sandboxes ready again after a reboot; one that is ready is fine
-    Start(KeysArgs),
+    Start(StartArgs),
     /// End the processes and free the network; the record stays
     Stop(RemoveArgs),
     /// Remove sandboxes
@@ -52,6 +53,17 @@ pub struct KeysArgs {
     /// Names, ids or unique prefixes of ids
     #[arg(required = true, value_name = "SANDBOX")]
     pub keys: Vec<String>,
+}
+
+/// Arguments of `start`.
+#[derive(Debug, Args)]
+pub struct StartArgs {
+    /// Names, ids or unique prefixes of ids
+    #[arg(required = true, value_name = "SANDBOX")]
+    pub keys: Vec<String>,
+    /// Print a POSIX shell script that does the same, and do nothing
+    #[arg(long)]
+    pub explain: bool,
 }
 
 /// Arguments of `stop` and `rm`.
@@ -82,9 +94,15 @@ pub fn run(cx: &Context, command: Command) -> Result<u8> {
 
 /// Makes each sandbox named ready again, with its names, its ports and, where they are free, its addresses; its containers are started
 /// by themselves.
-fn start(cx: &Context, args: &KeysArgs) -> Result<u8> {
+fn start(cx: &Context, args: &StartArgs) -> Result<u8> {
     carry::each(&args.keys, |key| {
         let id = records::find(&cx.host, records::BoxKind::Sandbox, key)?;
+        if args.explain {
+            let mut script = Script::new();
+            tell_renewal(cx, &id, &mut script).doing(|| format!("cannot start sandbox {key}"))?;
+            carry::show(&script);
+            return Ok(());
+        }
         renew(cx, &id).doing(|| format!("cannot start sandbox {key}"))?;
         output::line(key);
         Ok(())

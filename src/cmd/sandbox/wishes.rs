@@ -78,7 +78,7 @@ fn own_sysctls(modes: Modes) -> BTreeMap<String, String> {
 
 fn of_words(name: &Name, args: &CreateArgs) -> Result<Wishes> {
     let modes = Modes { host_network: args.is_on_host()?, ..Modes::default() };
-    args.ports.refuse_without_network(args.networks.first().map(String::as_str))?;
+    args.ports.refuse_without_network(false, args.networks.first().map(String::as_str))?;
     let pairs = |pairs: &[(String, String)]| pairs.iter().cloned().collect::<Pairs>();
     Ok(Wishes {
         name: name.clone(),

@@ -1,17 +1,19 @@
 //! The other verbs of the runtime: start, pause, resume, exec.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::{MOVES_WITHIN, Runc, START_LIMIT};
 use crate::fault::{Context as _, Result};
-use crate::sys::cgroup_lock;
 use crate::sys::exec::{Captured, Exec};
 use crate::sys::subgroup::Subgroup;
+use crate::sys::{cgroup_lock, proc};
 
 /// How long the runtime's init may take to execute the program of a container that was started.
 const EXEC_LIMIT: Duration = Duration::from_secs(2);
+/// How long a program may take from there to its handler of a signal.
+const HANDLER_LIMIT: Duration = Duration::from_millis(200);
 
 /// A process to be added to a container.
 #[derive(Clone, Copy, Debug)]
@@ -42,20 +44,32 @@ impl Runc {
         }
     }
 
-    /// Opens the first process of a container, once it runs its own program; `None` when there is none.
+    /// Opens the first process of a container, once it runs its own program and that sees `signal`; `None` when there is none.
     ///
-    /// The runtime's `start` returns before its init has executed the program, and the kernel drops what that is sent as the first process
-    /// of a pid namespace without a handler. One that was only created stays the runtime's, and is not waited for.
-    #[allow(clippy::disallowed_methods)] // the kernel tells nobody of an execve(2) but a tracer
-    pub fn open_program(&self, id: &str) -> Result<Option<OwnedFd>> {
+    /// The runtime's `start` returns before its init has executed the program, and the kernel drops what the first process of a pid namespace
+    /// has no handler for: right after a start that is every signal but SIGKILL and SIGSTOP. One that was only created is not waited for,
+    /// and one that never sees the signal not for long.
+    #[allow(clippy::disallowed_methods)] // the kernel tells nobody of an execve(2) or a sigaction(2) but a tracer
+    pub fn open_attentive(&self, id: &str, signal: i32) -> Result<Option<OwnedFd>> {
         let Some(process) = self.open_process(id)? else { return Ok(None) };
+        if matches!(signal, libc::SIGKILL | libc::SIGSTOP) || self.is_created(id) {
+            return Ok(Some(process));
+        }
         let pid = self.running_pid(id)?.unwrap_or(0);
-        let began = Instant::now();
         let is_init = || std::fs::read(format!("/proc/{pid}/comm")).is_ok_and(|name| name == b"runc:[2:INIT]\n");
-        while !self.is_created(id) && is_init() && began.elapsed() < EXEC_LIMIT {
+        let (begun, mut limit) = (Instant::now(), EXEC_LIMIT);
+        loop {
+            if is_init() {
+                limit = EXEC_LIMIT;
+            } else if limit == EXEC_LIMIT {
+                limit = begun.elapsed() + HANDLER_LIMIT;
+            }
+            let seen = !is_init() && proc::attention(process.as_fd(), signal).sees;
+            if seen || begun.elapsed() >= limit || proc::wait_readable(process.as_fd(), Duration::ZERO)? {
+                return Ok(Some(process));
+            }
             std::thread::sleep(Duration::from_millis(1));
         }
-        Ok(Some(process))
     }
 
     /// Freezes the processes of a container.
