@@ -53,7 +53,7 @@ pub enum Remote {
 impl fmt::Display for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Remote::Loopback(port) => write!(f, "{port}"),
+            Remote::Loopback(port) => write!(f, "port {port}"),
             Remote::At(address) => address.fmt(f),
         }
     }
