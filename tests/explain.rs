@@ -160,6 +160,7 @@ explains! {
     image_rm: "rkbox image load BUSYBOX", "image rm busybox";
     image_repair_documents: "REGISTRY; rkbox image pull -q 127.0.0.1:5000/layers:1
         for blob in $HOME/lib/images/blobs/sha256/*; do printf X | dd of=$blob bs=1 seek=100 conv=notrunc status=none; done", "image verify --repair";
+    image_repair_index: "rkbox image load BUSYBOX; echo '{' >$HOME/lib/images/index.json; rm $HOME/lib/images/oci-layout", "image verify --repair";
     image_tag: "rkbox image load BUSYBOX", "image tag busybox other:1 busybox";
     image_untag: "rkbox image load BUSYBOX; rkbox image tag busybox other", "image untag busybox";
     image_pin: "rkbox image load BUSYBOX", "image pin busybox";

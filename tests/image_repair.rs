@@ -155,3 +155,46 @@ fn what_came_from_an_archive_is_told_by_its_name() {
         world.rk("image verify").ok().says("0 problems");
     }
 }
+
+/// The index and the mark of the layout: damaged, cut, lost, one entry that is none. Nothing is swept, and what can be known comes back.
+#[test]
+fn a_lost_index_is_made_anew_from_what_is_in_the_store() {
+    let (world, _registry) = world();
+    let busybox = "127.0.0.1:5000/busybox:1";
+    world.rkbox(["image", "pull", LAYERS, busybox]).ok();
+    let ids = || world.sh("rkbox image ls -q --no-trunc | sort").ok().stdout;
+    let (all, index) = (ids(), fs::read_to_string(world.path("lib/images/index.json")).unwrap());
+    let blobs = world.sh("find $HOME/lib/images/blobs $HOME/lib/layers | sort").ok().stdout;
+    for (harm, names) in [
+        ("echo '{' >index.json", 0),
+        ("truncate -s 100 index.json", 0),
+        (": >index.json", 0),
+        ("rm index.json", 0),
+        ("rm index.json; : >oci-layout", 0),
+        ("rm oci-layout", 2),
+        ("jq -c '.manifests[0].digest = \"sha256:x\"' index.json >i; mv i index.json", 1),
+        ("jq -c '.manifests += [7]' index.json >i; mv i index.json", 2),
+    ] {
+        fs::write(world.path("lib/images/index.json"), &index).unwrap();
+        world.sh(&format!("cd $HOME/lib/images; {harm}")).ok();
+        world.rk("image verify").fails(13).prints(if names == 2 && harm.contains("layout") { "oci-layout" } else { "index.json" });
+        if !harm.starts_with("rm") {
+            world.rk("image ls").fails(13).says("rkbox image verify --repair makes the index anew");
+        }
+        if harm != "rm oci-layout" && harm != "rm index.json; : >oci-layout" {
+            world.rk("gc").fails(13).says("rkbox image verify --repair makes the index anew");
+        }
+        assert_eq!(world.sh("find $HOME/lib/images/blobs $HOME/lib/layers | sort").ok().stdout, blobs, "{harm}");
+        world.rk("image verify --repair").ok().prints("repaired");
+        world.rk("image verify").ok().says("0 problems");
+        assert_eq!(ids(), all, "{harm}");
+        let listed = world.rk("image ls --format json").ok().json();
+        let named = listed.as_array().unwrap().iter().filter(|row| !row["repository"].is_null()).count();
+        assert_eq!(named, names, "{harm}: {listed}");
+        world.rk("gc").ok();
+        // A pull gives the names back, and fetches nothing.
+        let pulled = world.rkbox(["--format", "json", "image", "pull", LAYERS, busybox]).ok().json();
+        assert!(pulled.as_array().unwrap().iter().all(|image| image["fetched"] == 0), "{pulled}");
+        world.rkbox(["run", "--rm", "--net", "none", busybox, "true"]).ok();
+    }
+}

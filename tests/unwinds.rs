@@ -232,6 +232,7 @@ sweeps! {
     image_unmount: Either, "rkbox image load BUSYBOX; rkbox image mount busybox", "image unmount busybox";
     image_repair_blob: Either, "REGISTRY; rkbox image pull -q 127.0.0.1:5000/layers:1
         blob=$(ls -S $HOME/lib/images/blobs/sha256/* | head -1); printf X | dd of=$blob bs=1 seek=100 conv=notrunc status=none", "image verify --repair";
+    image_repair_index: Either, "rkbox image load BUSYBOX; rm $HOME/lib/images/oci-layout", "image verify --repair";
     image_repair_file: Either, "rkbox image load LAYERED; printf X >>$(find $HOME/lib/layers/*/fs -type f -size +0 -links 1 | sort | head -1)", "image verify --repair";
     image_prune: Either, "rkbox image load BUSYBOX", "image prune -a";
     bundle_create: Before, "true", "bundle create oci:LAYERS:latest /tmp/rkbox-world/out";

@@ -230,6 +230,7 @@ steps! {
     Blob in blob,
     Layer in layer,
     Layers in layers,
+    Relist in relist,
     Repair in repair,
     Tag in tag,
     Amend in amend,

@@ -53,7 +53,7 @@ pub enum Remote {
 impl fmt::Display for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Remote::Loopback(port) => write!(f, "port {port}"),
+            Remote::Loopback(port) => write!(f, "{port}"),
             Remote::At(address) => address.fmt(f),
         }
     }
@@ -185,7 +185,7 @@ fn bind(local: SocketAddr, kind: SockType) -> std::io::Result<OwnedFd> {
     }
     bind_socket(fd.as_raw_fd(), &SockaddrStorage::from(local))?;
     if kind == SockType::Stream {
-        listen(&fd, Backlog::new(128)?)?;
+        listen(&fd, Backlog::MAXALLOWABLE)?;
     }
     Ok(fd)
 }

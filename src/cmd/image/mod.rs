@@ -28,6 +28,7 @@ mod tag;
 #[cfg(test)]
 mod tests;
 pub mod verify;
+mod verify_index;
 mod verify_repair;
 
 use clap::{Args, Subcommand};

@@ -179,5 +179,5 @@ pub fn lowers(host: &Host, image: &Image) -> Result<Vec<PathBuf>> {
 
 /// The index, empty when there is none.
 pub(super) fn index(host: &Host) -> Result<Index> {
-    Ok(store::find_index(&host.images())?.unwrap_or_else(Index::empty))
+    Ok(store::find_index(&host.images()).map_err(super::verify_index::with_way_out)?.unwrap_or_else(Index::empty))
 }

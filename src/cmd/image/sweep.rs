@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::verify_index::with_way_out;
 use crate::fault::{Context, Fault, Kind, Result};
+use crate::image::layout::Index;
 use crate::image::manifest::DOCUMENT_LIMIT;
 use crate::image::{Algorithm, Digest};
 use crate::sys::dir_lock::{self, Beside};
@@ -115,7 +117,12 @@ pub fn sweep(host: &Host) -> Result<Vec<String>> {
         gone.push(images.join(name));
     }
     let uses = uses(host)?;
-    let needed = Reach::of(&images, &super::store::index(host)?)?;
+    let index = store::find_index(&images).map_err(with_way_out)?;
+    // Without an index nothing is needed, and all would go.
+    if index.is_none() && file::exists(&images.join("oci-layout"))? {
+        return Err(with_way_out(Fault::new(Kind::DataLoss, format!("{} is not there", store::index_path(&images).display()))));
+    }
+    let needed = Reach::of(&images, &index.unwrap_or_else(Index::empty))?;
     if let Some(first) = needed.broken.first() {
         return Err(Fault::new(Kind::DataLoss, first.clone()).hint("load that image again, or remove it with rkbox image rm"));
     }

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::catalog::Catalog;
 use super::registry_args::RegistryArgs;
 use super::store::{self, Image};
+use super::verify_index;
 use super::verify_repair::{self as mending, Subject};
 use crate::cmd::{Context, Format, output};
 use crate::fault::{Context as _, Fault, Kind, Result};
@@ -91,6 +92,16 @@ pub(super) struct Damaged {
 pub fn run(cx: &Context, args: &VerifyArgs) -> Result<u8> {
     let host = &cx.host;
     let _shared = disk::share(&host.images())?;
+    let mut lost = verify_index::find(host)?;
+    match &mut lost {
+        Some(lost) if args.explain => return lost.explain(host),
+        Some(lost) if args.repair => lost.repair(cx)?,
+        Some(lost) if lost.hides_images() => {
+            let scope = Scope { problems: std::mem::take(&mut lost.problems), ..Scope::default() };
+            return report(cx, &scope, 0);
+        }
+        _ => {}
+    }
     let mut scope = scope(host, &args.images)?;
     let mut blobs = damaged_blobs(host, &scope, args.quick)?;
     if args.repair && !args.explain && !(blobs.is_empty() && scope.problems.is_empty()) {
@@ -119,6 +130,7 @@ pub fn run(cx: &Context, args: &VerifyArgs) -> Result<u8> {
     if args.repair {
         mending::repair(cx, &scope, &mut damaged);
     }
+    scope.problems.extend(lost.into_iter().flat_map(|lost| lost.problems));
     scope.problems.append(&mut blobs);
     scope.problems.extend(damaged.into_iter().flat_map(|layer| layer.problems));
     report(cx, &scope, files)
@@ -301,6 +313,6 @@ fn report(cx: &Context, scope: &Scope, files: u64) -> Result<u8> {
     Err(fault.hint(match (damaged_blob, problems.iter().any(|problem| problem.repaired)) {
         (true, _) => "rkbox image verify --repair fetches a damaged blob from the registry of its image; one from an archive comes when you load it again",
         (false, true) => "what could not be repaired is said above",
-        (false, false) => "rkbox image verify --repair puts the files back",
+        (false, false) => "rkbox image verify --repair puts back what is bad",
     }))
 }

@@ -99,7 +99,7 @@ impl Pair {
                 Err(errno) => failed = failed.or(Some(errno)),
             }
         }
-        note(format!("cannot connect to {remote} inside: {}", failed.unwrap_or(Errno::ECONNREFUSED).desc()));
+        note(format!("cannot connect to port {remote} inside: {}", failed.unwrap_or(Errno::ECONNREFUSED).desc()));
         None
     }
 
@@ -124,7 +124,7 @@ impl Pair {
                 failed if v4 => {
                     let Ok(fd) = inside.connect(SockType::Stream, self.remote, false) else {
                         let why = failed.ok().flatten().map_or("connection refused".to_owned(), |error| error.to_string());
-                        note(format!("cannot connect to {} inside: {why}", self.remote));
+                        note(format!("cannot connect to port {} inside: {why}", self.remote));
                         return false;
                     };
                     self.far = TcpStream::from(fd);
@@ -132,7 +132,7 @@ impl Pair {
                     return true;
                 }
                 _ => {
-                    note(format!("cannot connect to {} inside: connection refused", self.remote));
+                    note(format!("cannot connect to port {} inside: connection refused", self.remote));
                     return false;
                 }
             }

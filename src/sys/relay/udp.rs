@@ -73,7 +73,7 @@ impl Flows {
                 own
             }
             Err(errno) => {
-                note(format!("cannot send to {} inside: {}", self.remote, errno.desc()));
+                note(format!("cannot send to port {} inside: {}", self.remote, errno.desc()));
                 None
             }
         }
