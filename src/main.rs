@@ -8,7 +8,7 @@ use clap::Parser as _;
 use rkbox::cmd::{cli::Cli, output};
 use rkbox::cni_plugin;
 use rkbox::fault::{Fault, Kind};
-use rkbox::sys::{monitor, nft, signal};
+use rkbox::sys::{monitor, nft, port_relay, signal};
 
 /// What `docker run` and its kin answer when the tool itself failed.
 const TOOL_FAILED: u8 = 125;
@@ -16,6 +16,9 @@ const TOOL_FAILED: u8 = 125;
 fn main() -> ExitCode {
     if std::env::args_os().next().is_some_and(|name| name == monitor::PROGRAM) {
         return rkbox::monitor::main();
+    }
+    if std::env::args_os().next().is_some_and(|name| name == port_relay::PROGRAM) {
+        return port_relay::main();
     }
     // By the name of a CNI plugin it is one, and nothing of the command line is needed.
     if let Some(status) = cni_plugin::entry() {

@@ -97,6 +97,18 @@ impl Forward {
     }
 }
 
+/// How many ports are named in a phrase.
+const NAMED: usize = 3;
+
+/// Ports in a phrase, the first of them by name.
+///
+/// *Shape:* `0.0.0.0:8080->80/tcp, 0.0.0.0:8081->81/tcp and 9 more`.
+pub fn named(forwards: &[Forward]) -> String {
+    let named = forwards.iter().take(NAMED).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let more = forwards.len().saturating_sub(NAMED);
+    if more > 0 { format!("{named} and {more} more") } else { named }
+}
+
 /// *Shape:* `0.0.0.0:8080->80/tcp`, `[::]:8080->80/tcp`.
 impl fmt::Display for Forward {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

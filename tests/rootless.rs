@@ -85,10 +85,10 @@ fn what_runs_is_found_by_the_next_command() {
 fn what_needs_root_is_refused_by_name_with_the_way_to_get_it() {
     let user = with_images();
     for (line, code, what) in [
-        ("run --rm -p 8080:80 busybox true", 125, "publishing a port needs root"),
+        ("run --rm -p 80:80 busybox true", 125, "port 80 is root's"),
         ("run --rm --net none -m 64m busybox true", 125, "--memory cannot be held"),
         ("run --rm --net none --userns auto busybox true", 125, "--userns auto needs root"),
-        ("sandbox create s -p 8080:80", 9, "publishing a port needs root"),
+        ("sandbox create s -p 8080:80/sctp", 9, "publishing a port of SCTP needs root"),
         ("stats", 9, "control groups needs root"),
         ("pause c", 9, "freezing needs root"),
     ] {

@@ -242,3 +242,63 @@ fn a_killed_command_leaves_neither_pasta_nor_the_namespace() {
     user.rk("gc").ok();
     assert_eq!(left(&user), "");
 }
+
+/// `-p`: a process listens on this host and leads in, and goes with its box, however that ends.
+#[test]
+fn ports_are_published_by_a_process_that_goes_with_the_box() {
+    let user = Outside::new();
+    let relays = || user.sh("pgrep -u $(id -u) -f '^rkbox-port[s]' | wc -l").ok().stdout.trim().to_owned();
+    let web = "busybox sh -c 'echo of web >/index.html; exec httpd -f -p 80 -h /'";
+    user.rk(&format!("run -d --name web -p 8080:80 -p 127.0.0.1:5353:53/udp {web}")).ok();
+    user.rk("ps").ok().prints("8080->80/tcp").prints("127.0.0.1:5353->53/udp");
+    let fetch = |at: &str| {
+        user.world
+            .sh(&format!("for n in $(seq 50); do timeout 5 busybox wget -qO- http://{at}/ 2>/dev/null && exit 0; sleep 0.1; done; exit 1"))
+    };
+    fetch("127.0.0.1:8080").ok().prints("of web");
+    fetch("192.0.2.1:8080").ok().prints("of web");
+    user.world.sh("ip netns exec outside timeout 5 busybox wget -qO- http://192.0.2.1:8080/").ok().prints("of web");
+    // Datagrams: a server beside the container's own, in its network.
+    let server = "import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(('0.0.0.0', 53)); d, a = s.recvfrom(99); s.sendto(d, a)";
+    let pid = user.rk("inspect web").ok().json()[0]["pid"].to_string();
+    let enter =
+        format!("nsenter -t $(cat $XDG_RUNTIME_DIR/rkbox/holder.pid) -U -m --preserve-credentials nsenter --net=/proc/{pid}/ns/net");
+    user.sh(&format!("{enter} python3 -c \"{server}\" >/dev/null 2>&1 & sleep 0.5")).ok();
+    let client = "import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.settimeout(5); s.sendto(b'datagram', ('127.0.0.1', 5353)); print(s.recv(99).decode())";
+    user.world.sh(&format!("python3 -c \"{client}\"")).ok().prints("datagram");
+    assert_eq!(relays(), "1");
+    // Taken, root's, and what no process leads.
+    user.rk("run --rm -p 8080:80 busybox true").fails(125).says("port 8080/tcp is in use by").says("choose another port");
+    user.rk("run --rm --force-publish -p 8080:80 busybox true").fails(125).says("port 8080/tcp is in use by");
+    user.rk("run --rm -p 80 -p 80:80 busybox true").fails(125).says("port 80 is root's").says("ip_unprivileged_port_start=80");
+    user.rk("run --rm -p 8081:80/sctp busybox true").fails(125).says("SCTP");
+    user.rk("run --rm -p 198.51.100.7:8081:80 busybox true").fails(125).says("198.51.100.7:8081");
+    assert_eq!(relays(), "1");
+    // What listens on the loopback of the container stays there.
+    user.rk("run -d --name shy -p 8082:80 busybox httpd -f -p 127.0.0.1:80 -h /").ok();
+    user.world.sh("sleep 0.3; ! timeout 2 busybox wget -qO- http://127.0.0.1:8082/").ok();
+    user.rk("rm --force shy").ok();
+    assert_eq!(relays(), "1");
+    // Any free port, in a sandbox; a script that makes and takes back the same.
+    user.rk("sandbox create -p 8083:80 s").ok();
+    user.rk("run -d --name in-s --sandbox s busybox sh -c 'echo of s >/index.html; exec httpd -f -p 80 -h /'").ok();
+    fetch("127.0.0.1:8083").ok().prints("of s");
+    user.rk("sandbox rm --force s").ok();
+    assert_eq!(relays(), "1");
+    let script = "rkbox run --rm --explain -p 8084:80 busybox sh -c 'sleep 0.5' >script; grep rkbox-ports script";
+    user.sh(&format!("cd {DIR}/home; {script}; eval \"$(sed -n 's/^# in the namespaces of this user: //p' script) {DIR}/home/script\""))
+        .ok();
+    // A creation that is killed leaves none, wherever it was.
+    user.sh(&format!("RKBOX_FAULT_TRACE={DIR}/home/trace rkbox sandbox create -p 8085:80 t; rkbox sandbox rm --force t")).ok();
+    let trace = std::fs::read_to_string(format!("{DIR}/home/trace")).unwrap();
+    let points: Vec<&str> = trace.lines().filter(|line| line.starts_with("started:") || line.starts_with("applied:")).collect();
+    assert!(points.len() > 40, "{points:?}");
+    for point in points.iter().step_by(9) {
+        user.sh(&format!("RKBOX_FAULT={point}:abort rkbox sandbox create -p 8085:80 t")).fails(134);
+        user.rk("gc").ok();
+        assert_eq!(relays(), "1", "{point}");
+    }
+    user.rk("rm --force web").ok();
+    user.rk("gc").ok();
+    assert_eq!((relays(), left(&user)), ("0".to_owned(), String::new()));
+}

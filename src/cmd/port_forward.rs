@@ -10,7 +10,7 @@ use super::{Context, output};
 use crate::fault::{Fault, Kind, Result};
 use crate::ports::Protocol;
 use crate::sys::Host;
-use crate::sys::relay::{Relay, Way};
+use crate::sys::relay::{Relay, Remote, Way};
 
 /// Arguments of `rkbox port-forward`.
 #[derive(Debug, Args)]
@@ -67,7 +67,11 @@ pub fn run(cx: &Context, args: &PortForwardArgs) -> Result<u8> {
 /// Without an address the same port on both loopbacks, the IPv6 one where there is one.
 fn open(netns: &std::path::Path, args: &PortForwardArgs) -> Result<(Relay, Vec<Way>)> {
     let ways = |addresses: &[IpAddr], ask: &Ask| {
-        let way = |address: &IpAddr| Way { protocol: ask.protocol, local: SocketAddr::new(*address, ask.local), remote: ask.remote };
+        let way = |address: &IpAddr| Way {
+            protocol: ask.protocol,
+            local: SocketAddr::new(*address, ask.local),
+            remote: Remote::Loopback(ask.remote),
+        };
         addresses.iter().map(way).collect::<Vec<_>>()
     };
     let all = |addresses: &[IpAddr], asks: &[Ask]| asks.iter().flat_map(|ask| ways(addresses, ask)).collect::<Vec<_>>();

@@ -66,14 +66,14 @@ pub struct Wanted {
 /// Hands ports to the plugin of the network that declares `portMappings`; without one rkbox publishes them itself.
 pub fn hand_over(network: &Network, asked: &Asked, (asks, force): (&[PortAsk], bool)) -> Result<Wanted> {
     let mut wanted = Wanted { asked: asked.clone(), asks: asks.to_vec(), force, ..Wanted::default() };
-    if asks.is_empty() {
+    // What a plugin writes for an ordinary user lies in a namespace of his own, and leads nowhere from this host.
+    if asks.is_empty() || rootless::is_rootless() {
         return Ok(wanted);
     }
-    rootless::refuse("publishing a port", "lead one there yourself: rkbox port-forward BOX PORT; or --net host")?;
     let mut only = Asked::default();
     only.capabilities.insert(CAPABILITY.to_owned(), Value::Null);
     if inject::undeclared(network.members.iter().map(|member| &member.plugin), &only)?.is_empty() {
-        let forwards = publish::resolve(asks)?;
+        let forwards = publish::resolve(asks, false)?;
         wanted.asked.capabilities.insert(CAPABILITY.to_owned(), write_mappings(&forwards, force));
         wanted.handed = Some(forwards);
         wanted.asks.clear();
@@ -87,7 +87,7 @@ impl Wanted {
         if self.asks.is_empty() {
             return Ok(None);
         }
-        let mappings = write_mappings(&publish::resolve(&self.asks)?, self.force);
+        let mappings = write_mappings(&publish::resolve(&self.asks, rootless::is_rootless())?, self.force);
         self.asks = read_mappings(&mappings)?;
         Ok(Some(mappings))
     }
@@ -100,11 +100,14 @@ pub fn secure(cx: &Context, network: &Network, attached: &mut Attached, owner: &
         let made = attached.steps.iter().find_map(|step| if let Step::Publish(step) = step { Some(&step.forwards) } else { None });
         return Ok(made.unwrap_or(handed).clone());
     }
+    let relay = cx.host.rootless_netns.as_deref();
     let addresses: Vec<IpAddr> = attached.addresses.iter().map(ipnetwork::IpNetwork::ip).collect();
     let name_of = |owner: &str| name_of(&cx.host, owner);
-    let request = Request { asks: &wanted.asks, addresses: &addresses, force: wanted.force, holder: None, name_of: &name_of };
+    let relayed = relay.is_some();
+    let request = Request { asks: &wanted.asks, addresses: &addresses, force: wanted.force, holder: None, relayed, name_of: &name_of };
     let forwards = publish::choose(request)?;
     publish::secure(attached, network, owner, &forwards)?;
+    publish::relay(&mut attached.steps, relay);
     Ok(forwards)
 }
 

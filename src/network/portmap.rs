@@ -32,7 +32,8 @@ pub fn plan_add(call: &Call<'_>, conf: &PortmapConf, previous: Option<&CniResult
     let link = host_link(call, &result, &networks)?;
     let addresses: Vec<IpAddr> = networks.iter().map(IpNetwork::ip).collect();
     let name_of = |mark: &str| portmap::owner_of(mark).to_owned();
-    let request = Request { asks: &conf.asks, addresses: &addresses, force: conf.force, holder: Some(call.owner), name_of: &name_of };
+    let request =
+        Request { asks: &conf.asks, addresses: &addresses, force: conf.force, holder: Some(call.owner), relayed: false, name_of: &name_of };
     let forwards = publish::choose(request)?;
     let steps = publish::steps(&link, &networks, &forwards, mark(call), ways(conf));
     Ok(Planned { steps, result, ..Planned::default() })

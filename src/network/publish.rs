@@ -16,9 +16,9 @@ use crate::cni::ports::{self, PortAsk};
 use crate::cni::result::CniResult;
 use crate::fault::{Fault, Kind, Result};
 use crate::ids::{IfName, Mac};
-use crate::ports::Forward;
+use crate::ports::{Forward, Protocol};
 use crate::step::{self, Step};
-use crate::sys::nft::Nft;
+use crate::sys::nft::{Nft, Publisher};
 use crate::sys::{file, proc, sockets};
 
 /// What is asked to be published, and for whom.
@@ -32,6 +32,8 @@ pub struct Request<'a> {
     pub force: bool,
     /// The container: a process that names it in its arguments holds its ports for it (podman's conmon), and not against it.
     pub holder: Option<&'a str>,
+    /// Whether a process of an ordinary user's leads in: there are no rules then, and the port has to be free.
+    pub relayed: bool,
     /// What people call an owner.
     pub name_of: &'a dyn Fn(&str) -> String,
 }
@@ -41,37 +43,82 @@ pub struct Request<'a> {
 /// *Errors:* `AlreadyExists` for a port that a process or another container has, named; `ResourceExhausted` for a range without a
 /// free port.
 pub fn choose(request: Request<'_>) -> Result<Vec<Forward>> {
-    let mut pick = |ask: &PortAsk, chosen: &[Forward]| pick(ask, chosen);
+    let mut pick = |ask: &PortAsk, chosen: &[Forward]| pick(ask, chosen, request.relayed);
     let forwards = ports::wanted(request.asks, request.addresses, &mut pick)?;
     if forwards.is_empty() {
         return Ok(forwards);
     }
-    let mut nft = Nft::open()?;
+    if request.relayed {
+        refuse_roots(&forwards)?;
+    }
+    let mut published = Published::open(request.relayed)?;
     for forward in &forwards {
         let port = format!("port {}/{}", forward.host_port, forward.protocol);
-        if let Some(publisher) = nft.find_publisher(forward)? {
+        if let Some(publisher) = published.find(forward)? {
             let at = publisher.host_ip.map_or("all addresses".to_owned(), |address| address.to_string());
             let message = format!("{port} is published already, on {at} for {}", (request.name_of)(&publisher.owner));
             return Err(
                 Fault::new(Kind::AlreadyExists, message).hint("choose another port, or leave the choice to rkbox: -p CONTAINER_PORT")
             );
         }
-        if !request.force
+        if (request.relayed || !request.force)
             && let Some(holder) = sockets::find_holder(forward)?
             && !request.holder.is_some_and(|owner| holder.serves(owner))
         {
-            return Err(Fault::new(Kind::AlreadyExists, format!("{port} is in use by {holder}"))
-                .hint("choose another port, or one address that is free: -p IP:PORT:CONTAINER_PORT")
-                .hint("--force publishes it all the same; others then reach the container and not that process"));
+            let fault = Fault::new(Kind::AlreadyExists, format!("{port} is in use by {holder}"))
+                .hint("choose another port, or one address that is free: -p IP:PORT:CONTAINER_PORT");
+            return Err(match request.relayed {
+                true => fault,
+                false => fault.hint("--force publishes it all the same; others then reach the container and not that process"),
+            });
         }
     }
     Ok(forwards)
 }
 
 /// Chooses the ports of the host, for an attachment whose addresses are not known yet: they are free in both families.
-pub fn resolve(asks: &[PortAsk]) -> Result<Vec<Forward>> {
+pub fn resolve(asks: &[PortAsk], relayed: bool) -> Result<Vec<Forward>> {
     let any = [IpAddr::from([0; 4]), IpAddr::from([0_u16; 8])];
-    ports::wanted(asks, &any, &mut |ask, chosen| pick(ask, chosen))
+    ports::wanted(asks, &any, &mut |ask, chosen| pick(ask, chosen, relayed))
+}
+
+/// The ports that rules publish; an ordinary user has none.
+struct Published(Option<Nft>);
+
+impl Published {
+    fn open(relayed: bool) -> Result<Self> {
+        Ok(Published(if relayed { None } else { Some(Nft::open()?) }))
+    }
+
+    fn find(&mut self, forward: &Forward) -> Result<Option<Publisher>> {
+        Ok(self.0.as_mut().map(|nft| nft.find_publisher(forward)).transpose()?.flatten())
+    }
+}
+
+/// Refuses what a process of an ordinary user cannot listen on.
+fn refuse_roots(forwards: &[Forward]) -> Result<()> {
+    if forwards.iter().any(|forward| forward.protocol == Protocol::Sctp) {
+        return Err(Fault::new(Kind::Unimplemented, "publishing a port of SCTP needs root").hint("an ordinary user publishes tcp and udp"));
+    }
+    let text = file::read_kernel(Path::new("/proc/sys/net/ipv4/ip_unprivileged_port_start")).unwrap_or_default();
+    let first = text.trim().parse::<u16>().unwrap_or(1024);
+    match forwards.iter().map(|forward| forward.host_port).filter(|port| *port < first).min() {
+        None => Ok(()),
+        Some(port) => Err(Fault::new(Kind::PermissionDenied, format!("port {port} is root's: ordinary users have those from {first} on"))
+            .hint(format!("choose one from {first} on, or as root: sysctl net.ipv4.ip_unprivileged_port_start={port}"))),
+    }
+}
+
+/// Puts a process of an ordinary user's in the place of rules of the host, where his bridges are in the namespace `netns`.
+pub fn relay(steps: &mut Vec<Step>, netns: Option<&Path>) {
+    let Some(netns) = netns else { return };
+    steps.retain(|step| !matches!(step, Step::Sysctl(sysctl) if sysctl.key.ends_with("/route_localnet")));
+    for step in steps.iter_mut() {
+        if let Step::Publish(publish) = step {
+            let (forwards, owner) = (publish.forwards.clone(), publish.owner.clone());
+            *step = step::PortRelay { netns: netns.to_path_buf(), forwards, owner }.into();
+        }
+    }
 }
 
 /// The ports of mappings, for an undo: each leads to the first address of its family, or to none that is known.
@@ -100,18 +147,18 @@ pub fn noted(cached: &Attachment) -> Result<Vec<Forward>> {
 }
 
 /// Picks a free port: the first of a given range, any of the host's range for clients otherwise.
-fn pick(ask: &PortAsk, chosen: &[Forward]) -> Result<u16> {
+fn pick(ask: &PortAsk, chosen: &[Forward], relayed: bool) -> Result<u16> {
     let range = ask.host.clone().unwrap_or_else(client_ports);
     let count = u32::from(range.end() - range.start()) + 1;
     let first = if ask.host.is_some() { 0 } else { u32::from(u16::from_ne_bytes(proc::random::<2>()?)) % count };
     let (fixed, open): (Vec<&Forward>, Vec<&Forward>) = chosen.iter().partition(|forward| forward.host_port != 0);
-    let mut nft = Nft::open()?;
+    let mut published = Published::open(relayed)?;
     for nth in 0..count {
         let host_port = range.start() + ((first + nth) % count) as u16;
         let mut free = true;
         for forward in open.iter().map(|open| Forward { host_port, ..**open }) {
             free = free && !fixed.iter().any(|other| other.collides_with(&forward));
-            free = free && nft.find_publisher(&forward)?.is_none() && sockets::find_holder(&forward)?.is_none();
+            free = free && published.find(&forward)?.is_none() && sockets::find_holder(&forward)?.is_none();
         }
         if free {
             return Ok(host_port);

@@ -272,6 +272,7 @@ steps! {
     Fence in fence,
     Hairpin in hairpin,
     Publish in publish,
+    PortRelay in port_relay,
     SpoofTable in spoof_table,
     SpoofGuard in spoof_guard,
     Veth in veth,

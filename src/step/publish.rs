@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::{Fault, Kind, Result};
-use crate::ports::{Forward, Protocol};
+use crate::ports::{Forward, Protocol, named};
 use crate::script::Script;
 use crate::step::{Action, Undone, Way};
 use crate::sys::netlink::Netlink;
@@ -22,15 +22,9 @@ pub struct Publish {
     pub owner: String,
 }
 
-/// How many ports are named in a phrase.
-const NAMED: usize = 3;
-
 impl fmt::Display for Publish {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let named = self.forwards.iter().take(NAMED).map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        let more = self.forwards.len().saturating_sub(NAMED);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        write!(f, "publish {named}{more}")
+        write!(f, "publish {}", named(&self.forwards))
     }
 }
 

@@ -33,6 +33,7 @@ pub mod ns;
 pub mod packaging;
 pub mod pin;
 pub mod plugin;
+pub mod port_relay;
 pub mod privilege;
 pub mod proc;
 pub mod pty;

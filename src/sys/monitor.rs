@@ -1,6 +1,5 @@
 //! The monitor of a container, as others see it: started, found, ended.
 
-use std::fs::File;
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -85,9 +84,7 @@ pub fn send_answer(answer: &Answer) -> Result<()> {
     message.extend_from_slice(&text);
     let mut out = std::io::stdout();
     out.write_all(&message).and_then(|()| out.flush()).map_err(|error| Fault::internal(error.to_string()))?;
-    let null = File::options().read(true).write(true).open("/dev/null").map_err(|error| Fault::internal(error.to_string()))?;
-    let replaced = nix::unistd::dup2_stdin(&null).and_then(|()| nix::unistd::dup2_stdout(&null));
-    replaced.map_err(|errno| Fault::internal(format!("dup2: {errno}")))
+    streams::let_go()
 }
 
 fn alive_file(run: &Path) -> PathBuf {

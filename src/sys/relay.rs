@@ -5,6 +5,7 @@
 mod tcp;
 mod udp;
 
+use std::fmt;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -13,7 +14,9 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, connect, socket};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind as bind_socket, connect, listen, setsockopt, socket, sockopt,
+};
 
 use super::{ns, signal};
 use crate::fault::{Fault, Kind, Result, kind_of_errno};
@@ -34,15 +37,33 @@ pub struct Way {
     pub protocol: Protocol,
     /// Where it begins on this host; port 0 is any.
     pub local: SocketAddr,
-    /// The port inside, on the loopback of the namespace.
-    pub remote: u16,
+    /// Where it leads.
+    pub remote: Remote,
+}
+
+/// The far end of a way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remote {
+    /// A port on the loopback of the namespace, IPv4 first, as `localhost` means there.
+    Loopback(u16),
+    /// An address that is reached from the namespace.
+    At(SocketAddr),
+}
+
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Remote::Loopback(port) => write!(f, "{port}"),
+            Remote::At(address) => address.fmt(f),
+        }
+    }
 }
 
 /// An open relay.
 #[derive(Debug)]
 pub struct Relay {
     inside: Inside,
-    listeners: Vec<(TcpListener, u16)>,
+    listeners: Vec<(TcpListener, Remote)>,
     pairs: Vec<Pair>,
     flows: Vec<Flows>,
 }
@@ -74,15 +95,13 @@ impl Relay {
             let doing = || format!("listening on {}/{}", way.local, way.protocol);
             let local = match way.protocol {
                 Protocol::Tcp => {
-                    let listener = TcpListener::bind(way.local).map_err(io(doing()))?;
-                    listener.set_nonblocking(true).map_err(io(doing()))?;
+                    let listener = TcpListener::from(bind(way.local, SockType::Stream).map_err(io(doing()))?);
                     let local = listener.local_addr().map_err(io(doing()))?;
                     relay.listeners.push((listener, way.remote));
                     local
                 }
                 Protocol::Udp => {
-                    let near = UdpSocket::bind(way.local).map_err(io(doing()))?;
-                    near.set_nonblocking(true).map_err(io(doing()))?;
+                    let near = UdpSocket::from(bind(way.local, SockType::Datagram).map_err(io(doing()))?);
                     let local = near.local_addr().map_err(io(doing()))?;
                     relay.flows.push(Flows::new(near, way.remote));
                     local
@@ -154,6 +173,23 @@ impl Relay {
     }
 }
 
+/// A near end, which waits for nothing. One of IPv6 leaves the port of IPv4 to others.
+fn bind(local: SocketAddr, kind: SockType) -> std::io::Result<OwnedFd> {
+    let family = if local.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let fd = socket(family, kind, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC, None)?;
+    if local.is_ipv6() {
+        setsockopt(&fd, sockopt::Ipv6V6Only, &true)?;
+    }
+    if kind == SockType::Stream {
+        setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+    }
+    bind_socket(fd.as_raw_fd(), &SockaddrStorage::from(local))?;
+    if kind == SockType::Stream {
+        listen(&fd, Backlog::MAXALLOWABLE)?;
+    }
+    Ok(fd)
+}
+
 /// The way into the namespace. Sockets are made there some at a time: entering costs a thread.
 #[derive(Debug)]
 struct Inside {
@@ -165,11 +201,15 @@ impl Inside {
     /// How many sockets are made at a time.
     const STOCK: usize = 16;
 
-    /// A socket in the namespace on its way to its loopback (IPv4 first, as `localhost` means there); connecting has begun.
-    fn connect(&mut self, kind: SockType, port: u16, v4: bool) -> std::result::Result<OwnedFd, Errno> {
-        let fd = self.take(kind, v4)?;
-        let address = if v4 { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { IpAddr::V6(Ipv6Addr::LOCALHOST) };
-        match connect(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(address, port))) {
+    /// A socket in the namespace on its way to the far end, `v4` telling which loopback; connecting has begun.
+    fn connect(&mut self, kind: SockType, remote: Remote, v4: bool) -> std::result::Result<OwnedFd, Errno> {
+        let loopback = if v4 { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { IpAddr::V6(Ipv6Addr::LOCALHOST) };
+        let address = match remote {
+            Remote::Loopback(port) => SocketAddr::new(loopback, port),
+            Remote::At(address) => address,
+        };
+        let fd = self.take(kind, address.is_ipv4())?;
+        match connect(fd.as_raw_fd(), &SockaddrStorage::from(address)) {
             Ok(()) | Err(Errno::EINPROGRESS) => Ok(fd),
             Err(errno) => Err(errno),
         }

@@ -51,6 +51,13 @@ pub fn pipe_to_child() -> Result<(OwnedFd, OwnedFd)> {
     Ok((reader, writer))
 }
 
+/// Lets go of the standard input and output that this process was started with.
+pub fn let_go() -> Result<()> {
+    let null = File::options().read(true).write(true).open("/dev/null").map_err(|error| Fault::internal(error.to_string()))?;
+    let replaced = nix::unistd::dup2_stdin(&null).and_then(|()| nix::unistd::dup2_stdout(&null));
+    replaced.map_err(|errno| Fault::internal(format!("dup2: {errno}")))
+}
+
 /// Makes reads and writes of a descriptor return at once.
 pub fn set_nonblocking(fd: &OwnedFd) -> Result<()> {
     let flags =

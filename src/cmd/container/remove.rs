@@ -126,6 +126,7 @@ fn take_back(host: &Host, id: &Id, damage: Damage) -> Result<()> {
         network.extend(publish::private_steps(&attachment.result, &attachment.owner, &attachment.ports));
         network.extend(detach::steps_of(host, attachment, record.netns.as_deref())?);
     }
+    publish::relay(&mut network, host.rootless_netns.as_deref());
     let (all, _) = steps::steps(host, &record, steps::Texts::default(), network);
     plan::unwind_plan(Plan::new(id.as_str(), "take back a container", all), host)?;
     held.map_or(Ok(()), Journal::remove)

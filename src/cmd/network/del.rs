@@ -63,6 +63,7 @@ pub fn told_by(host: &Host, handle: &Handle, cached: &Attachment) -> Result<Vec<
     let ports = publish::noted(cached).doing(|| "reading the cached port mappings")?;
     let mut steps = publish::private_steps(&cached.result, &handle.owner, &ports);
     steps.extend(detach::steps_of_cached(host, handle, cached)?);
+    publish::relay(&mut steps, host.rootless_netns.as_deref());
     Ok(steps)
 }
 

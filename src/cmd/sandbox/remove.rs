@@ -97,6 +97,7 @@ fn from_record(host: &Host, record: &SandboxRecord) -> Result<steps::Steps> {
         network.extend(publish::private_steps(&attachment.result, &attachment.owner, &attachment.ports));
         network.extend(detach::steps_of(host, attachment, record.netns.as_deref())?);
     }
+    publish::relay(&mut network, host.rootless_netns.as_deref());
     steps::steps(host, record, steps::Texts::default(), network)
 }
 

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::poll::PollFd;
 use nix::sys::socket::SockType;
 
-use super::{Inside, watch};
+use super::{Inside, Remote, watch};
 
 /// What one direction may hold back.
 const ROOM: usize = 64 * 1024;
@@ -77,7 +77,7 @@ impl Stream {
 pub(super) struct Pair {
     near: TcpStream,
     far: TcpStream,
-    remote: u16,
+    remote: Remote,
     /// Whether the service has not answered yet, and whether it is asked by IPv4.
     connecting: Option<bool>,
     there: Stream,
@@ -86,7 +86,7 @@ pub(super) struct Pair {
 
 impl Pair {
     /// Begins a connection for a client; none when nobody listens inside.
-    pub fn open(near: TcpStream, inside: &mut Inside, remote: u16, note: &mut dyn FnMut(String)) -> Option<Pair> {
+    pub fn open(near: TcpStream, inside: &mut Inside, remote: Remote, note: &mut dyn FnMut(String)) -> Option<Pair> {
         let _ = (near.set_nonblocking(true), near.set_nodelay(true));
         let mut failed = None;
         for v4 in [true, false] {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nix::poll::PollFd;
 use nix::sys::socket::SockType;
 
-use super::{Inside, watch};
+use super::{Inside, Remote, watch};
 
 /// A flow that is silent for so long is forgotten, as the kernel's connection tracking does with one that was answered.
 const IDLE: Duration = Duration::from_secs(120);
@@ -21,13 +21,13 @@ const DATAGRAM: usize = 65_535;
 #[derive(Debug)]
 pub(super) struct Flows {
     near: UdpSocket,
-    remote: u16,
+    remote: Remote,
     clients: HashMap<SocketAddr, (UdpSocket, Instant)>,
     buffer: Vec<u8>,
 }
 
 impl Flows {
-    pub fn new(near: UdpSocket, remote: u16) -> Flows {
+    pub fn new(near: UdpSocket, remote: Remote) -> Flows {
         Flows { near, remote, clients: HashMap::new(), buffer: vec![0; DATAGRAM] }
     }
 
