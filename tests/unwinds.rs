@@ -102,17 +102,23 @@ impl Row {
     }
 
     fn sweep(&self, act: &str) {
-        let after = self.after();
-        let points = self.points();
+        // The kernel's clean-up is waited for most of the time, so what can goes side by side, each in a world of its own.
+        let (after, points) = beside(|| self.after(), || self.points());
+        assert!(points.len() > 2, "rkbox {} has only these points: {points:?}", self.filled(self.command));
+        let (first, second) = points.split_at(points.len() / 2);
+        beside(|| self.sweep_points(first, act, &after), || self.sweep_points(second, act, &after));
+    }
+
+    fn sweep_points(&self, points: &[String], act: &str, after: &Observation) {
         let command = self.filled(self.command);
         let (mut world, mut before) = self.world();
         world.allow_leaks();
-        for point in &points {
+        for point in points {
             let fault = format!("{point}:{act}");
             let output = world.rkbox_faulty(&fault, command.split_whitespace());
             expect_the_fault(&fault, act, &output);
             world.rk("gc").ok();
-            self.check(&world, &before, &after, &format!("{fault} of rkbox {command}, then gc"));
+            self.check(&world, &before, after, &format!("{fault} of rkbox {command}, then gc"));
             // The next fault needs the world of the first one again.
             if Observation::glance(&world) != before {
                 drop(world);
@@ -120,7 +126,6 @@ impl Row {
                 world.allow_leaks();
             }
         }
-        assert!(points.len() > 2, "rkbox {command} has only these points: {points:?}");
     }
 
     fn check(&self, world: &World, before: &Observation, after: &Observation, why: &str) {
@@ -138,6 +143,18 @@ impl Row {
         };
         before.assert_again(world, &format!("{why} (against what is there when it succeeds: {against:#?})"));
     }
+}
+
+/// Two at once; a panic of either is this one's.
+fn beside<A: Send, B>(one: impl FnOnce() -> A + Send, other: impl FnOnce() -> B) -> (A, B) {
+    std::thread::scope(|scope| {
+        let one = scope.spawn(one);
+        let other = other();
+        match one.join() {
+            Ok(one) => (one, other),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
 }
 
 /// What two runs of the same commands have in common: a box that both leave running has another pid, and another state of runc, in each.
