@@ -41,6 +41,14 @@ fn flaw(row: &str) -> Option<String> {
     named.iter().find_map(missing)
 }
 
+/// The rows of a document, each of which names tests that are run.
+fn whole_rows(path: &str) -> Vec<String> {
+    let rows = rows(&read(path));
+    let flaws: Vec<String> = rows.iter().filter_map(|row| Some(format!("{}: {row}", flaw(row)?))).collect();
+    assert_eq!(flaws, Vec::<String>::new());
+    rows
+}
+
 /// A function with `#[test]`, and without what would leave it out, but for another processor.
 fn is_test(text: &str, name: &str) -> bool {
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
@@ -67,25 +75,19 @@ fn is_checked_in_the_machine(name: &str) -> bool {
 
 #[test]
 fn every_promise_of_isolation_has_its_tests() {
-    let rows = rows(&read("docs/isolation.md"));
+    let rows = whole_rows("docs/isolation.md");
     assert!(rows.len() >= 50, "{}", rows.len());
-    let flaws: Vec<String> = rows.iter().filter_map(|row| Some(format!("{}: {row}", flaw(row)?))).collect();
-    assert_eq!(flaws, Vec::<String>::new());
 }
 
 #[test]
 fn every_promise_about_images_has_its_tests() {
-    let rows = rows(&read("docs/images.md"));
+    let rows = whole_rows("docs/images.md");
     assert!(rows.len() >= 50, "{}", rows.len());
-    let flaws: Vec<String> = rows.iter().filter_map(|row| Some(format!("{}: {row}", flaw(row)?))).collect();
-    assert_eq!(flaws, Vec::<String>::new());
 }
 
 #[test]
 fn every_known_attack_on_running_containers_is_in_the_list() {
-    let rows = rows(&read("docs/attacks.md"));
-    let flaws: Vec<String> = rows.iter().filter_map(|row| Some(format!("{}: {row}", flaw(row)?))).collect();
-    assert_eq!(flaws, Vec::<String>::new());
+    let rows = whole_rows("docs/attacks.md");
     let told = |id: &&str| rows.iter().any(|row| row.split([' ', ',', ':']).any(|word| word == format!("CVE-{id}")));
     let untold: Vec<&str> = ATTACKS.split_whitespace().filter(|id| !told(id)).collect();
     assert_eq!(untold, Vec::<&str>::new());
@@ -93,9 +95,7 @@ fn every_known_attack_on_running_containers_is_in_the_list() {
 
 #[test]
 fn every_group_of_network_checks_has_its_tests() {
-    let rows = rows(&read("docs/network-checks.md"));
-    let flaws: Vec<String> = rows.iter().filter_map(|row| Some(format!("{}: {row}", flaw(row)?))).collect();
-    assert_eq!(flaws, Vec::<String>::new());
+    let rows = whole_rows("docs/network-checks.md");
     let groups: Vec<&str> = rows.iter().filter_map(|row| Some(row.split('|').nth(1)?.trim())).collect();
     let wanted: Vec<String> = (1..=17).map(|nth| format!("N{nth}")).chain(["residue".to_owned()]).collect();
     assert_eq!(groups, wanted);
