@@ -29,13 +29,15 @@ impl fmt::Display for HostsLines {
 }
 
 impl HostsLines {
-    fn replace(&self, way: Way<'_, ()>) -> Result<()> {
+    /// The lines as they are and as they become, on the way there or back.
+    fn pairs(&self, applies: bool) -> impl Iterator<Item = (&str, &str)> {
+        self.lines.iter().map(move |(from, to)| if applies { (from.as_str(), to.as_str()) } else { (to.as_str(), from.as_str()) })
+    }
+
+    fn replace(&self, applies: bool) -> Result<()> {
         let Some(text) = file::find(&self.path, LIMIT)? else { return Ok(()) };
         let text = String::from_utf8_lossy(&text);
-        let new = |line: &str| {
-            let found = self.lines.iter().find(|(from, to)| line == if matches!(way, Way::Apply) { from } else { to });
-            found.map_or_else(|| line.to_owned(), |(from, to)| if matches!(way, Way::Apply) { to } else { from }.clone())
-        };
+        let new = |line: &str| self.pairs(applies).find(|(old, _)| line == *old).map_or(line, |(_, new)| new).to_owned();
         let changed: String = text
             .split_inclusive('\n')
             .map(|line| match line.strip_suffix('\n') {
@@ -66,20 +68,18 @@ impl Action for HostsLines {
     }
 
     fn apply(&self, (): &(), _: &Host) -> Result<()> {
-        self.replace(Way::Apply)
+        self.replace(true)
     }
 
     fn undo(&self, (): &(), _: &Host) -> Result<Undone> {
-        self.replace(Way::Undo(&()))?;
+        self.replace(false)?;
         Ok(Undone::Done)
     }
 
     fn script(&self, way: Way<'_, ()>, out: &mut Script) {
         let path = quote(&self.path.to_string_lossy());
-        let commands: Vec<String> = self.lines.iter().map(|(from, to)| {
-            let (old, new) = if matches!(way, Way::Apply) { (from, to) } else { (to, from) };
-            format!("-e {}", quote(&format!("s/^{}$/{}/", pattern(old), pattern(new))))
-        }).collect();
+        let command = |(old, new): (&str, &str)| format!("-e {}", quote(&format!("s/^{}$/{}/", pattern(old), pattern(new))));
+        let commands: Vec<String> = self.pairs(matches!(way, Way::Apply)).map(command).collect();
         if !commands.is_empty() {
             out.raw("# in place: containers have the file mounted");
             out.raw(&format!("if [ -e {path} ]; then changed=$(sed {} {path}); printf '%s\\n' \"$changed\" >{path}; fi", commands.join(" ")));
