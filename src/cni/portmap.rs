@@ -1,5 +1,6 @@
 //! The configuration of the `portmap` plugin, and the mark that its published ports bear.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use serde_json::{Map, Value, json};
@@ -110,27 +111,28 @@ fn read_mapping(entry: &Value) -> Result<PortAsk> {
 
 /// Writes the capability argument `portMappings` that means `forwards`, whatever their targets are; `force` is rkbox's own key.
 pub fn write_mappings(forwards: &[Forward], force: bool) -> Value {
-    let mut all: Vec<Value> = Vec::new();
+    // A whole range may be published, so nothing is searched for each of its ports.
+    let wanted = |forward: &Forward| (forward.protocol, forward.host_ip, forward.host_port, forward.target_port);
+    let families: HashSet<_> = forwards.iter().map(|forward| (wanted(forward), forward.target.is_ipv4())).collect();
+    let (mut all, mut told) = (Vec::new(), HashSet::new());
     for forward in forwards {
-        let is_twin = |other: &&Forward| {
-            let key = |forward: &Forward| (forward.protocol, forward.host_ip, forward.host_port, forward.target_port);
-            key(other) == key(forward) && other.target.is_ipv4() != forward.target.is_ipv4()
-        };
+        // No address is those of both families.
+        let is_of_both = forward.host_ip.is_none() && families.contains(&(wanted(forward), !forward.target.is_ipv4()));
+        let host_ip = (!is_of_both).then(|| forward.host_address());
+        if !told.insert((forward.protocol, forward.host_port, forward.target_port, host_ip)) {
+            continue;
+        }
         let mut entry = Map::new();
         entry.insert("hostPort".to_owned(), json!(forward.host_port));
         entry.insert("containerPort".to_owned(), json!(forward.target_port));
         entry.insert("protocol".to_owned(), json!(forward.protocol.word()));
-        // No address is those of both families.
-        if forward.host_ip.is_some() || !forwards.iter().any(|other| is_twin(&other)) {
-            entry.insert("hostIP".to_owned(), json!(forward.host_address().to_string()));
+        if let Some(address) = host_ip {
+            entry.insert("hostIP".to_owned(), json!(address.to_string()));
         }
         if force {
             entry.insert("force".to_owned(), json!(true));
         }
-        let entry = Value::Object(entry);
-        if !all.contains(&entry) {
-            all.push(entry);
-        }
+        all.push(Value::Object(entry));
     }
     Value::Array(all)
 }
